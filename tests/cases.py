@@ -1,0 +1,361 @@
+"""Shapes and attributes worth testing, shared by the tests of the oracle and of the engine.
+
+Sizes sit around the vector width and the register tile; channels are prime or one off a power of
+two; some images are smaller than their kernel, some strides leave a remainder.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+AROUND_VECTOR_WIDTH = (1, 7, 8, 9, 15, 16, 17, 31, 33)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of an operator: the shapes of its arrays, in the order of the arguments."""
+
+    op: str
+    shapes: tuple[tuple[int, ...], ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the test's id, such as ``max_pool2d-2x3x7x7-kernel_size=2``."""
+        shapes = ["x".join(map(str, shape)) for shape in self.shapes]
+        attrs = [f"{name}={value}".replace(" ", "") for name, value in self.attrs.items()]
+        return "-".join([self.op, *shapes, *attrs])
+
+    def arrays(self, dtype: DTypeLike) -> list[NDArray[Any]]:
+        """Return arrays of those shapes, the same ones in every run."""
+        rng = np.random.default_rng(zlib.crc32(str(self).encode()))
+        arrays = [rng.standard_normal(shape).astype(dtype) for shape in self.shapes]
+        if self.op == "batch_norm":
+            arrays[2] = np.abs(arrays[2]) + np.asarray(0.1, dtype)  # a variance is positive
+        return arrays
+
+
+def _conv(x: tuple[int, ...], w: tuple[int, ...], bias: bool = True, **attrs: Any) -> Case:
+    return Case("conv2d", (x, w, (w[0],)) if bias else (x, w), attrs)
+
+
+def _cases(op: str, *shapes: tuple[int, ...], attrs: list[dict[str, Any]]) -> list[Case]:
+    return [Case(op, shapes, a) for a in attrs]
+
+
+# --- convolution --------------------------------------------------------------------------------
+
+CONV_SIZES = [
+    case
+    for n in AROUND_VECTOR_WIDTH
+    for case in (
+        _conv((2, 3, 5, n), (5, 3, 3, 3), padding=1),  # width
+        _conv((1, 3, n, 4), (2, 3, 3, 3), padding=1, bias=False),  # height
+        _conv((1, n, 5, 6), (4, n, 3, 3)),  # input channels
+        _conv((1, 5, 5, 6), (n, 5, 3, 3)),  # output channels
+        _conv((2, n, 5, 3), (n, n, 1, 1)),  # a plain matrix product
+        _conv((1, n, 6, 9), (n, 1, 3, 3), padding=1, groups=n),  # depthwise
+    )
+]
+
+CONV_ATTRIBUTES = [
+    # Kernels of all sorts, one that covers the image and some that are larger than it.
+    _conv((1, 2, 11, 13), (3, 2, 11, 13)),
+    _conv((2, 3, 12, 12), (7, 3, 5, 5)),
+    _conv((1, 3, 23, 23), (8, 3, 7, 7), stride=2, padding=3),
+    _conv((1, 2, 30, 31), (3, 2, 11, 11), stride=4, padding=2),
+    _conv((1, 3, 9, 9), (4, 3, 1, 7), padding=(0, 3)),
+    _conv((1, 3, 9, 9), (4, 3, 7, 1), padding=(3, 0)),
+    _conv((1, 3, 9, 8), (4, 3, 2, 4)),
+    _conv((1, 3, 2, 2), (4, 3, 3, 3), padding=1),
+    _conv((1, 3, 2, 3), (4, 3, 5, 5), padding=(2, 1)),
+    _conv((2, 5, 1, 1), (3, 5, 3, 3), padding=1),
+    _conv((2, 5, 1, 1), (3, 5, 1, 1)),
+    # Padding beyond the kernel: whole windows see only zeros.
+    _conv((1, 2, 3, 4), (3, 2, 2, 2), padding=4),
+    _conv((1, 2, 3, 4), (3, 2, 1, 1), padding=(2, 1)),
+    # Strides that leave a remainder, exceed the kernel, or differ between the axes.
+    _conv((1, 3, 10, 11), (4, 3, 3, 3), stride=2),
+    _conv((1, 3, 10, 11), (4, 3, 3, 3), stride=3, padding=1),
+    _conv((1, 3, 10, 11), (4, 3, 1, 1), stride=2),
+    _conv((1, 3, 10, 11), (4, 3, 2, 2), stride=5),
+    _conv((1, 3, 10, 11), (4, 3, 3, 2), stride=(1, 2), padding=(0, 1)),
+    _conv((1, 3, 10, 11), (4, 3, 2, 3), stride=(3, 1), padding=(2, 0), dilation=(1, 2)),
+    _conv((1, 3, 10, 11), (4, 3, 3, 3), stride=[2, 1], padding=[1, 2]),
+    _conv((1, 3, 10, 11), (4, 3, 3, 3), stride=(2,), padding=(1,), dilation=(2,)),
+    _conv((1, 1, 3, 3), (1, 1, 2, 2), stride=2**31 - 1),
+    # Dilation.
+    _conv((2, 3, 13, 12), (5, 3, 3, 3), dilation=2),
+    _conv((1, 3, 13, 12), (5, 3, 3, 3), dilation=(3, 2), padding=(3, 2), stride=2),
+    _conv((1, 3, 5, 5), (5, 3, 3, 3), dilation=4, padding=4),
+    _conv((1, 3, 5, 5), (5, 3, 1, 1), dilation=9),
+    # Named padding.
+    _conv((1, 3, 7, 8), (4, 3, 3, 3), padding="same"),
+    _conv((1, 3, 7, 8), (4, 3, 2, 4), padding="same"),
+    _conv((1, 3, 7, 8), (4, 3, 4, 2), padding="same", dilation=(2, 3)),
+    _conv((1, 3, 4, 4), (4, 3, 9, 8), padding="same"),
+    _conv((1, 3, 7, 8), (4, 3, 3, 3), padding="valid", stride=2),
+    # Groups: few, prime, depthwise, depthwise with a multiplier, strided and dilated.
+    _conv((2, 4, 7, 9), (16, 2, 3, 3), groups=2, padding=1),
+    _conv((1, 21, 5, 5), (15, 7, 3, 3), groups=3),
+    _conv((1, 34, 5, 5), (34, 17, 1, 1), groups=2, bias=False),
+    _conv((1, 4, 9, 9), (12, 1, 3, 3), groups=4, stride=2, padding=1),
+    _conv((1, 16, 9, 9), (32, 1, 5, 5), groups=16, padding=2),
+    _conv((2, 17, 8, 8), (17, 1, 3, 3), groups=17, dilation=2, padding="same"),
+    _conv((1, 19, 7, 7), (19, 1, 7, 7), groups=19),
+    _conv((1, 33, 6, 6), (33, 1, 2, 3), groups=33, stride=(2, 1), padding=(1, 2)),
+    # Batches: none, empty, odd.
+    _conv((3, 9, 9), (4, 3, 3, 3), padding=1),
+    _conv((3, 9, 9), (6, 1, 3, 3), groups=3, padding="same", bias=False),
+    _conv((0, 3, 9, 9), (4, 3, 3, 3)),
+    _conv((0, 4, 9, 9), (4, 1, 3, 3), groups=4, padding="same"),
+    _conv((5, 3, 9, 9), (4, 3, 3, 3), stride=2),
+]
+
+CONV_LAYERS = [
+    # Layers of real networks, among them sums and images longer than one cache block.
+    _conv((1, 1, 28, 28), (6, 1, 5, 5)),
+    _conv((1, 6, 12, 12), (16, 6, 5, 5)),
+    _conv((1, 3, 32, 32), (32, 3, 3, 3), padding=1),
+    _conv((1, 32, 16, 16), (64, 32, 3, 3), padding=1),
+    _conv((1, 3, 64, 64), (64, 3, 7, 7), stride=2, padding=3, bias=False),
+    _conv((1, 67, 33, 31), (29, 67, 3, 3), padding=1),
+    _conv((1, 64, 56, 57), (65, 64, 1, 1), stride=2),
+    _conv((1, 515, 7, 7), (13, 515, 3, 3), padding=1),
+    _conv((1, 96, 15, 15), (96, 1, 3, 3), stride=2, padding=1, groups=96),
+]
+
+CONV = CONV_SIZES + CONV_ATTRIBUTES + CONV_LAYERS
+
+# --- pooling ------------------------------------------------------------------------------------
+
+_WINDOWS: list[dict[str, Any]] = [
+    {"kernel_size": 2},
+    {"kernel_size": 3},
+    {"kernel_size": 3, "stride": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 1, "stride": 2},
+    {"kernel_size": 2, "stride": 3},
+    {"kernel_size": 2, "stride": 1, "padding": 1},
+    {"kernel_size": (3, 2), "stride": (1, 3), "padding": (1, 0)},
+    {"kernel_size": [2, 4], "stride": [2, 1], "padding": [0, 2]},
+    {"kernel_size": (3,), "stride": (2,), "padding": (1,)},
+    {"kernel_size": 5, "stride": 3, "padding": 2},
+    {"kernel_size": 2, "stride": []},  # an empty stride is no stride, as in PyTorch
+    {"kernel_size": 2, "stride": 2**31 - 1},
+]
+_CEIL: list[dict[str, Any]] = [
+    {"kernel_size": 2, "ceil_mode": True},
+    {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+    {"kernel_size": (2, 3), "stride": (3, 2), "padding": (0, 1), "ceil_mode": True},
+    {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": True},
+    # The next window would start in the padding (or beyond it), so it is dropped.
+    {"kernel_size": 2, "stride": 2, "padding": 1, "ceil_mode": True},
+    {"kernel_size": 1, "stride": 4, "ceil_mode": True},
+    {"kernel_size": 2, "stride": 5, "padding": 1, "ceil_mode": True},
+    # The kernel is larger than the image: only ceil_mode finds a window.
+    {"kernel_size": 11, "stride": 5, "ceil_mode": True},
+    {"kernel_size": 12, "stride": 7, "padding": 1, "ceil_mode": True},
+]
+_DILATED: list[dict[str, Any]] = [
+    {"kernel_size": 2, "stride": 1, "dilation": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2},
+    {"kernel_size": (2, 3), "stride": 1, "padding": (1, 0), "dilation": (3, 1)},
+    {"kernel_size": 2, "stride": 2, "padding": 1, "dilation": 3, "ceil_mode": True},
+    {"kernel_size": 3, "stride": 3, "dilation": (1, 2), "ceil_mode": True},
+    {"kernel_size": 1, "dilation": 9},
+]
+_DIVISORS: list[dict[str, Any]] = [
+    {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
+    {"kernel_size": 4, "stride": 1, "padding": 2, "count_include_pad": False},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+    {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": True, "count_include_pad": False},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "divisor_override": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "divisor_override": 7},
+    {"kernel_size": 2, "count_include_pad": False, "divisor_override": -3},
+]
+
+MAX_POOL = (
+    _cases("max_pool2d", (2, 3, 10, 11), attrs=_WINDOWS + _CEIL + _DILATED)
+    + _cases("max_pool2d", (3, 9, 8), attrs=_WINDOWS + _CEIL)
+    + [
+        Case("max_pool2d", ((1, n, 7, 9),), {"kernel_size": 3, "stride": 2, "padding": 1})
+        for n in AROUND_VECTOR_WIDTH
+    ]
+    + [Case("max_pool2d", ((1, 2, 4, n),), {"kernel_size": 2, "ceil_mode": True}) for n in (7, 33)]
+    + _cases("max_pool2d", (0, 3, 7, 7), attrs=_WINDOWS[:4] + _CEIL[:2])
+)
+AVG_POOL = (
+    _cases("avg_pool2d", (2, 3, 10, 11), attrs=_WINDOWS + _CEIL + _DIVISORS)
+    + _cases("avg_pool2d", (3, 9, 8), attrs=_WINDOWS + _CEIL + _DIVISORS)
+    + [
+        Case("avg_pool2d", ((1, n, 7, 9),), {"kernel_size": 3, "stride": 2, "padding": 1})
+        for n in AROUND_VECTOR_WIDTH
+    ]
+    + [Case("avg_pool2d", ((1, 2, 4, n),), {"kernel_size": 2, "ceil_mode": True}) for n in (7, 33)]
+    + _cases("avg_pool2d", (0, 3, 7, 7), attrs=_WINDOWS[:4] + _CEIL[:2])
+)
+_ADAPTIVE_SIZES: list[Any] = [
+    1,
+    3,
+    7,
+    12,
+    0,
+    (1, 5),
+    (4, 3),
+    (None, 2),
+    [3, None],
+    (None, None),
+    (0, 3),
+]
+ADAPTIVE = [
+    Case(op, (shape,), {"output_size": size})
+    for op in ("adaptive_avg_pool2d", "adaptive_max_pool2d")
+    for shape in ((2, 3, 7, 10), (5, 4, 3))
+    for size in _ADAPTIVE_SIZES
+] + [
+    Case(op, (shape,), {"output_size": (2, 3)})
+    for op in ("adaptive_avg_pool2d", "adaptive_max_pool2d")
+    for shape in [(0, 3, 5, 5), *((1, n, 5, 7) for n in AROUND_VECTOR_WIDTH)]
+]
+
+# --- lowering and padding -----------------------------------------------------------------------
+
+_BLOCKS: list[dict[str, Any]] = [
+    {"kernel_size": 3},
+    {"kernel_size": 1},
+    {"kernel_size": (2, 3), "padding": (1, 2)},
+    {"kernel_size": 2, "stride": 3},
+    {"kernel_size": [3, 2], "dilation": [2, 1], "padding": 3, "stride": (1, 2)},
+    {"kernel_size": 2, "dilation": 3, "padding": 1, "stride": 2},
+    {"kernel_size": 2, "padding": 5, "stride": 4},
+]
+UNFOLD = (
+    _cases("unfold", (2, 3, 7, 8), attrs=_BLOCKS)
+    + _cases("unfold", (3, 5, 9), attrs=_BLOCKS)
+    + [Case("unfold", ((0, 3, 7, 8),), {"kernel_size": 3})]
+)
+FOLD = [
+    Case("fold", ((2, 27, 30),), {"output_size": (7, 8), "kernel_size": 3}),
+    Case("fold", ((2, 3, 56),), {"output_size": (7, 8), "kernel_size": 1}),
+    Case("fold", ((18, 88),), {"output_size": (7, 9), "kernel_size": (2, 3), "padding": (1, 2)}),
+    Case("fold", ((2, 12, 6),), {"output_size": (7, 8), "kernel_size": 2, "stride": 3}),
+    Case(
+        "fold",
+        ((1, 6, 63),),
+        {
+            "output_size": [7, 8],
+            "kernel_size": [3, 2],
+            "dilation": [2, 1],
+            "padding": 3,
+            "stride": (1, 2),
+        },
+    ),
+    Case("fold", ((2, 8, 16),), {"output_size": 5, "kernel_size": 2, "padding": 5, "stride": 4}),
+    Case("fold", ((0, 27, 25),), {"output_size": 7, "kernel_size": 3}),
+    Case("fold", ((36, 25),), {"output_size": 7, "kernel_size": 3}),
+]
+PAD = (
+    _cases(
+        "pad",
+        (2, 3, 5, 7),
+        attrs=[
+            {"pad": (1, 2)},
+            {"pad": (1, 2, 3, 4), "value": -1.5},
+            {"pad": (1, 0, 0, 2, 3, 1), "value": 2},
+            {"pad": (0, 1, 1, 0, 2, 0, 0, 3)},
+            {"pad": ()},
+            {"pad": (0, 0, 0, 0)},
+            {"pad": [-1, 2, 3, -2]},
+            {"pad": (-3, -4)},
+            {"pad": (9, -7), "value": float("-inf")},
+        ],
+    )
+    + [
+        Case("pad", (shape,), {"pad": amounts, "mode": mode})
+        for mode in ("reflect", "replicate", "circular")
+        for shape, amounts in [
+            ((2, 3, 5, 7), (1, 2, 3, 4)),
+            ((2, 3, 5, 7), (6, 6, 4, 4)),
+            ((2, 3, 5, 7), (0, 0, 0, 0)),
+            ((2, 3, 5, 7), (-1, 2, 3, -2)),
+            ((2, 3, 5, 7), (-3, -3, -2, -2)),
+            ((2, 3, 5, 7), (1, 2, 0, 4, 2, 1)),
+            ((3, 5, 7), (2, 0, 0, 1)),
+            ((3, 5, 7), (2, -3)),
+            ((5, 7), (3, 1)),
+            ((0, 3, 5, 7), (1, 1, 1, 1)),
+            ((2, 2, 3, 4, 5), (1, 1, 2, 0, 0, 2)),
+        ]
+    ]
+    + [Case("pad", ((2, 1, 3, 3),), {"pad": (8, 9, 7, 6), "mode": "replicate"})]
+    + [Case("pad", ((2, 1, 3, 3),), {"pad": (3, 3, 3, 3), "mode": "circular"})]
+    + [Case("pad", ((2, 1, 3, 3),), {"pad": (-4, 2, 2, -4), "mode": "reflect"})]
+)
+
+# --- matrix product, normalisation, element by element ------------------------------------------
+
+LINEAR = [
+    Case("linear", shapes)
+    for n in AROUND_VECTOR_WIDTH
+    for shapes in (
+        ((3, n), (5, n), (5,)),
+        ((3, 6), (n, 6), (n,)),
+        ((n, 6), (11, 6)),
+    )
+] + [
+    Case("linear", ((256,), (120, 256), (120,))),
+    Case("linear", ((2, 3, 4, 7), (5, 7), (5,))),
+    Case("linear", ((1, 1031), (67, 1031), (67,))),
+    Case("linear", ((0, 7), (5, 7), (5,))),
+    Case("linear", ((2, 0, 7), (5, 7))),
+    Case("linear", ((3, 0), (5, 0), (5,))),
+    Case("linear", ((3, 0), (5, 0))),
+    Case("linear", ((3, 7), (0, 7))),
+    Case("linear", ((2, 3, 7), (7,))),
+    Case("linear", ((2, 3, 7), (7,), ())),
+]
+
+_SHAPES = [(), (0, 3), (2, 3, 5, 7), *((n,) for n in AROUND_VECTOR_WIDTH), (1, 67)]
+ACTIVATIONS = [
+    Case(op, (shape,)) for op in ("relu", "leaky_relu", "sigmoid", "tanh") for shape in _SHAPES
+] + [Case("leaky_relu", ((3, 5),), {"negative_slope": slope}) for slope in (0.2, 0, 1, -0.5, 3.0)]
+
+SOFTMAX = [
+    Case(op, (shape,), {"dim": dim})
+    for op in ("softmax", "log_softmax")
+    for shape, dims in [
+        ((), (0, -1)),
+        ((10,), (0, -1)),
+        ((3, 10), (0, 1, -1, -2)),
+        ((2, 3, 5, 7), (0, 1, 2, 3, -1, -3)),
+        ((0, 3), (0, 1)),
+        ((3, 0), (0, 1)),
+        *(((4, n), (1,)) for n in AROUND_VECTOR_WIDTH),
+    ]
+    for dim in dims
+]
+
+
+def _batch_norm(x: tuple[int, ...], parameters: int = 4, **attrs: Any) -> Case:
+    return Case("batch_norm", (x, *[(x[1],)] * parameters), attrs)
+
+
+BATCH_NORM = [
+    _batch_norm((2, 5, 4, 7)),
+    _batch_norm((2, 5, 4, 7), 2),  # neither weight nor bias
+    _batch_norm((2, 5, 4, 7), 3, eps=0.1),  # no bias
+    _batch_norm((2, 5), eps=0),
+    _batch_norm((2, 5, 6)),
+    _batch_norm((1, 3, 2, 3, 4), momentum=0.7),
+    _batch_norm((0, 5, 4, 7)),
+    *(_batch_norm((1, n, 3, 3)) for n in AROUND_VECTOR_WIDTH),
+]
+
+POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM
+ALL = CONV + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

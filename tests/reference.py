@@ -1,0 +1,392 @@
+"""The oracle: one plain float64 NumPy function per operator, with PyTorch's semantics.
+
+Every fast path of the engine is compared with these functions, and these functions are compared
+with PyTorch in ``test_reference.py``. They favour the obvious over the fast, compute everything in
+float64, return new arrays and do not validate: what is refused is PyTorch's to say, not theirs.
+
+Images are NCHW, or CHW without a batch; the spatial axes are always the last two. An attribute that
+PyTorch takes as an int or a pair is taken the same way here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Pair = int | Sequence[int]
+Size = Sequence[int]  # of length 2
+
+
+def _f64(values: ArrayLike) -> F64:
+    return np.array(values, dtype=np.float64)
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    """``3 -> (3, 3)``, ``(3,) -> (3, 3)``, ``(3, 2) -> (3, 2)``."""
+    values = [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
+    return values[0], values[-1]
+
+
+def _taps(out: int, kernel: int, stride: int, dilation: int) -> NDArray[np.intp]:
+    """(out, kernel): the padded coordinate that tap k of window o reads along one axis."""
+    return np.arange(out)[:, None] * stride + np.arange(kernel) * dilation
+
+
+def _windows(x: F64, kernel: Size, stride: Size, dilation: Size) -> F64:
+    """(..., H, W) -> (..., OH, OW, KH, KW): every window that fits into a padded image."""
+    out = _conv_output(x.shape[-2:], kernel, stride, dilation)
+    rows = _taps(out[0], kernel[0], stride[0], dilation[0])
+    cols = _taps(out[1], kernel[1], stride[1], dilation[1])
+    return x[..., rows[:, None, :, None], cols[None, :, None, :]]
+
+
+def _pad_image(x: F64, rows: tuple[int, int], cols: tuple[int, int], value: float = 0.0) -> F64:
+    """Surround the last two axes with ``value``."""
+    width = [(0, 0)] * (x.ndim - 2) + [rows, cols]
+    return np.pad(x, width, constant_values=value)
+
+
+def _conv_output(padded: Size, kernel: Size, stride: Size, dilation: Size) -> tuple[int, int]:
+    """Count the windows that fit wholly into a padded image."""
+    height, width = (
+        (size - d * (k - 1) - 1) // s + 1
+        for size, k, s, d in zip(padded, kernel, stride, dilation, strict=True)
+    )
+    return height, width
+
+
+def _pool_output(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
+    """Count the pooling windows along one axis.
+
+    ``ceil_mode`` admits one more window, overhanging the end, unless it would start in the padding
+    after the image.
+    """
+    span = size + 2 * padding - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return span // stride + 1
+    out = -(-span // stride) + 1
+    return out - 1 if (out - 1) * stride >= size + padding else out
+
+
+# --- convolution and its lowering ---------------------------------------------------------------
+
+
+def conv2d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> F64:
+    """(..., C, H, W) x (O, C / groups, KH, KW) -> (..., O, OH, OW)."""
+    x, w = _f64(input), _f64(weight)
+    kernel, stride, dilation = w.shape[2:], _pair(stride), _pair(dilation)
+    if padding == "same":
+        # An odd total puts the extra zero at the end.
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        rows, cols = ((t // 2, t - t // 2) for t in total)
+    else:
+        pad_h, pad_w = (0, 0) if isinstance(padding, str) else _pair(padding)
+        rows, cols = (pad_h, pad_h), (pad_w, pad_w)
+    x = _pad_image(x, rows, cols)
+
+    results = []
+    for x_group, w_group in zip(np.split(x, groups, axis=-3), np.split(w, groups), strict=True):
+        windows = _windows(x_group, kernel, stride, dilation)
+        results.append(np.einsum("...cyxij,ocij->...oyx", windows, w_group, optimize=True))
+    y = np.concatenate(results, axis=-3)
+    return y if bias is None else y + _f64(bias)[:, None, None]
+
+
+def unfold(
+    input: ArrayLike, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1
+) -> F64:
+    """(..., C, H, W) -> (..., C * KH * KW, OH * OW): each window as a column (im2col)."""
+    kernel, (pad_h, pad_w) = _pair(kernel_size), _pair(padding)
+    stride, dilation = _pair(stride), _pair(dilation)
+    x = _pad_image(_f64(input), (pad_h, pad_h), (pad_w, pad_w))
+    windows = _windows(x, kernel, stride, dilation)
+    columns = np.moveaxis(windows, (-2, -1), (-4, -3))  # (..., C, KH, KW, OH, OW)
+    *batch, channels, kh, kw, oh, ow = columns.shape
+    return columns.reshape(*batch, channels * kh * kw, oh * ow)
+
+
+def fold(
+    input: ArrayLike,
+    output_size: Pair,
+    kernel_size: Pair,
+    dilation: Pair = 1,
+    padding: Pair = 0,
+    stride: Pair = 1,
+) -> F64:
+    """(..., C * KH * KW, OH * OW) -> (..., C, H, W): sum each column into its window (col2im)."""
+    columns = _f64(input)
+    size, kernel, (pad_h, pad_w) = _pair(output_size), _pair(kernel_size), _pair(padding)
+    stride, dilation = _pair(stride), _pair(dilation)
+    padded = size[0] + 2 * pad_h, size[1] + 2 * pad_w
+    out = _conv_output(padded, kernel, stride, dilation)
+    channels = columns.shape[-2] // math.prod(kernel)
+    columns = columns.reshape(*columns.shape[:-2], channels, *kernel, *out)
+    image = np.zeros((*columns.shape[:-5], channels, *padded))
+    rows = _taps(out[0], kernel[0], stride[0], dilation[0])
+    cols = _taps(out[1], kernel[1], stride[1], dilation[1])
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            # One tap reads each pixel at most once, so += is safe here.
+            image[..., rows[:, None, i], cols[None, :, j]] += columns[..., i, j, :, :]
+    return image[..., pad_h : pad_h + size[0], pad_w : pad_w + size[1]]
+
+
+# --- pooling ------------------------------------------------------------------------------------
+
+
+def _first_max(values: F64, candidates: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Position along the last axis that PyTorch's scan ends on: the last NaN, or the first max."""
+    nan = np.isnan(values) & candidates
+    last_nan = values.shape[-1] - 1 - nan[..., ::-1].argmax(-1)
+    largest = np.where(candidates, values, -np.inf).max(-1, keepdims=True)
+    first_max = (candidates & (values == largest)).argmax(-1)
+    result: NDArray[np.intp] = np.where(nan.any(-1), last_nan, first_max)
+    return result
+
+
+def max_pool2d(
+    input: ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """(..., H, W) -> (..., OH, OW), and the int64 position ``row * W + column`` of each maximum.
+
+    A NaN in a window is its maximum. A dilated window may have no tap inside the image; its maximum
+    is -inf, and its position (which PyTorch takes from outside the image) means nothing.
+    """
+    x = _f64(input)
+    height, width = x.shape[-2:]
+    kernel, (pad_h, pad_w), dilation = _pair(kernel_size), _pair(padding), _pair(dilation)
+    stride = _pair(stride) if stride else kernel
+    out = [
+        _pool_output(*args, ceil_mode)
+        for args in zip((height, width), kernel, stride, (pad_h, pad_w), dilation, strict=True)
+    ]
+    shape = *out, *kernel
+    rows = np.broadcast_to(
+        _taps(out[0], kernel[0], stride[0], dilation[0])[:, None, :, None] - pad_h, shape
+    )
+    cols = np.broadcast_to(
+        _taps(out[1], kernel[1], stride[1], dilation[1])[None, :, None, :] - pad_w, shape
+    )
+    inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+    taps = np.where(inside, x[..., rows.clip(0, height - 1), cols.clip(0, width - 1)], -np.inf)
+
+    flat = *out, math.prod(kernel)
+    taps = taps.reshape(*x.shape[:-2], *flat)
+    values = taps.max(-1)
+    if not return_indices:
+        return values
+    best = _first_max(taps, np.broadcast_to(inside.reshape(flat), taps.shape))
+    position = np.broadcast_to((rows * width + cols).reshape(flat), taps.shape)
+    return values, np.take_along_axis(position, best[..., None], -1)[..., 0].astype(np.int64)
+
+
+def avg_pool2d(
+    input: ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> F64:
+    """(..., H, W) -> (..., OH, OW).
+
+    The divisor is ``divisor_override``; else, with ``count_include_pad``, the pixels of the window
+    inside the padded image (what overhangs the padding in ``ceil_mode`` does not count); else the
+    pixels inside the image.
+    """
+    x = _f64(input)
+    height, width = x.shape[-2:]
+    kernel, (pad_h, pad_w) = _pair(kernel_size), _pair(padding)
+    stride = _pair(stride) if stride else kernel
+    out_h = _pool_output(height, kernel[0], stride[0], pad_h, 1, ceil_mode)
+    out_w = _pool_output(width, kernel[1], stride[1], pad_w, 1, ceil_mode)
+    y = np.zeros((*x.shape[:-2], out_h, out_w))
+    for i in range(out_h):
+        for j in range(out_w):
+            top, left = i * stride[0] - pad_h, j * stride[1] - pad_w
+            bottom = min(top + kernel[0], height + pad_h)
+            right = min(left + kernel[1], width + pad_w)
+            padded_count = (bottom - top) * (right - left)
+            window = x[..., max(top, 0) : bottom, max(left, 0) : right]
+            image_count = math.prod(window.shape[-2:])
+            count = padded_count if count_include_pad else image_count
+            divisor = count if divisor_override is None else divisor_override
+            y[..., i, j] = window.sum((-2, -1)) / divisor
+    return y
+
+
+def _adaptive_bins(size: int, out: int) -> list[slice]:
+    """Cell i of ``out`` covers ``floor(i * size / out)`` to ``ceil((i + 1) * size / out)``."""
+    return [slice(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+
+
+def _adaptive_size(x: F64, output_size: int | Sequence[int | None]) -> tuple[int, int]:
+    """``None`` keeps the size of the input along that axis."""
+    sizes = [output_size] * 2 if isinstance(output_size, int) else output_size
+    height, width = (n if s is None else s for n, s in zip(x.shape[-2:], sizes, strict=True))
+    return height, width
+
+
+def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None]) -> F64:
+    """(..., H, W) -> (..., *output_size)."""
+    x = _f64(input)
+    out = _adaptive_size(x, output_size)
+    y = np.zeros((*x.shape[:-2], *out))
+    for i, rows in enumerate(_adaptive_bins(x.shape[-2], out[0])):
+        for j, cols in enumerate(_adaptive_bins(x.shape[-1], out[1])):
+            y[..., i, j] = x[..., rows, cols].mean((-2, -1))
+    return y
+
+
+def adaptive_max_pool2d(
+    input: ArrayLike, output_size: int | Sequence[int | None], return_indices: bool = False
+) -> Any:
+    """(..., H, W) -> (..., *output_size), and the positions as in :func:`max_pool2d`."""
+    x = _f64(input)
+    out = _adaptive_size(x, output_size)
+    y = np.zeros((*x.shape[:-2], *out))
+    indices = np.zeros(y.shape, dtype=np.int64)
+    position = np.arange(math.prod(x.shape[-2:])).reshape(x.shape[-2:])
+    for i, rows in enumerate(_adaptive_bins(x.shape[-2], out[0])):
+        for j, cols in enumerate(_adaptive_bins(x.shape[-1], out[1])):
+            cell = x[..., rows, cols]
+            cell = cell.reshape(*cell.shape[:-2], math.prod(cell.shape[-2:]))
+            y[..., i, j] = cell.max(-1)
+            best = _first_max(cell, np.ones(cell.shape, dtype=bool))
+            indices[..., i, j] = position[rows, cols].ravel()[best]
+    return (y, indices) if return_indices else y
+
+
+# --- padding ------------------------------------------------------------------------------------
+
+
+def pad(
+    input: ArrayLike,
+    pad: Sequence[int],
+    mode: Literal["constant", "reflect", "replicate", "circular"] = "constant",
+    value: float | None = None,
+) -> F64:
+    """Pad the last ``len(pad) // 2`` axes, given as (before, after) from the last axis backwards.
+
+    A negative amount crops. Reflection and replication see the whole input, the crop comes after;
+    circular padding wraps around what the crop has left.
+    """
+    x = _f64(input)
+    amounts = [(0, 0)] * (x.ndim - len(pad) // 2)
+    amounts += [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -2, -2)]
+    grow = [(max(before, 0), max(after, 0)) for before, after in amounts]
+    crop = [(max(-before, 0), max(-after, 0)) for before, after in amounts]
+    if mode == "constant":
+        return _crop(np.pad(x, grow, constant_values=value or 0.0), crop)
+    if mode == "circular":
+        return np.pad(_crop(x, crop), grow, mode="wrap")
+    if mode == "reflect":
+        return _crop(np.pad(x, grow, mode="reflect"), crop)
+    return _crop(np.pad(x, grow, mode="edge"), crop)
+
+
+def _crop(x: F64, amounts: Sequence[tuple[int, int]]) -> F64:
+    cut = [slice(before, n - after) for n, (before, after) in zip(x.shape, amounts, strict=True)]
+    return x[tuple(cut)]
+
+
+# --- matrix product, normalisation, element by element ------------------------------------------
+
+
+def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> F64:
+    """(..., I) x (O, I) -> (..., O)."""
+    y: F64 = np.matmul(_f64(input), _f64(weight).T)
+    return y if bias is None else y + _f64(bias)
+
+
+def batch_norm(
+    input: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> F64:
+    """(N, C, ...) -> (N, C, ...), with the running statistics (evaluation mode)."""
+    x = _f64(input)
+    per_channel = (-1, *[1] * (x.ndim - 2))
+    mean, var = (_f64(v).reshape(per_channel) for v in (running_mean, running_var))
+    y = (x - mean) / np.sqrt(var + eps)
+    if weight is not None:
+        y = y * _f64(weight).reshape(per_channel)
+    return y if bias is None else y + _f64(bias).reshape(per_channel)
+
+
+def add(input: ArrayLike, other: ArrayLike, alpha: float = 1.0) -> F64:
+    """``input + alpha * other``, broadcast."""
+    return _f64(input) + alpha * _f64(other)
+
+
+def relu(input: ArrayLike) -> F64:
+    """``max(x, 0)``; NaN stays NaN."""
+    return np.maximum(_f64(input), 0.0)
+
+
+def leaky_relu(input: ArrayLike, negative_slope: float = 0.01) -> F64:
+    """``x`` where positive, else ``negative_slope * x`` (so a slope of 0 turns -inf into NaN)."""
+    x = _f64(input)
+    return np.where(x > 0, x, x * negative_slope)
+
+
+def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> F64:
+    """Clamp to ``[min_val, max_val]``; NaN stays NaN."""
+    return np.clip(_f64(input), min_val, max_val)
+
+
+def relu6(input: ArrayLike) -> F64:
+    """Clamp to ``[0, 6]``; NaN stays NaN."""
+    return hardtanh(input, 0.0, 6.0)
+
+
+def sigmoid(input: ArrayLike) -> F64:
+    """``1 / (1 + exp(-x))``, written so that no x overflows."""
+    return 0.5 * (1.0 + np.tanh(0.5 * _f64(input)))
+
+
+def tanh(input: ArrayLike) -> F64:
+    """Hyperbolic tangent."""
+    return np.tanh(_f64(input))
+
+
+def softmax(input: ArrayLike, dim: int) -> F64:
+    """``exp(x) / sum(exp(x))`` along ``dim``."""
+    x = _f64(input)
+    e: F64 = np.exp(x - x.max(axis=dim, keepdims=True, initial=-np.inf))
+    total: F64 = e.sum(axis=dim, keepdims=True)
+    return e / total
+
+
+def log_softmax(input: ArrayLike, dim: int) -> F64:
+    """``log(softmax(x))``, without its loss of small probabilities."""
+    x = _f64(input)
+    shifted: F64 = x - x.max(axis=dim, keepdims=True, initial=-np.inf)
+    total: F64 = np.exp(shifted).sum(axis=dim, keepdims=True)
+    return shifted - np.log(total)
