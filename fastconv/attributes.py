@@ -1,8 +1,8 @@
-"""Normalisers: each takes an attribute's name and the value given, and returns the one spelling used inside.
+"""Normalisers: each takes an attribute's name and value and returns the one spelling used inside.
 
-They accept what PyTorch accepts (an int or a pair, a list of one, NumPy integers), refuse what it refuses (bools and
-floats where an int is meant, negative strides), and never look at a shape: what depends on one is settled in ``ops``.
-All raise :class:`~fastconv.errors.ArgumentError`.
+They accept what PyTorch accepts (an int or a pair, a list of one, NumPy integers), refuse what it
+refuses (bools and floats where an int is meant, negative strides), and never look at a shape: what
+depends on one is settled in ``shapes``. All raise :class:`~fastconv.errors.ArgumentError`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["MAX_INTEGER", "Normaliser", "shown"]
 
 Normaliser = Callable[[str, Any], Any]
 
-# The largest integer an attribute may hold: PyTorch's pooling has the same limit, and the product of any two fits
-# the 64-bit arithmetic of the kernels.
+# The largest integer an attribute may hold: PyTorch's pooling has the same limit, and the product
+# of any two fits the 64-bit arithmetic of the kernels.
 MAX_INTEGER = 2**31 - 1
 # divisor_override is only ever converted to a float; PyTorch takes any 64-bit integer.
 MAX_DIVISOR = 2**63
@@ -101,7 +101,7 @@ def divisor(name: str, value: Any) -> int | None:
 
 
 def pair(minimum: int) -> Normaliser:
-    """Make a normaliser of an int, a list of one or a list of two to ``(vertical, horizontal)``, each >= `minimum`."""
+    """Make a normaliser of an int, a list of one or a list of two to a pair >= `minimum`."""
 
     def normalise(name: str, value: Any) -> tuple[int, int]:
         if isinstance(value, (tuple, list)):
@@ -129,7 +129,7 @@ _stride = pair(1)
 
 
 def conv_padding(name: str, value: Any) -> tuple[int, int, int, int] | str:
-    """Return ``(top, bottom, left, right)``, or 'same', which needs the kernel's size to be settled."""
+    """Return ``(top, bottom, left, right)``, or 'same', which only the kernel's size settles."""
     if isinstance(value, str):
         if value == "valid":
             return (0, 0, 0, 0)
@@ -202,7 +202,8 @@ def activation(name: str, value: Any) -> tuple[Any, ...] | None:
         return None
     if not isinstance(value, (tuple, list)) or not value or value[0] not in tuple(ACTIVATIONS):
         raise ArgumentError(
-            f"{name} must be None or (op, *parameters) with op one of {', '.join(ACTIVATIONS)}, got {shown(value)}"
+            f"{name} must be None or (op, *parameters) with op one of {', '.join(ACTIVATIONS)}, "
+            f"got {shown(value)}"
         )
     if len(value) != 1 + ACTIVATIONS[value[0]]:
         raise ArgumentError(
@@ -223,7 +224,7 @@ def check_limits(min_val: float, max_val: float) -> None:
 
 
 def fused_pool(name: str, value: Any) -> tuple[str, int, int, int, int] | None:
-    """Return a fused pooling ``('max'|'avg', kh, kw, sh, sw)`` with windows that do not overlap, or None."""
+    """Return a fused pooling ``('max'|'avg', kh, kw, sh, sw)`` without overlap, or None."""
     if value is None:
         return None
     if not isinstance(value, (tuple, list)) or len(value) != 5 or value[0] not in ("max", "avg"):

@@ -1,7 +1,7 @@
 """Every error that fastconv raises on purpose: one hierarchy, one base.
 
-Each class is also the built-in exception that a caller would expect, so that ``except ValueError`` keeps working.
-A message names the layer, what it got, what it needs, and the remedy.
+Each class is also the built-in exception that a caller would expect, so that ``except ValueError``
+keeps working. A message names the layer, what it got, what it needs, and the remedy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class FastconvError(Exception):
 
 
 class ModelFormatError(FastconvError, ValueError):
-    """A model is not what it claims to be: a damaged file, a missing weight, a graph that does not connect."""
+    """A model is not what it claims to be: a damaged file, a missing weight, a loose end."""
 
 
 class ShapeError(FastconvError, ValueError):
@@ -42,4 +42,4 @@ class UnsupportedOperatorError(FastconvError, NotImplementedError):
 
 
 class MissingExtraError(FastconvError, ImportError):
-    """An optional dependency is not installed; the message names the ``pip install`` that adds it."""
+    """An optional dependency is not installed; the message says which ``pip install`` adds it."""
