@@ -18,6 +18,7 @@ import numpy as np
 from . import checks
 from .attributes import shown
 from .errors import FastconvError, ModelFormatError, ShapeError
+from .ops import OPS
 from .shapes import FeatureMismatchError, Shape, conv_shape
 
 __all__ = ["INPUT", "Graph", "Node", "find_input_shape"]
@@ -58,7 +59,12 @@ class Node:
         return replace(self, **changes)
 
     def __str__(self) -> str:
-        attrs = [f"{key}={value!r}" for key, value in self.attrs.items() if value is not None]
+        defaults = OPS[self.op].attributes if self.op in OPS else {}
+        attrs = [
+            f"{key}={value!r}"
+            for key, value in self.attrs.items()
+            if key not in defaults or value != defaults[key][0]
+        ]
         weights = [f"{role}: {_dims(array.shape)}" for role, array in self.weights.items()]
         names = " + ".join((*self.fused, self.name))
         return f"{names} = {self.op}({', '.join([*self.inputs, *attrs, *weights])})"

@@ -1,8 +1,8 @@
 """The operators of a Graph: attributes, weights and shape inference of each, in one table.
 
-The names and attributes are those of ``torch.nn.functional``. Attributes that only rewriting sets:
-``activation`` (None or ``(op, *parameters)``, applied to the result) and, of a conv2d, ``pool`` (None
-or ``('max'|'avg', kh, kw, sh, sw)``, applied after the activation). A second input of conv2d or
+The names and attributes are those of ``torch.nn.functional``. Two are set by rewriting only:
+``activation`` (None or ``(op, *parameters)``, applied to the result) and, of a conv2d, ``pool``
+(None or ``('max'|'avg', kh, kw, sh, sw)``, applied after the activation). A second input of conv2d or
 linear is a residual, added before the activation.
 """
 

@@ -257,16 +257,16 @@ def pad(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Shape:
     axes = len(padding) // 2
     rank = len(shape) + 1
     if mode == "constant":
-        while axes > len(shape) and axes <= rank and padding[-2:] == (0, 0):
-            padding, axes = padding[:-2], axes - 1  # the batch's pair, if idle
-        attrs["padding"] = padding
+        if axes == rank and padding[-2:] == (0, 0):  # the batch's own pair says nothing
+            attrs["padding"] = padding = padding[:-2]
+            axes -= 1
     else:
         if attrs["value"] != 0:
             raise ArgumentError(f"mode {mode!r} takes no value, got {attrs['value']}")
         if axes not in (1, 2, 3) or rank not in (axes + 1, axes + 2):
             raise ArgumentError(
-                f"mode {mode!r} pads the last 1, 2 or 3 axes of a batched input that has one or two "
-                f"axes more; got {axes} pairs and {rank} axes"
+                f"mode {mode!r} pads the last 1, 2 or 3 axes of a batched input of one or two axes "
+                f"more; got {axes} pairs and {rank} axes"
             )
         if mode != "circular" and 0 in shape:
             raise ShapeError(f"mode {mode!r} needs a non-empty input, got {shape}")

@@ -1,0 +1,79 @@
+"""Run a Graph node by node with the oracle: float64, NCHW, one plain function per operator."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import reference
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv.graph import INPUT, Graph, Node
+
+F64 = NDArray[np.float64]
+
+
+def run_graph(graph: Graph, x: ArrayLike) -> tuple[F64, ...]:
+    """Compute the outputs of `graph` for a batch.
+
+    Parameters
+    ----------
+    graph
+        As it was read, or rewritten: fused activations, pools and residuals are understood.
+    x
+        (N, *graph.input_shape).
+
+    Returns
+    -------
+    One float64 array for each of ``graph.outputs``, batched.
+    """
+    x = np.array(x, dtype=np.float64)
+    if x.shape[1:] != graph.input_shape:
+        raise ValueError(f"needs (N, *{graph.input_shape}), got {x.shape}")
+    values = {INPUT: x}
+    with np.errstate(all="ignore"):  # NaN and infinity are results like any other
+        for node in graph.nodes:
+            value = run_node(node, *(values[name] for name in node.inputs))
+            expected = (len(x), *graph.shapes[node.name])
+            if value.shape != expected:
+                raise AssertionError(f"{node.name}: inferred {expected}, computed {value.shape}")
+            values[node.name] = value
+    return tuple(values[name] for name in graph.outputs)
+
+
+def run_node(node: Node, x: F64, *others: F64) -> F64:
+    """Compute one node of a Graph (its attributes normalised) from its inputs."""
+    weights = {role: array.astype(np.float64) for role, array in node.weights.items()}
+    attrs = dict(node.attrs)
+    activation, pool = attrs.pop("activation", None), attrs.pop("pool", None)
+    y = _apply(node.op, attrs, weights, x, *others)
+    if activation is not None:
+        y = getattr(reference, activation[0])(y, *activation[1:])
+    if pool is not None:
+        kind, kh, kw, sh, sw = pool
+        y = getattr(reference, f"{kind}_pool2d")(y, (kh, kw), (sh, sw))
+    return y
+
+
+def _apply(op: str, attrs: dict[str, Any], weights: dict[str, F64], x: F64, *others: F64) -> F64:
+    """Compute an operator without what was fused to its end."""
+    if op in ("conv2d", "linear"):
+        if op == "conv2d":
+            top, bottom, left, right = attrs.pop("padding")
+            x = reference.pad(x, (left, right, top, bottom))
+        result: F64 = getattr(reference, op)(x, **weights, **attrs)
+        return result + others[0] if others else result
+    if op in ("identity", "dropout"):
+        return x
+    if op == "flatten":
+        start, end = attrs["start_dim"], attrs["end_dim"] + 1
+        return x.reshape(*x.shape[:start], prod(x.shape[start:end]), *x.shape[end:])
+    if op == "reshape":
+        return x.reshape(len(x), *attrs["shape"])
+    if op == "cat":
+        return np.concatenate([x, *others], axis=attrs["dim"])
+    if op == "pad":
+        attrs["pad"] = attrs.pop("padding")
+    y: F64 = getattr(reference, op)(x, *others, **weights, **attrs)
+    return y
