@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import index
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import Any
 
 from .errors import ArgumentError
@@ -25,6 +25,14 @@ MAX_INTEGER = 2**31 - 1
 MAX_DIVISOR = 2**63
 
 
+def shown(value: Any) -> str:
+    """Return a representation short enough for a message, whatever a file holds."""
+    try:
+        return short_repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return f"a huge {type(value).__name__}"
+
+
 def integer(name: str, value: Any) -> int:
     """Return `value` as a Python int; bools and floats are refused, as in PyTorch."""
     if type(value) is not int:
@@ -37,7 +45,7 @@ def integer(name: str, value: Any) -> int:
                 f"{name} must be an int, got {shown(value)} ({type(value).__name__})"
             ) from None
     if not -MAX_INTEGER <= value <= MAX_INTEGER:
-        raise ArgumentError(f"{name} is {value}; integers of at most {MAX_INTEGER} are supported")
+        raise ArgumentError(f"{name} must lie within +-{MAX_INTEGER}, got {shown(value)}")
     return int(value)
 
 

@@ -60,11 +60,17 @@ def input_shape(value: Any) -> Shape:
 
 def dtype(what: str, value: Any) -> np.dtype[Any]:
     """Return float32 or float64 in the machine's byte order; refuse anything else."""
-    if value == FLOAT32:
-        return FLOAT32
-    if value == FLOAT64:
-        return FLOAT64
-    name = value.str if isinstance(value, np.dtype) else at.shown(value)
+    if value is FLOAT32 or value is FLOAT64:
+        return value
+    try:
+        value = np.dtype(value)
+    except TypeError:
+        name = at.shown(value)
+    else:
+        for known in (FLOAT32, FLOAT64):
+            if value == known:
+                return known
+        name = value.name if value.isnative else value.str
     raise DTypeError(
         f"{what} is {name}, needs float32 or float64; convert it with .astype(numpy.float32)"
     )

@@ -2,8 +2,8 @@
 
 The names and attributes are those of ``torch.nn.functional``. Two are set by rewriting only:
 ``activation`` (None or ``(op, *parameters)``, applied to the result) and, of a conv2d, ``pool``
-(None or ``('max'|'avg', kh, kw, sh, sw)``, applied after the activation). A second input of conv2d or
-linear is a residual, added before the activation.
+(None or ``('max'|'avg', kh, kw, sh, sw)``, applied after the activation). A second input of conv2d
+or linear is a residual, added before the activation.
 """
 
 from __future__ import annotations

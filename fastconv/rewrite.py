@@ -3,9 +3,9 @@
     optimize = RULES applied in order, once each
 
 A rule merges a producer and a consumer only where nobody else reads the producer and it is no
-output of the graph. The merged node takes the consumer's name (so whoever reads it need not change) and
-lists the producer's in ``fused``. Weights are never modified: a rule that changes them makes new
-arrays.
+output of the graph. The merged node takes the consumer's name (so whoever reads it need not
+change) and lists the producer's in ``fused``. Weights are never modified: a rule that changes them
+makes new arrays.
 """
 
 from __future__ import annotations

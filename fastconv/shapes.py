@@ -277,6 +277,8 @@ def pad(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Shape:
     out = list(shape)
     for i in range(axes):
         out[-1 - i] = _padded(shape[-1 - i], padding[2 * i], padding[2 * i + 1], mode)
+    if mode in ("reflect", "replicate") and not any(out[-axes:]):
+        raise ShapeError(f"mode {mode!r} with padding {padding} leaves nothing of {shape}")
     return tuple(out)
 
 
@@ -287,9 +289,9 @@ def _padded(size: int, before: int, after: int, mode: str) -> int:
     if mode == "constant":
         allowed = kept >= 0
     elif mode == "replicate":
-        allowed = total >= 1
+        allowed = total >= 0
     elif mode == "reflect":
-        allowed = total >= 1 and before < size and after < size
+        allowed = total >= 0 and before < size and after < size
     else:
         # PyTorch crops, then wraps; wrapping more than was kept it reads memory never written.
         allowed = kept >= 0 and before <= kept and after <= kept

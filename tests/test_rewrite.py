@@ -1,0 +1,548 @@
+"""Every rewriting rule keeps the outputs, does what it is for, and keeps its hands off the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from interpreter import run_graph
+
+from fastconv import rewrite
+from fastconv.graph import INPUT, Graph, Node
+
+# In float64 a folded batch norm differs by rounding alone; everything else is exact.
+ROUNDING = 1e-12
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def conv(name: str, source: str, out: int, into: int, kernel: int = 3, **attrs: Any) -> Node:
+    seed = sum(name.encode())
+    weights = {"weight": random(out, into, kernel, kernel, seed=seed), "bias": random(out)}
+    return Node(name, "conv2d", (source,), {"padding": kernel // 2, **attrs}, weights)
+
+
+def linear(name: str, source: str, out: int, into: int) -> Node:
+    return Node(name, "linear", (source,), {}, {"weight": random(out, into), "bias": random(out)})
+
+
+def norm(name: str, source: str, channels: int, **attrs: Any) -> Node:
+    weights = {
+        "running_mean": random(channels, seed=1),
+        "running_var": random(channels, seed=2) ** 2,
+        "weight": random(channels, seed=3),
+        "bias": random(channels, seed=4),
+    }
+    return Node(name, "batch_norm", (source,), attrs, weights)
+
+
+def op(name: str, kind: str, *sources: str, **attrs: Any) -> Node:
+    return Node(name, kind, sources, attrs)
+
+
+def pool(name: str, source: str, kernel: Any = 2, kind: str = "max", **attrs: Any) -> Node:
+    return Node(name, f"{kind}_pool2d", (source,), {"kernel_size": kernel, **attrs})
+
+
+def build(shape: tuple[int, ...], *nodes: Node, outputs: tuple[str, ...] = ()) -> Graph:
+    return Graph(shape, nodes, outputs or (nodes[-1].name,))
+
+
+def summary(graph: Graph) -> list[str]:
+    """Return "a + b + c op" for each node."""
+    return [f"{' + '.join((*node.fused, node.name))} {node.op}" for node in graph.nodes]
+
+
+def assert_same_outputs(graph: Graph, rewritten: Graph, **special: float) -> None:
+    """Compare the oracle's outputs of both graphs on random images, exact zeros among them."""
+    x = random(2, *graph.input_shape, seed=9) * 3
+    x.ravel()[::7] = 0
+    for value in special.values():
+        x.ravel()[5::11] = value
+    expected, actual = run_graph(graph, x), run_graph(rewritten, x)
+    assert len(expected) == len(actual)
+    for one, other in zip(expected, actual, strict=True):
+        finite = np.abs(one[np.isfinite(one)])
+        atol = ROUNDING * finite.max(initial=1.0)
+        np.testing.assert_allclose(other, one, rtol=ROUNDING, atol=atol, equal_nan=True)
+
+
+def rewritten_by(rule: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    """Apply a rule, check that outputs and weights survive, and return the result."""
+    before = [array.copy() for node in graph.nodes for array in node.weights.values()]
+    result = rule(graph)
+    after = [array for node in graph.nodes for array in node.weights.values()]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_same_outputs(graph, result)
+    return result
+
+
+def assert_untouched(rule: Callable[[Graph], Graph], graph: Graph) -> None:
+    assert rule(graph) is graph
+
+
+# --- removing nodes -----------------------------------------------------------------------------
+
+
+def test_drop_unused() -> None:
+    graph = build((3,), op("a", "relu", INPUT), op("b", "tanh", "a"), op("c", "sigmoid", "a"))
+    assert summary(rewritten_by(rewrite.drop_unused, graph)) == ["a relu", "c sigmoid"]
+    assert_untouched(rewrite.drop_unused, graph.replace(outputs=("b", "c")))
+
+
+IDENTITIES = [
+    op("x", "identity", "a"),
+    op("x", "dropout", "a", p=0.3),
+    op("x", "reshape", "a", shape=(2, 6, -1)),
+    op("x", "flatten", "a", start_dim=2, end_dim=2),
+    op("x", "cat", "a"),
+    op("x", "pad", "a", padding=(0, 0, 0, 0), mode="reflect"),
+    op("x", "pad", "a", padding=()),
+    pool("x", "a", 1),
+    pool("x", "a", (1, 1), kind="avg", ceil_mode=True),
+    op("x", "adaptive_avg_pool2d", "a", output_size=(6, None)),
+    op("x", "adaptive_max_pool2d", "a", output_size=(None, 6)),
+]
+
+
+@pytest.mark.parametrize("node", IDENTITIES, ids=str)
+def test_drop_identities(node: Node) -> None:
+    nodes = op("a", "sigmoid", INPUT), node, op("b", "tanh", "x")
+    graph = rewritten_by(rewrite.drop_identities, build((2, 6, 6), *nodes))
+    assert summary(graph) == ["a sigmoid", "b tanh"]
+    graph = rewritten_by(rewrite.drop_identities, build((2, 6, 6), *nodes[:2]))
+    assert graph.outputs == ("a",)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        op("x", "relu", "a"),
+        op("x", "add", "a", "a"),
+        op("x", "reshape", "a", shape=(6, 2, 6)),
+        op("x", "flatten", "a"),
+        op("x", "pad", "a", padding=(1, -1)),
+        pool("x", "a", 3, stride=1, padding=1),
+        pool("x", "a", 1, kind="avg", divisor_override=2),
+        op("x", "adaptive_avg_pool2d", "a", output_size=(5, None)),
+        op("x", "softmax", "a", dim=1),
+    ],
+    ids=str,
+)
+def test_what_is_no_identity_stays(node: Node) -> None:
+    graph = build((2, 6, 6), op("a", "sigmoid", INPUT), node)
+    assert_untouched(rewrite.drop_identities, graph)
+
+
+def test_an_identity_that_makes_an_output_stays() -> None:
+    assert_untouched(rewrite.drop_identities, build((3,), op("x", "identity", INPUT)))
+    two = op("a", "relu", INPUT), op("x", "dropout", "a")
+    assert_untouched(rewrite.drop_identities, build((3,), *two, outputs=("x", "a")))
+    chain = op("a", "relu", INPUT), op("x", "dropout", "a"), op("y", "identity", "x")
+    graph = rewritten_by(rewrite.drop_identities, build((3,), *chain, outputs=("y", "x", "y")))
+    assert summary(graph) == ["a relu", "y identity"]
+    assert graph.outputs == ("y", "a", "y")
+
+
+# --- rewriting weights --------------------------------------------------------------------------
+
+
+def test_fold_padding() -> None:
+    pad = op("p", "pad", INPUT, padding=(1, 2, 0, 3))
+    graph = build((2, 5, 5), pad, conv("c", "p", 3, 2, padding=1, stride=2))
+    graph = rewritten_by(rewrite.fold_padding, graph)
+    assert summary(graph) == ["p + c conv2d"]
+    assert graph.nodes[0].attrs["padding"] == (1, 4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"padding": (1, 1, 1, 1), "value": 0.5},
+        {"padding": (1, 1, 1, 1), "mode": "reflect"},
+        {"padding": (1, -1, 1, 1)},
+        {"padding": (0, 0, 0, 0, 1, 0)},
+        {"padding": (2**31 - 1, 0)},
+    ],
+    ids=str,
+)
+def test_other_padding_stays(attrs: dict[str, Any]) -> None:
+    channels = 3 if len(attrs["padding"]) == 6 else 2
+    nodes = op("p", "pad", INPUT, **attrs), conv("c", "p", 3, channels)
+    assert_untouched(rewrite.fold_padding, build((2, 5, 5), *nodes))
+
+
+def test_padding_of_a_residual_stays() -> None:
+    nodes = [op("p", "pad", INPUT, padding=(1, 1, 1, 1)), conv("c", INPUT, 2, 2, padding=2)]
+    nodes[1] = nodes[1].replace(inputs=(INPUT, "p"))
+    assert_untouched(rewrite.fold_padding, build((2, 5, 5), *nodes))
+
+
+@pytest.mark.parametrize("roles", [(), ("weight",), ("bias",), ("weight", "bias")], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_fold_batch_norm_into_conv2d(roles: tuple[str, ...], bias: bool) -> None:
+    first, second = conv("c", INPUT, 4, 2, groups=2).replace(), norm("n", "c", 4, eps=0.1)
+    weights = {**first.weights, "weight": random(4, 1, 3, 3)}
+    if not bias:
+        del weights["bias"]
+    kept = {r: a for r, a in second.weights.items() if r in (*roles, "running_mean", "running_var")}
+    graph = build((2, 5, 5), first.replace(weights=weights), second.replace(weights=kept))
+    graph = rewritten_by(rewrite.fold_batch_norm, graph)
+    assert summary(graph) == ["c + n conv2d"]
+
+
+def test_fold_batch_norm_into_linear() -> None:
+    graph = build((5,), linear("l", INPUT, 4, 5), norm("n", "l", 4), norm("m", "n", 4))
+    graph = rewritten_by(rewrite.fold_batch_norm, graph)
+    assert summary(graph) == ["l + n + m linear"]
+    assert graph.node("m").weights["weight"].dtype == np.float64
+
+
+def test_folding_keeps_float32_and_an_activation() -> None:
+    first, second = conv("c", INPUT, 4, 2), norm("n", "c", 4, activation=("relu",))
+    nodes = [
+        node.replace(weights={r: a.astype(np.float32) for r, a in node.weights.items()})
+        for node in (first, second)
+    ]
+    graph = build((2, 5, 5), *nodes)
+    folded = rewrite.fold_batch_norm(graph).node("n")
+    assert folded.attrs["activation"] == ("relu",)
+    scale = second.weights["weight"] / np.sqrt(second.weights["running_var"] + 1e-5)
+    exact = nodes[0].weights["weight"] * scale[:, None, None, None]
+    assert folded.weights["weight"].dtype == np.float32
+    np.testing.assert_allclose(folded.weights["weight"], exact, rtol=2e-7)  # rounded twice
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (linear("l", INPUT, 4, 5), norm("n", "l", 3)),  # (3, 5) in: the norm is over the 3
+        (op("r", "relu", INPUT), norm("n", "r", 3)),
+        (linear("l", INPUT, 4, 5), op("r", "relu", "l"), norm("n", "r", 3)),
+        (linear("l", INPUT, 5, 5).replace(inputs=(INPUT, INPUT)), norm("n", "l", 3)),
+        (linear("l", INPUT, 5, 5).replace(attrs={"activation": ("relu",)}), norm("n", "l", 3)),
+    ],
+)
+def test_batch_norm_that_does_not_fold(nodes: tuple[Node, ...]) -> None:
+    assert_untouched(rewrite.fold_batch_norm, build((3, 5), *nodes))
+
+
+def test_batch_norm_is_not_folded_through_what_is_fused() -> None:
+    n = norm("n", "c", 2)
+    for attrs in ({"activation": ("relu",)}, {"pool": ("max", 2, 2, 2, 2)}):
+        fused = conv("c", INPUT, 2, 2, **attrs)
+        assert_untouched(rewrite.fold_batch_norm, build((2, 6, 6), fused, n))
+    residual = conv("c", INPUT, 2, 2).replace(inputs=(INPUT, INPUT))
+    assert_untouched(rewrite.fold_batch_norm, build((2, 6, 6), residual, n))
+
+
+@pytest.mark.parametrize(("variance", "eps"), [(0.0, 0.0), (-1.0, 0.0), (1e-310, 0.0), (1, np.nan)])
+def test_a_fold_that_is_not_finite_is_not_done(variance: float, eps: float) -> None:
+    node = norm("n", "c", 2, eps=eps)
+    weights = {**node.weights, "running_var": np.array([1.0, variance])}
+    weights["weight"] = np.array([1.0, 1e300])
+    graph = build((2, 5, 5), conv("c", INPUT, 2, 2), node.replace(weights=weights))
+    assert_untouched(rewrite.fold_batch_norm, graph)
+
+
+# --- fusing -------------------------------------------------------------------------------------
+
+ACTIVATIONS = [
+    op("a", "relu", "x"),
+    op("a", "leaky_relu", "x", negative_slope=0.2),
+    op("a", "hardtanh", "x", max_val=0.5, min_val=-0.25),
+    op("a", "sigmoid", "x"),
+    op("a", "tanh", "x"),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize(
+    "producer",
+    [
+        conv("x", INPUT, 3, 2),
+        conv("x", INPUT, 2, 2).replace(inputs=(INPUT, INPUT)),
+        linear("x", INPUT, 3, 6),
+        norm("x", INPUT, 2),
+        op("x", "add", INPUT, INPUT),
+    ],
+    ids=lambda node: f"{node.op}{len(node.inputs)}",
+)
+def test_fuse_activation(producer: Node, activation: Node) -> None:
+    graph = rewritten_by(rewrite.fuse_activation, build((2, 6, 6), producer, activation))
+    assert summary(graph) == [f"x + a {producer.op}"]
+    assert graph.nodes[0].attrs["activation"][0] == activation.op
+    assert graph.outputs == ("a",)
+
+
+def test_only_one_activation_is_fused() -> None:
+    nodes = conv("c", INPUT, 2, 2), op("a", "relu", "c"), op("b", "tanh", "a")
+    graph = rewritten_by(rewrite.fuse_activation, build((2, 6, 6), *nodes))
+    assert summary(graph) == ["c + a conv2d", "b tanh"]
+
+
+def test_an_activation_after_a_fused_pool_stays() -> None:
+    nodes = conv("c", INPUT, 2, 2, pool=("avg", 2, 2, 2, 2)), op("a", "relu", "c")
+    assert_untouched(rewrite.fuse_activation, build((2, 6, 6), *nodes))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS[:3], ids=str)
+@pytest.mark.parametrize(
+    "pooling",
+    [pool("p", "c"), pool("p", "c", 3, stride=2, padding=1), pool("p", "c", 3, ceil_mode=True)],
+    ids=str,
+)
+def test_hoist_activation(pooling: Node, activation: Node) -> None:
+    nodes = conv("c", INPUT, 3, 2), pooling, activation.replace(inputs=("p",)), op("t", "tanh", "a")
+    for last in (4, 3):  # read by another node, and an output
+        graph = rewritten_by(rewrite.hoist_activation, build((2, 8, 8), *nodes[:last]))
+        assert summary(graph)[:3] == ["c conv2d", f"a {activation.op}", "p max_pool2d"]
+        assert graph.nodes[1].inputs == ("c",)
+        assert graph.nodes[2].inputs == ("a",)
+        assert_same_outputs(build((2, 8, 8), *nodes[:last]), graph, special=np.nan)
+    assert graph.outputs == ("p",)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "activation"),
+    [
+        (pool("p", "c", kind="avg"), op("a", "relu", "p")),
+        (pool("p", "c"), op("a", "leaky_relu", "p", negative_slope=-0.1)),
+        (pool("p", "c"), op("a", "leaky_relu", "p", negative_slope=0.0)),  # -inf * 0
+        (pool("p", "c"), op("a", "leaky_relu", "p", negative_slope=np.nan)),
+        (pool("p", "c"), op("a", "sigmoid", "p")),  # dear, on four times the elements
+        (pool("p", "c", dilation=2), op("a", "relu", "p")),
+    ],
+    ids=str,
+)
+def test_activations_that_are_not_hoisted(pooling: Node, activation: Node) -> None:
+    graph = build((2, 8, 8), conv("c", INPUT, 3, 2), pooling, activation)
+    assert_untouched(rewrite.hoist_activation, graph)
+
+
+def test_nothing_is_hoisted_to_where_it_cannot_fuse() -> None:
+    nodes = op("c", "sigmoid", INPUT), pool("p", "c"), op("a", "relu", "p")
+    assert_untouched(rewrite.hoist_activation, build((2, 8, 8), *nodes))
+    nodes = conv("c", INPUT, 2, 2), pool("p", "c"), op("a", "relu", "p")
+    for outputs in (("a", "c"), ("a", "p")):
+        assert_untouched(rewrite.hoist_activation, build((2, 8, 8), *nodes, outputs=outputs))
+
+
+@pytest.mark.parametrize("order", [("c", "d"), ("d", "c")])
+def test_fuse_residual_into_the_later_operand(order: tuple[str, str]) -> None:
+    nodes = conv("c", INPUT, 3, 2), conv("d", INPUT, 3, 2, kernel=1), op("s", "add", *order)
+    graph = rewritten_by(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    assert summary(graph) == ["c conv2d", "d + s conv2d"]
+    assert graph.nodes[1].inputs == (INPUT, "c")
+
+
+def test_fuse_residual_moves_behind_the_other_operand() -> None:
+    nodes = conv("c", INPUT, 2, 2), op("t", "tanh", INPUT), op("s", "add", "c", "t")
+    graph = rewritten_by(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    assert summary(graph) == ["t tanh", "c + s conv2d"]
+
+
+def test_fuse_residual_into_linear_with_an_activation() -> None:
+    add = op("s", "add", INPUT, "l", activation=("relu",))
+    graph = rewritten_by(rewrite.fuse_residual, build((5,), linear("l", INPUT, 5, 5), add))
+    assert summary(graph) == ["l + s linear"]
+    assert graph.nodes[0].attrs["activation"] == ("relu",)
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"activation": ("relu",)}, {"pool": ("max", 1, 1, 1, 1)}], ids=str
+)
+def test_residual_after_an_epilogue_stays(attrs: dict[str, Any]) -> None:
+    nodes = conv("c", INPUT, 2, 2, **attrs), op("s", "add", INPUT, "c")
+    assert_untouched(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+
+
+def test_only_one_residual_is_fused() -> None:
+    nodes = conv("c", INPUT, 2, 2), op("s", "add", INPUT, "c"), op("z", "add", "s", INPUT)
+    graph = rewritten_by(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    assert summary(graph) == ["c + s conv2d", "z add"]
+
+
+def test_an_operand_added_to_itself_stays() -> None:
+    nodes = conv("c", INPUT, 2, 2), op("s", "add", "c", "c")
+    assert_untouched(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "fused"),
+    [
+        (pool("p", "c"), ("max", 2, 2, 2, 2)),
+        (pool("p", "c", (1, 3), stride=(2, 4)), ("max", 1, 3, 2, 4)),
+        (pool("p", "c", 2, ceil_mode=True), ("max", 2, 2, 2, 2)),  # 6 divides
+        (pool("p", "c", 3, kind="avg", count_include_pad=False), ("avg", 3, 3, 3, 3)),
+        (pool("p", "c", 2, kind="avg", divisor_override=4), ("avg", 2, 2, 2, 2)),
+        (pool("p", "c", 4), ("max", 4, 4, 4, 4)),  # drops the last two rows
+    ],
+    ids=str,
+)
+def test_fuse_pool(pooling: Node, fused: tuple[Any, ...]) -> None:
+    node = conv("c", INPUT, 3, 2, activation=("tanh",))
+    graph = rewritten_by(rewrite.fuse_pool, build((2, 6, 6), node, pooling))
+    assert summary(graph) == ["c + p conv2d"]
+    assert graph.nodes[0].attrs["pool"] == fused
+    assert graph.nodes[0].attrs["activation"] == ("tanh",)
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        pool("p", "c", 3, stride=2),
+        pool("p", "c", (2, 3), stride=2),
+        pool("p", "c", 2, padding=1),
+        pool("p", "c", 2, stride=3, dilation=2),
+        pool("p", "c", 4, ceil_mode=True),
+        pool("p", "c", 2, kind="avg", divisor_override=3),
+        op("p", "adaptive_max_pool2d", "c", output_size=3),
+    ],
+    ids=str,
+)
+def test_pools_that_are_not_fused(pooling: Node) -> None:
+    assert_untouched(rewrite.fuse_pool, build((2, 6, 6), conv("c", INPUT, 3, 2), pooling))
+
+
+def test_no_pool_is_fused_to_a_pool_or_a_residual() -> None:
+    residual = conv("c", INPUT, 2, 2).replace(inputs=(INPUT, INPUT))
+    assert_untouched(rewrite.fuse_pool, build((2, 8, 8), residual, pool("p", "c")))
+    nodes = conv("c", INPUT, 2, 2), pool("p", "c"), pool("q", "p")
+    graph = rewritten_by(rewrite.fuse_pool, build((2, 8, 8), *nodes))
+    assert summary(graph) == ["c + p conv2d", "q max_pool2d"]
+
+
+SHARED = [
+    (rewrite.fold_padding, op("x", "pad", INPUT, padding=(1, 1)), conv("y", "x", 3, 2)),
+    (rewrite.fold_batch_norm, conv("x", INPUT, 3, 2), norm("y", "x", 3)),
+    (rewrite.fuse_residual, conv("x", INPUT, 2, 2), op("y", "add", "x", INPUT)),
+    (rewrite.fuse_activation, conv("x", INPUT, 3, 2), op("y", "relu", "x")),
+    (rewrite.fuse_pool, conv("x", INPUT, 3, 2), pool("y", "x")),
+]
+
+
+@pytest.mark.parametrize(("rule", "producer", "consumer"), SHARED)
+def test_a_producer_that_others_read_is_never_touched(
+    rule: Callable[[Graph], Graph], producer: Node, consumer: Node
+) -> None:
+    alone = build((2, 6, 6), producer, consumer)
+    assert len(rewritten_by(rule, alone).nodes) == 1
+    assert_untouched(rule, alone.replace(outputs=("y", "x")))
+    read_twice = (producer, consumer, op("z", "tanh", "x"))
+    assert_untouched(rule, build((2, 6, 6), *read_twice, outputs=("y", "z")))
+
+
+# --- all together -------------------------------------------------------------------------------
+
+
+def test_lenet_becomes_one_node_per_layer() -> None:
+    nodes = [
+        *(conv("conv1", INPUT, 6, 1, kernel=5, padding=0), op("relu1", "relu", "conv1")),
+        pool("pool1", "relu1"),
+        conv("conv2", "pool1", 16, 6, kernel=5, padding=0),
+        *(pool("pool2", "conv2"), op("relu2", "relu", "pool2")),  # as tutorials write it
+        *(op("drop", "dropout", "relu2"), op("flat", "flatten", "drop")),
+        *(
+            linear("fc1", "flat", 12, 256),
+            op("relu3", "relu", "fc1"),
+            linear("fc2", "relu3", 10, 12),
+        ),
+        op("out", "log_softmax", "fc2", dim=-1),
+    ]
+    graph = rewritten_by(rewrite.optimize, build((1, 28, 28), *nodes))
+    assert summary(graph) == [
+        "conv1 + relu1 + pool1 conv2d",
+        "conv2 + relu2 + pool2 conv2d",
+        "flat flatten",
+        "fc1 + relu3 linear",
+        "fc2 linear",
+        "out log_softmax",
+    ]
+
+
+def test_residual_block_becomes_one_node_per_convolution() -> None:
+    nodes = [
+        *(conv("conv1", INPUT, 3, 2), norm("bn1", "conv1", 3), op("relu1", "relu", "bn1")),
+        *(conv("conv2", "relu1", 3, 3), norm("bn2", "conv2", 3)),
+        *(conv("down", INPUT, 3, 2, kernel=1), norm("bn3", "down", 3)),
+        *(op("sum", "add", "bn2", "bn3"), op("relu2", "relu", "sum")),
+        op("pool", "adaptive_avg_pool2d", "relu2", output_size=1),
+    ]
+    graph = rewritten_by(rewrite.optimize, build((2, 6, 6), *nodes))
+    assert summary(graph) == [
+        "conv1 + bn1 + relu1 conv2d",
+        "conv2 + bn2 conv2d",
+        "down + bn3 + sum + relu2 conv2d",
+        "pool adaptive_avg_pool2d",
+    ]
+
+
+def test_optimizing_twice_is_optimizing_once() -> None:
+    nodes = conv("c", INPUT, 3, 2), norm("n", "c", 3), pool("p", "n"), op("a", "relu", "p")
+    graph = rewrite.optimize(build((2, 6, 6), *nodes))
+    assert len(graph.nodes) == 1
+    assert rewrite.optimize(graph) is graph
+
+
+def test_every_rule_is_in_use() -> None:
+    names = {rule.__name__ for rule in rewrite.RULES}
+    assert names == {
+        name
+        for name, value in vars(rewrite).items()
+        if callable(value) and name.startswith(("drop_", "fold_", "hoist_", "fuse_"))
+    }
+
+
+CHANNELS = 3
+UNARY: list[Callable[[str, str], Node]] = [
+    lambda name, source: conv(name, source, CHANNELS, CHANNELS),
+    lambda name, source: conv(name, source, CHANNELS, CHANNELS, kernel=1),
+    lambda name, source: norm(name, source, CHANNELS),
+    lambda name, source: linear(name, source, 6, 6),
+    lambda name, source: op(name, "relu", source),
+    lambda name, source: op(name, "leaky_relu", source),
+    lambda name, source: op(name, "hardtanh", source),
+    lambda name, source: op(name, "dropout", source),
+    lambda name, source: op(name, "pad", source, padding=(1, -1, 0, 0)),
+    lambda name, source: pool(name, source, 3, stride=1, padding=1),
+    lambda name, source: pool(name, source, 1, kind="avg"),
+]
+SHRINKING: list[Callable[[str, str], Node]] = [
+    lambda name, source: pool(name, source, 2),
+    lambda name, source: pool(name, source, 2, kind="avg"),
+    lambda name, source: pool(name, source, 3, stride=2, padding=1),
+]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Draw a network of 6x6 images that branches and joins, with a pooled tail or none."""
+    names = [INPUT]
+    nodes: list[Node] = []
+    for i in range(draw(st.integers(1, 12))):
+        # Mostly the last value, so that chains to fuse are common.
+        source = names[-1] if draw(st.integers(0, 3)) else draw(st.sampled_from(names))
+        if draw(st.integers(0, 4)) == 0:
+            nodes.append(op(f"n{i}", "add", source, draw(st.sampled_from(names))))
+        else:
+            nodes.append(draw(st.sampled_from(UNARY))(f"n{i}", source))
+        names.append(f"n{i}")
+    if draw(st.booleans()):
+        nodes.append(draw(st.sampled_from(SHRINKING))("tail", names[-1]))
+        nodes.append(op("end", draw(st.sampled_from(["relu", "tanh"])), "tail"))
+    outputs = {nodes[-1].name, *draw(st.lists(st.sampled_from(names[1:]), max_size=2))}
+    return Graph((CHANNELS, 6, 6), tuple(nodes), tuple(sorted(outputs)))
+
+
+@given(graph=graphs())
+def test_rewriting_keeps_the_outputs_of_random_networks(graph: Graph) -> None:
+    for rule in (*rewrite.RULES, rewrite.optimize):
+        rewritten_by(rule, graph)
