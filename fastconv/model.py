@@ -1,0 +1,385 @@
+"""Model: check the input, run the program, name the class.
+
+A Model is immutable: a Graph, which is what is saved and pickled, and the Program that was compiled
+from it on this machine. Threads may share one, and a copy is the model itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .compile import compile_graph
+from .errors import DTypeError, ModelFormatError, ShapeError
+from .graph import INPUT, Graph
+from .rewrite import optimize
+
+if TYPE_CHECKING:
+    import torch
+
+    from .summary import Profile, Summary
+
+__all__ = ["Model", "from_torch", "load"]
+
+_FROM_TORCH = "load the network in PyTorch and call fastconv.from_torch(module, input_shape)"
+_NOT_READ = {
+    ".onnx": f"ONNX files are not read yet; {_FROM_TORCH}",
+    ".pt": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
+    ".pth": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
+}
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> Model:
+    """Load a model from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path
+        Either kind of file: fastconv's own (`Model.save`), or a plain PyTorch ``state_dict`` of the
+        LeNet family written by ``np.savez(path, **{k: v.numpy() for k, v in
+        net.state_dict().items()})``.
+    threads
+        The most threads that a call may use; by default the least of CPU affinity, cgroup quota and
+        ``OMP_NUM_THREADS``.
+    input_shape
+        (C, H, W) of one image, where the file does not tell it or another size is wanted.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    fastconv.FastconvError
+        The file is not a model (`ModelFormatError`), has layers that are not supported
+        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`).
+    """
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix in _NOT_READ:
+        raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
+    from .formats import npz
+
+    return Model(npz.load(path, input_shape), threads=threads)
+
+
+def from_torch(
+    module: torch.nn.Module,
+    input_shape: Sequence[int],
+    *,
+    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Convert a PyTorch module, as it computes in ``eval()`` mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    input_shape
+        (C, H, W) of one image.
+    labels
+        A name per class, for `Model.predict`.
+    mean, std
+        Per channel, on pixels in 0..1 (torchvision's ``Normalize``); applied by `Model.predict`.
+    threads
+        As for `load`.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    fastconv.UnsupportedOperatorError
+        A layer is not supported; the message names it with its path in the module.
+    fastconv.errors.MissingExtraError
+        PyTorch is not installed. It is needed here only.
+    """
+    from .formats.torch import from_torch as read
+
+    return Model(read(module, input_shape, labels=labels, mean=mean, std=std), threads=threads)
+
+
+class Model:
+    """A network, ready to run on this machine. Made by `load` and `from_torch`.
+
+    Safe to call from many threads at once; releases the GIL; picklable.
+
+    Parameters
+    ----------
+    graph
+        The network.
+    threads
+        As for `load`.
+    """
+
+    __slots__ = ("__weakref__", "_graph", "_program", "_run", "_threads")
+
+    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
+        self._graph = graph
+        self._threads = threads  # as asked for: a pickled None means the default over there
+        self._program = compile_graph(optimize(graph), threads=threads)
+        self._run = self._program.run
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def __call__(self, x: npt.ArrayLike) -> Any:
+        """Return the network's raw outputs.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) or (C, H, W)
+            Of any real dtype and any strides, used as it is: nothing is scaled. C-contiguous
+            float32 is not copied.
+
+        Returns
+        -------
+        ndarray, float32, or a tuple of them
+            One per output of the network; with a batch axis if ``x`` has one. Always fresh.
+
+        Raises
+        ------
+        fastconv.ShapeError
+            ``x`` does not have the model's `input_shape`.
+        fastconv.errors.DTypeError
+            ``x`` does not hold real numbers.
+        """
+        outputs = self._run(x)
+        if (
+            outputs is NotImplemented
+        ):  # all but the usual batch: C-contiguous and of the model's dtype
+            return self._run_any(x)
+        return outputs
+
+    def predict(self, img: Any) -> Any:
+        """Return the class of an image, or an array of classes for a batch.
+
+        Parameters
+        ----------
+        img
+            A PIL image; a path, where Pillow is installed; uint8 HxW or HxWxC; float HxW or CxHxW;
+            a batch of those arrays (N first); or a list of any of them. uint8 is scaled to 0..1 and
+            the model's mean and std are applied. A float array of the model's `input_shape` is one
+            image. Nothing is resized.
+
+        Returns
+        -------
+        int or str, or an ndarray of int64 or str for a batch
+            The label where the model has labels, otherwise the class's index.
+
+        Raises
+        ------
+        fastconv.ShapeError
+            The image does not fit the network, could be read in two ways, or the network does not
+            give one number per class.
+        fastconv.errors.DTypeError
+            The scale of the pixels is unknown, e.g. int64.
+        """
+        labels = self._graph.labels
+        index = self._program.predict(img)  # None for all but one uint8 array
+        if index is not None:
+            return index if labels is None else labels[index]
+        outputs, single = self._outputs_of(img, "predict")
+        classes = outputs.argmax(axis=1)
+        if single:
+            return int(classes[0]) if labels is None else labels[classes[0]]
+        return classes if labels is None else np.array(labels)[classes]
+
+    def predict_proba(self, img: Any) -> npt.NDArray[np.float32]:
+        """Return the probability of each class: the softmax of the outputs.
+
+        The outputs of a network that itself ends in softmax are returned as they are.
+
+        Parameters
+        ----------
+        img
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray, float32, (classes,), or (N, classes) for a batch
+            Rows sum to 1.
+        """
+        outputs, single = self._outputs_of(img, "predict_proba")
+        if not _ends_in_softmax(self._graph):
+            with np.errstate(invalid="ignore"):  # an infinite output gives NaN, as in PyTorch
+                outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
+                outputs /= outputs.sum(axis=1, keepdims=True)
+        probabilities: npt.NDArray[np.float32] = outputs.astype(np.float32, copy=False)
+        return probabilities[0] if single else probabilities
+
+    def _run_any(self, x: npt.ArrayLike) -> Any:
+        """Run what is not yet the batch that the program takes."""
+        batch, single = self._as_batch(x)
+        outputs = self._run(batch)
+        if not single:
+            return outputs
+        return tuple(out[0] for out in outputs) if isinstance(outputs, tuple) else outputs[0]
+
+    def _as_batch(self, x: npt.ArrayLike) -> tuple[np.ndarray, bool]:
+        """Return ``x`` as the batch that the program takes, and whether it was one image."""
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise DTypeError(
+                f"input: expects real numbers, got dtype {array.dtype}; convert it with "
+                "np.asarray(x, np.float32)"
+            )
+        shape = self._graph.input_shape
+        single = array.shape == shape
+        if not single and (array.ndim == 0 or array.shape[1:] != shape):
+            raise _wrong_shape(array.shape, shape)
+        batch = np.require(array[np.newaxis] if single else array, self._graph.dtype, "CAE")
+        return batch, single
+
+    def _outputs_of(self, img: Any, method: str) -> tuple[np.ndarray, bool]:
+        """Return the outputs (N, classes) for images, and whether it was one image."""
+        if len(self._graph.outputs) > 1:
+            raise ShapeError(
+                f"{method}: the network has {len(self._graph.outputs)} outputs; call model(x), "
+                "which returns all of them"
+            )
+        (shape,) = self.output_shapes
+        if len(shape) != 1 or not shape[0]:
+            raise ShapeError(
+                f"{method}: expects a network with one number per class, (classes,), this one "
+                f"gives {shape} for an image; call model(x)"
+            )
+        from .images import to_batch
+
+        batch, single = to_batch(img, self._graph)
+        return self._run(batch), single
+
+    # --- inspecting -------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The network as it was loaded, before any rewriting."""
+        return self._graph
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image, (C, H, W), without batch."""
+        return self._graph.input_shape
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each output for one image, without batch."""
+        return tuple(self._graph.shapes[name] for name in self._graph.outputs)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The name of each class, or None."""
+        return self._graph.labels
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a call uses."""
+        threads: int = self._program.threads
+        return threads
+
+    def summary(self) -> Summary:
+        """Return the layers as a table: shapes, parameters, MACs, receptive field, kernel."""
+        from .summary import summarize
+
+        return summarize(self._graph, optimize(self._graph), self._program.steps)
+
+    def profile(self, x: npt.ArrayLike, *, repeats: int = 10) -> Profile:
+        """Time each layer of the network on ``x``.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) or (C, H, W)
+            As for calling the model.
+        repeats
+            A layer's time is the median of so many runs, after one to warm up.
+
+        Returns
+        -------
+        Profile
+        """
+        from .summary import profile
+
+        batch, _ = self._as_batch(x)
+        return profile(self._graph, optimize(self._graph), self._program, batch, repeats)
+
+    def __repr__(self) -> str:
+        outputs = ", ".join(map(str, self.output_shapes))
+        return (
+            f"<fastconv.Model {self.input_shape} -> {outputs}, "
+            f"{self._graph.parameters:,} parameters, threads={self.threads}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole model, labels and preprocessing included, as ``.npz`` for `load`.
+
+        Written atomically: ``path`` holds either what it held before or the whole new file.
+        """
+        from .formats import npz
+
+        npz.save(self._graph, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._graph, self._threads)
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        return self
+
+
+def _rebuild(graph: Graph, threads: int | None) -> Model:
+    """Compile an unpickled model for this machine."""
+    return Model(graph, threads=threads)
+
+
+def _ends_in_softmax(graph: Graph) -> bool:
+    """Tell whether the one output, (classes,), holds probabilities already."""
+    name = graph.outputs[0]
+    while name != INPUT:
+        node = graph.node(name)
+        if node.op == "softmax":
+            return bool(
+                node.attrs["dim"] == 1
+                and graph.shapes[name][0] == graph.shapes[graph.outputs[0]][0]
+            )
+        if node.op not in ("identity", "dropout", "flatten", "reshape"):
+            return False
+        name = node.inputs[0]
+    return False
+
+
+def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...]) -> ShapeError:
+    """Name the shape that a model needs, and how to get there from the one it got."""
+    remedy = "resize the images, or load the model with another input_shape"
+    if len(shape) == 3:
+        channels_last = (*shape[1:], shape[0])
+        if got == shape[1:] or (len(got) == 3 and got[1:] == shape[1:]):
+            remedy = (
+                "add the channel axis: np.expand_dims(x, -3)"
+                if shape[0] == 1
+                else f"the images need {shape[0]} channels"
+            )
+        elif channels_last in (got, got[1:]):
+            remedy = "put the channels first: np.moveaxis(x, -1, -3)"
+        elif got[-2:] == shape[1:] and len(got) in (3, 4):
+            remedy = f"the images need {shape[0]} channels"
+    batch = ", ".join(("N", *map(str, shape)))
+    return ShapeError(f"input: expects ({batch}) or {shape}, got {got}; {remedy}")
