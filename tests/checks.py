@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import pytest
 import reference
 from numpy.typing import NDArray
 
@@ -25,6 +28,15 @@ def oracle(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
         return function(*arrays, **{name: value for name, value in attrs.items() if name in known})
 
 
+@functools.cache
+def _torch() -> Any:
+    import torch  # a peer in the tests, never needed by the engine
+
+    # Waking a second thread for a few hundred numbers takes longer than computing them.
+    torch.set_num_threads(1)
+    return torch
+
+
 def torch_float64(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
     """Call the operator of ``torch.nn.functional``, in float64, on NumPy arrays."""
     return torch_call(op, *(np.asarray(array, np.float64) for array in arrays), **attrs)
@@ -32,8 +44,7 @@ def torch_float64(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
 
 def torch_call(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
     """Call the operator of ``torch.nn.functional`` on NumPy arrays of any type and layout."""
-    import torch  # a peer in the tests, never needed by the engine
-
+    torch = _torch()
     tensors = [torch.tensor(np.array(a)) for a in arrays]  # copies: torch has no negative strides
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the speed of even kernels with padding='same'
@@ -41,11 +52,18 @@ def torch_call(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
     return tuple(r.numpy() for r in result) if isinstance(result, tuple) else result.numpy()
 
 
-def engine(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
+def engine(op: str, *arrays: Any, **attrs: Any) -> Any:
     """Call the operator of ``fastconv.functional``."""
-    import fastconv.functional  # here, so that the oracle can be tested before the engine is built
+    import fastconv.functional  # here, so that the oracle can be tested where nothing is built
 
     return getattr(fastconv.functional, op)(*arrays, **attrs)
+
+
+def refused(match: str | None = None) -> AbstractContextManager[pytest.ExceptionInfo[Exception]]:
+    """Expect an error that fastconv raises on purpose, as ``pytest.raises`` does."""
+    import fastconv
+
+    return pytest.raises(fastconv.FastconvError, match=match)
 
 
 def assert_close(actual: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:

@@ -367,8 +367,10 @@ def relu6(input: ArrayLike) -> F64:
 
 
 def sigmoid(input: ArrayLike) -> F64:
-    """``1 / (1 + exp(-x))``, written so that no x overflows."""
-    return 0.5 * (1.0 + np.tanh(0.5 * _f64(input)))
+    """``1 / (1 + exp(-x))``, which is right even where the exponential overflows."""
+    with np.errstate(over="ignore"):
+        y: F64 = 1.0 / (1.0 + np.exp(-_f64(input)))
+    return y
 
 
 def tanh(input: ArrayLike) -> F64:
