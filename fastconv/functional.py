@@ -26,6 +26,7 @@ import numpy.typing as npt
 from ._cpu import default_threads, kernels
 from ._geometry import count_blocks, padded, pair, window
 from ._one_op import Array, batched_images, elementwise, floats, on_images, one_node, over_axis, run
+from .checks import check_size
 from .errors import ArgumentError, ShapeError
 from .graph import INPUT, Graph, Node
 
@@ -101,6 +102,9 @@ def conv2d(
         raise ArgumentError(
             f"conv2d: algorithm must be one of {', '.join(_ALGORITHMS)}, got {algorithm!r}"
         )
+    if arrays["weight"].ndim == 4 and not arrays["weight"].shape[1]:
+        # PyTorch gives a result without channels here, whatever the weight says.
+        raise ShapeError(f"conv2d: weight {arrays['weight'].shape} has no input channels")
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return on_images("conv2d", arrays, attrs, algorithm)
 
@@ -345,7 +349,8 @@ def unfold(
     frame = window("unfold", kernel_size, dilation, padding, stride)
     if not all(x.shape[1:]):
         raise ShapeError(f"unfold: input has an empty axis, {x.shape}; only the batch may be empty")
-    count_blocks("unfold", "input", x.shape[2:], *frame)
+    high, wide = count_blocks("unfold", "input", x.shape[2:], *frame)
+    _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), high * wide))
     columns = kernels().unfold(x, *frame, default_threads())
     return columns if batched else columns[0]
 
@@ -393,8 +398,17 @@ def fold(
             f"fold: input has {columns} columns; output_size {size} with this kernel, dilation, "
             f"padding and stride has {high}x{wide} = {high * wide} blocks"
         )
+    _check_output("fold", (len(x), rows // (kh * kw), *size))
     images = kernels().fold(x, size, *frame, default_threads())
     return images if batched else images[0]
+
+
+def _check_output(function: str, shape: tuple[int, ...]) -> None:
+    """Refuse an output larger than any memory, before sizes overflow."""
+    try:
+        check_size(shape)
+    except ShapeError as error:
+        raise ShapeError(f"{function}: {error}") from None
 
 
 # --- elementwise ----------------------------------------------------------------------------------
