@@ -1,0 +1,66 @@
+# distutils: language = c
+"""The typed kernels and the loop that runs them.
+
+One source, compiled once per instruction-set level (setup.py); `_cpu.kernels()` picks the module. What
+stands where:
+
+    kernels/step.pxi         what a kernel is told: views, parameters, the signature
+    kernels/copy.pxi         layouts, padding
+    kernels/tile.pxi         the register tile every matrix product runs on
+    kernels/im2col.pxi       im2col blocks, BLAS, unfold and fold
+    kernels/conv.pxi         convolution and linear layers on the tile, depthwise
+    kernels/pixels.pxi       first layers: few channels, pixels in the lanes
+    kernels/pool.pxi         pooling
+    kernels/elementwise.pxi  activations, add, batch norm, softmax
+    kernels/program.pxi      Program: one call, one release of the GIL, a flat loop over steps
+
+Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
+CYTHON_INLINE as always_inline for this module.
+"""
+from cython.parallel cimport prange
+cimport numpy as cnp
+from libc.math cimport INFINITY, exp, expf, log, logf, tanh, tanhf
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import numpy as np
+
+from fastconv._openmp cimport FC_OPENMP, fc_pause_threads
+from fastconv._simd cimport (
+    FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_W,
+    fc_flush_denormals, fc_restore_denormals,
+    p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, vp,
+    v_fma, v_leaky, v_load, v_load_n, v_max, v_min, v_nanmax, v_set1, v_store, v_store_n, vf,
+)
+
+cnp.import_array()
+
+cdef enum:
+    COPY_BLOCK = 16             # pixels of a row that a transposing copy takes at once: one cache line of floats
+
+include "kernels/step.pxi"
+include "kernels/copy.pxi"
+include "kernels/im2col.pxi"
+include "kernels/tile.pxi"
+include "kernels/conv.pxi"
+include "kernels/pixels.pxi"
+include "kernels/pool.pxi"
+include "kernels/elementwise.pxi"
+include "kernels/program.pxi"
+
+# Names as compile.py and show_config() know them. Widths are in floats.
+LEVEL = (<bytes>FC_LEVEL).decode()
+VECTOR = FC_W
+PANEL = NR
+TALLEST = FC_MR
+PIXEL_CHANNELS = FC_PO
+PIXEL_VECTOR = FC_P
+PANELS_AT_ONCE = WIDE
+OPENMP = FC_OPENMP
+
+
+def pause_threads():
+    """Free this thread's OpenMP workers; called before a fork, for the child's sake."""
+    fc_pause_threads()

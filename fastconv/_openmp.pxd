@@ -1,0 +1,25 @@
+"""The only place that names OpenMP. Without it (`-fopenmp` unknown to the compiler) `prange` runs serially."""
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FC_OPENMP _OPENMP
+    static int fc_pause_threads(void) {
+    /* of OpenMP 5.0; GCC has it since 9, though 12 still announces 4.5 */
+    #if _OPENMP >= 201811 || (!defined(__clang__) && __GNUC__ >= 9)
+        return omp_pause_resource_all(omp_pause_hard);
+    #else
+        return 0;
+    #endif
+    }
+    #else
+    #define FC_OPENMP 0
+    static int fc_pause_threads(void) { return 0; }
+    #endif
+    """
+    # the standard's date (yyyymm), 0 for a serial build
+    const long FC_OPENMP
+    # Frees the calling thread's worker pool; a child forked afterwards starts its own instead of waiting
+    # for workers that the fork did not copy. GNU's runtime hangs without it.
+    int fc_pause_threads() noexcept nogil

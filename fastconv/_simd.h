@@ -1,0 +1,203 @@
+/* The vector vocabulary of the kernels: one type and the few operations on it that C must spell.
+ *
+ * The same Cython source is compiled once per instruction-set level, and only this header knows the
+ * difference. `vf` is as wide as the level's registers and never wider: GCC lowers a wider one through
+ * memory, 60 times slower. `vp`, at most 8 wide, is for kernels that put pixels in the lanes: rows of
+ * small images seldom fill 16, and an 8-wide FMA runs twice a cycle where the 16-wide runs once (Zen 4).
+ *
+ *   FC_W      lanes of vf                     FC_P      lanes of vp
+ *   FC_MR     rows of the register tile when it is two vectors wide
+ *   FC_MR1    rows of the register tile when it is one vector wide (enough chains to hide the latency)
+ *   FC_PO     output channels of the pixel kernel's tile; FC_PV its vectors of pixels
+ */
+#ifndef FASTCONV_SIMD_H
+#define FASTCONV_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(__GNUC__)
+#error "fastconv needs GCC or Clang: its kernels are written on their vector extensions"
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+#define FC_LEVEL "x86-64-v4"
+#define FC_W 16
+#define FC_P 8
+#define FC_MR 14
+#define FC_MR1 14
+#define FC_PO 6
+#define FC_PV 3
+#elif defined(__AVX2__) && defined(__FMA__)
+#define FC_LEVEL "x86-64-v3"
+#define FC_W 8
+#define FC_P 8
+#define FC_MR 6
+#define FC_MR1 12
+#define FC_PO 3
+#define FC_PV 3
+#else
+#if defined(__SSE4_2__)
+#define FC_LEVEL "x86-64-v2"
+#else
+#define FC_LEVEL "generic"
+#endif
+#define FC_W 4
+#define FC_P 4
+#if defined(__aarch64__)        /* 32 registers */
+#define FC_MR 12
+#define FC_MR1 14
+#define FC_PO 6
+#else
+#define FC_MR 6
+#define FC_MR1 10
+#define FC_PO 3
+#endif
+#define FC_PV 3
+#endif
+
+typedef float vf __attribute__((vector_size(4 * FC_W)));
+typedef float fc_vfu __attribute__((vector_size(4 * FC_W), aligned(4), may_alias));
+typedef float vp __attribute__((vector_size(4 * FC_P)));
+typedef float fc_vpu __attribute__((vector_size(4 * FC_P), aligned(4), may_alias));
+
+#define FC_INLINE static inline __attribute__((always_inline))
+
+FC_INLINE vf v_load(const float *p) { return *(const fc_vfu *)p; }
+FC_INLINE void v_store(float *p, vf v) { *(fc_vfu *)p = v; }
+FC_INLINE vp p_load(const float *p) { return *(const fc_vpu *)p; }
+FC_INLINE void p_store(float *p, vp v) { *(fc_vpu *)p = v; }
+
+/* max(a, b) and min(a, b) give b when either is NaN (x86's rule, kept everywhere): max(limit, x) lets
+ * a NaN in x through. v_fma is spelled, not left to -ffp-contract, so that every tile of every height
+ * rounds alike: the bits of an output must not depend on which tile computed it. */
+#if FC_W == 16
+FC_INLINE vf v_set1(float x) { return (vf)_mm512_set1_ps(x); }
+FC_INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+FC_INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+FC_INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+FC_INLINE vf v_load_n(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+FC_INLINE void v_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+FC_INLINE vf v_leaky(vf x, vf slope)
+{
+    __m512 v = (__m512)x;
+    return (vf)_mm512_mask_mul_ps(v, _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NGT_UQ), v, (__m512)slope);
+}
+/* max that a NaN on either side wins, as in PyTorch's max_pool2d */
+FC_INLINE vf v_nanmax(vf a, vf b)
+{
+    __m512 x = (__m512)a;
+    return (vf)_mm512_mask_mov_ps(_mm512_max_ps(x, (__m512)b), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
+}
+#elif FC_W == 8
+FC_INLINE vf v_set1(float x) { return (vf)_mm256_set1_ps(x); }
+FC_INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+FC_INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+FC_INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+FC_INLINE vf v_leaky(vf x, vf slope)
+{
+    __m256 v = (__m256)x;
+    return (vf)_mm256_blendv_ps(v, v * (__m256)slope, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NGT_UQ));
+}
+FC_INLINE vf v_nanmax(vf a, vf b)
+{
+    __m256 x = (__m256)a;
+    return (vf)_mm256_blendv_ps(_mm256_max_ps(x, (__m256)b), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+#else
+typedef int32_t fc_vi __attribute__((vector_size(4 * FC_W)));
+FC_INLINE vf fc_select(fc_vi mask, vf a, vf b) { return (vf)(((fc_vi)a & mask) | ((fc_vi)b & ~mask)); }
+FC_INLINE vf v_set1(float x) { return (vf){x, x, x, x}; }
+FC_INLINE vf v_fma(vf a, vf b, vf c) { return a * b + c; }
+FC_INLINE vf v_max(vf a, vf b) { return fc_select(a > b, a, b); }
+FC_INLINE vf v_min(vf a, vf b) { return fc_select(a < b, a, b); }
+FC_INLINE vf v_leaky(vf x, vf slope) { return fc_select(x > v_set1(0), x, x * slope); }
+FC_INLINE vf v_nanmax(vf a, vf b) { return fc_select((a > b) | (a != a), a, b); }
+#endif
+
+#if FC_W != 16
+/* Tails go through the stack in whole and half vectors: AVX2's masked store is microcoded on AMD. */
+FC_INLINE vf v_load_n(const float *p, int n)
+{
+    vf v = {0};
+    memcpy(&v, p, 4 * (size_t)n);
+    return v;
+}
+FC_INLINE void v_store_n(float *p, vf v, int n)
+{
+    const float *q = (const float *)&v;
+#if FC_W == 8
+    if (n & 4) { memcpy(p, q, 16); p += 4; q += 4; }
+#endif
+    if (n & 2) { memcpy(p, q, 8); p += 2; q += 2; }
+    if (n & 1) { *p = *q; }
+}
+#endif
+
+#if FC_P == 8
+FC_INLINE vp p_set1(float x) { return (vp)_mm256_set1_ps(x); }
+FC_INLINE vp p_fma(vp a, vp b, vp c) { return (vp)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+FC_INLINE vp p_max(vp a, vp b) { return (vp)_mm256_max_ps((__m256)a, (__m256)b); }
+FC_INLINE vp p_min(vp a, vp b) { return (vp)_mm256_min_ps((__m256)a, (__m256)b); }
+FC_INLINE vp p_nanmax(vp a, vp b)
+{
+    __m256 x = (__m256)a;
+    return (vp)_mm256_blendv_ps(_mm256_max_ps(x, (__m256)b), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+FC_INLINE vp p_leaky(vp x, vp slope)
+{
+    __m256 v = (__m256)x;
+    return (vp)_mm256_blendv_ps(v, v * (__m256)slope, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NGT_UQ));
+}
+#define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#else
+FC_INLINE vp p_set1(float x) { return v_set1(x); }
+FC_INLINE vp p_fma(vp a, vp b, vp c) { return v_fma(a, b, c); }
+FC_INLINE vp p_max(vp a, vp b) { return v_max(a, b); }
+FC_INLINE vp p_min(vp a, vp b) { return v_min(a, b); }
+FC_INLINE vp p_nanmax(vp a, vp b) { return v_nanmax(a, b); }
+FC_INLINE vp p_leaky(vp x, vp slope) { return v_leaky(x, slope); }
+#define FC_EVEN 0, 2, 4, 6
+#define FC_ODD 1, 3, 5, 7
+#endif
+
+/* the even and the odd lanes of a followed by b */
+#if defined(__clang__) || __GNUC__ >= 12
+FC_INLINE vp p_even(vp a, vp b) { return __builtin_shufflevector(a, b, FC_EVEN); }
+FC_INLINE vp p_odd(vp a, vp b) { return __builtin_shufflevector(a, b, FC_ODD); }
+#else
+typedef int32_t fc_pi __attribute__((vector_size(4 * FC_P)));
+FC_INLINE vp p_even(vp a, vp b) { return __builtin_shuffle(a, b, (fc_pi){FC_EVEN}); }
+FC_INLINE vp p_odd(vp a, vp b) { return __builtin_shuffle(a, b, (fc_pi){FC_ODD}); }
+#endif
+
+/* Denormal activations make a convolution up to 50 times slower. Every thread that computes flushes
+ * them while it computes, and gives its caller's state back. */
+#if defined(__x86_64__) || defined(__i386__)
+FC_INLINE uint64_t fc_flush_denormals(void)
+{
+    unsigned state = _mm_getcsr();
+    _mm_setcsr(state | 0x8040u);        /* FTZ | DAZ */
+    return state;
+}
+FC_INLINE void fc_restore_denormals(uint64_t state) { _mm_setcsr((unsigned)state); }
+#elif defined(__aarch64__)
+FC_INLINE uint64_t fc_flush_denormals(void)
+{
+    uint64_t state;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(state));
+    __asm__ volatile("msr fpcr, %0" : : "r"(state | (1u << 24)));       /* FZ */
+    return state;
+}
+FC_INLINE void fc_restore_denormals(uint64_t state) { __asm__ volatile("msr fpcr, %0" : : "r"(state)); }
+#else
+FC_INLINE uint64_t fc_flush_denormals(void) { return 0; }
+FC_INLINE void fc_restore_denormals(uint64_t state) { (void)state; }
+#endif
+
+#endif

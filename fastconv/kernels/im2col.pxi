@@ -1,0 +1,226 @@
+"""im2col: a block of output pixels as rows of a matrix, for BLAS and for the tile; unfold and fold."""
+
+# cblas_sgemm and cblas_dgemm with 32-bit and with 64-bit integers
+ctypedef void (*sgemm32)(int, int, int, int32_t, int32_t, int32_t, float, const float*, int32_t,
+                         const float*, int32_t, float, float*, int32_t) noexcept nogil
+ctypedef void (*sgemm64)(int, int, int, int64_t, int64_t, int64_t, float, const float*, int64_t,
+                         const float*, int64_t, float, float*, int64_t) noexcept nogil
+ctypedef void (*dgemm32)(int, int, int, int32_t, int32_t, int32_t, double, const double*, int32_t,
+                         const double*, int32_t, double, double*, int32_t) noexcept nogil
+ctypedef void (*dgemm64)(int, int, int, int64_t, int64_t, int64_t, double, const double*, int64_t,
+                         const double*, int64_t, double, double*, int64_t) noexcept nogil
+
+cdef enum:
+    ROW_MAJOR = 101
+    NO_TRANSPOSE = 111
+
+cdef struct Blas:
+    void* sgemm
+    void* dgemm
+    int bits                    # of its integers; 0: none bound
+
+cdef Blas blas = Blas(NULL, NULL, 0)
+
+
+def bind_blas(size_t sgemm, size_t dgemm, int bits):
+    """Give the kernels the addresses of cblas_sgemm and cblas_dgemm; `bits` is the width of their integers."""
+    blas.sgemm = <void*>sgemm
+    blas.dgemm = <void*>dgemm
+    blas.bits = bits
+
+
+cdef void gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real* a, const real* b, Py_ssize_t ldb,
+               real* c) noexcept nogil:
+    """C := A.B, row-major. A: (m, k); B: (k, n), row stride ldb; C: (m, n)"""
+    cdef Py_ssize_t i, j, t
+    cdef real v
+    if blas.bits == 64:
+        if real is float:
+            (<sgemm64>blas.sgemm)(ROW_MAJOR, NO_TRANSPOSE, NO_TRANSPOSE, m, n, k, 1, a, k, b, ldb, 0, c, n)
+        else:
+            (<dgemm64>blas.dgemm)(ROW_MAJOR, NO_TRANSPOSE, NO_TRANSPOSE, m, n, k, 1, a, k, b, ldb, 0, c, n)
+    elif blas.bits == 32 and max(max(m, n), max(k, ldb)) < 0x7fffffff:
+        if real is float:
+            (<sgemm32>blas.sgemm)(ROW_MAJOR, NO_TRANSPOSE, NO_TRANSPOSE, <int32_t>m, <int32_t>n, <int32_t>k, 1,
+                                  a, <int32_t>k, b, <int32_t>ldb, 0, c, <int32_t>n)
+        else:
+            (<dgemm32>blas.dgemm)(ROW_MAJOR, NO_TRANSPOSE, NO_TRANSPOSE, <int32_t>m, <int32_t>n, <int32_t>k, 1,
+                                  a, <int32_t>k, b, <int32_t>ldb, 0, c, <int32_t>n)
+    else:
+        for i in range(m):
+            memset(c + i * n, 0, n * sizeof(real))
+            for t in range(k):
+                v = a[i * k + t]
+                for j in range(n):
+                    c[i * n + j] += v * b[t * ldb + j]
+
+
+cdef inline void im2col_row(const Step* s, real** base, Py_ssize_t r, Py_ssize_t group, real* out) noexcept nogil:
+    """One output row (counted over all images) as ow rows of K. out: (ow, kh, kw, c / groups)"""
+    cdef Py_ssize_t i = r // s.rows
+    cdef Py_ssize_t c = s.x.c // s.groups
+    cdef Py_ssize_t iy, ix, ky, kx, ox
+    cdef real* x
+    for ox in range(s.ow):
+        for ky in range(s.kh):
+            iy = (r - i * s.rows) * s.sh - s.top + ky * s.dh
+            ix = ox * s.sw - s.left
+            if iy < 0 or iy >= s.x.h:
+                memset(out, 0, s.kw * c * sizeof(real))
+                out += s.kw * c
+            elif s.dw == 1 and s.x.pixel == c and ix >= 0 and ix + s.kw <= s.x.w:
+                memcpy(out, at(base, &s.x, i, iy, ix), s.kw * c * sizeof(real))
+                out += s.kw * c
+            else:
+                x = base[s.x.space] + s.x.offset + i * s.x.image + iy * s.x.row + group * c
+                for kx in range(s.kw):
+                    if ix < 0 or ix >= s.x.w:
+                        memset(out, 0, c * sizeof(real))
+                    else:
+                        memcpy(out, x + ix * s.x.pixel, c * sizeof(real))
+                    out += c
+                    ix += s.dw
+
+
+cdef inline real apply(real v, const Step* s) noexcept nogil:
+    """The scalar epilogue; NaN passes through."""
+    if s.activation == CLAMP:
+        v = <real>s.low if v < <real>s.low else v
+        return <real>s.high if v > <real>s.high else v
+    if s.activation == LEAKY:
+        return v if v > 0 else v * <real>s.slope
+    if s.activation == SIGMOID:
+        return 1 / (1 + (expf(-v) if real is float else exp(-v)))
+    if s.activation == TANH:
+        return tanhf(v) if real is float else tanh(v)
+    return v
+
+
+cdef void conv_im2col(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                      real* scratch) noexcept nogil:
+    """Convolution or linear layer by cache-blocked im2col and BLAS: the plain path and the baseline.
+
+    A unit is `block` rows. weight: (groups, K, o / groups); scratch: (block * ow, K) and (block * ow, o / groups).
+    BLAS keeps threads of its own, so this step is run by one caller, and only the copying is shared out.
+    """
+    cdef Py_ssize_t u, r, row0, row1, g, i, j, q, pixels, oy, ox
+    cdef Py_ssize_t K = s.kh * s.kw * (s.x.c // s.groups)
+    cdef Py_ssize_t channels = s.out_channels // s.groups
+    cdef real* product = scratch + s.block * s.ow * K
+    cdef const real* bias
+    cdef const real* z
+    cdef real* y
+    cdef real v
+    for u in range(begin, end):
+        row0 = u * s.block
+        row1 = min(row0 + s.block, n * s.rows)
+        pixels = (row1 - row0) * s.ow
+        for g in range(s.groups):
+            if s.threads > 1:
+                for r in prange(row0, row1, num_threads=s.threads, schedule="static"):
+                    im2col_row(s, base, r, g, scratch + (r - row0) * s.ow * K)
+            else:
+                for r in range(row0, row1):
+                    im2col_row(s, base, r, g, scratch + (r - row0) * s.ow * K)
+            gemm(pixels, channels, K, <const real*>scratch, <const real*>s.weight + g * K * channels, channels,
+                 product)
+            bias = <const real*>s.bias + g * channels
+            for q in range(pixels):
+                r = row0 + q // s.ow
+                i = r // s.rows
+                oy = r - i * s.rows
+                ox = q % s.ow
+                y = at(base, &s.y, i, oy, ox) + g * channels
+                z = at(base, &s.z, i, oy, ox) + g * channels if s.has_z else NULL
+                for j in range(channels):
+                    v = product[q * channels + j] + bias[j]
+                    if z != NULL:
+                        v = v + z[j]
+                    y[j] = apply(v, s)
+
+
+cdef void unfold_row(const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t ky, Py_ssize_t kx, Py_ssize_t sh,
+                     Py_ssize_t sw, Py_ssize_t top, Py_ssize_t left, Py_ssize_t oh, Py_ssize_t ow,
+                     real* out) noexcept nogil:
+    """What one tap (ky, kx, already dilated) of one channel sees at every output pixel. x: (h, w); out: (oh, ow)"""
+    cdef Py_ssize_t oy, ox, iy, ix
+    for oy in range(oh):
+        iy = oy * sh - top + ky
+        for ox in range(ow):
+            ix = ox * sw - left + kx
+            out[oy * ow + ox] = x[iy * w + ix] if 0 <= iy < h and 0 <= ix < w else 0
+
+
+cdef void fold_plane(const real* cols, Py_ssize_t h, Py_ssize_t w, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t dh,
+                     Py_ssize_t dw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t top, Py_ssize_t left,
+                     Py_ssize_t oh, Py_ssize_t ow, real* out) noexcept nogil:
+    """The sum of every tap's contribution to one channel. cols: (kh, kw, oh, ow); out: (h, w)"""
+    cdef Py_ssize_t ky, kx, oy, ox, iy, ix
+    memset(out, 0, h * w * sizeof(real))
+    for ky in range(kh):
+        for kx in range(kw):
+            for oy in range(oh):
+                iy = oy * sh - top + ky * dh
+                if iy < 0 or iy >= h:
+                    continue
+                for ox in range(ow):
+                    ix = ox * sw - left + kx * dw
+                    if 0 <= ix < w:
+                        out[iy * w + ix] += cols[((ky * kw + kx) * oh + oy) * ow + ox]
+
+
+def _unfold(const real[:, :, :, ::1] x, real[:, :, ::1] out, kernel, dilation, padding, stride, out_hw, int threads):
+    """unfold (im2col), PyTorch's layout. x: (n, c, h, w); out: (n, c * kh * kw, oh * ow)"""
+    cdef Py_ssize_t kh = kernel[0], kw = kernel[1], dh = dilation[0], dw = dilation[1]
+    cdef Py_ssize_t top = padding[0], left = padding[1], sh = stride[0], sw = stride[1]
+    cdef Py_ssize_t oh = out_hw[0], ow = out_hw[1], h = x.shape[2], w = x.shape[3], taps = kh * kw
+    cdef Py_ssize_t u, plane
+    cdef const real* src
+    cdef real* dst
+    if out.size == 0:
+        return
+    src = &x[0, 0, 0, 0]
+    dst = &out[0, 0, 0]
+    with nogil:
+        for u in prange(x.shape[0] * x.shape[1] * taps, num_threads=threads, schedule="static"):
+            plane = u // taps
+            unfold_row(src + plane * h * w, h, w, (u % taps) // kw * dh, (u % taps) % kw * dw, sh, sw, top, left,
+                       oh, ow, dst + u * oh * ow)
+
+
+def _fold(const real[:, :, ::1] cols, real[:, :, :, ::1] out, kernel, dilation, padding, stride, in_hw, int threads):
+    """fold (col2im), PyTorch's layout. cols: (n, c * kh * kw, oh * ow); out: (n, c, h, w)"""
+    cdef Py_ssize_t kh = kernel[0], kw = kernel[1], dh = dilation[0], dw = dilation[1]
+    cdef Py_ssize_t top = padding[0], left = padding[1], sh = stride[0], sw = stride[1]
+    cdef Py_ssize_t oh = in_hw[0], ow = in_hw[1], h = out.shape[2], w = out.shape[3]
+    cdef Py_ssize_t plane
+    cdef const real* src
+    cdef real* dst
+    if out.size == 0:
+        return
+    src = &cols[0, 0, 0]
+    dst = &out[0, 0, 0, 0]
+    with nogil:
+        for plane in prange(out.shape[0] * out.shape[1], num_threads=threads, schedule="static"):
+            fold_plane(src + plane * kh * kw * oh * ow, h, w, kh, kw, dh, dw, sh, sw, top, left, oh, ow,
+                       dst + plane * h * w)
+
+
+def _shape_of_windows(size, kernel, dilation, padding, stride):
+    return [(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+
+
+def unfold(x, kernel, dilation, padding, stride, int threads):
+    """torch.nn.functional.unfold. x: (n, c, h, w) -> (n, c * kh * kw, L), float32 or float64"""
+    oh, ow = _shape_of_windows(x.shape[2:], kernel, dilation, padding, stride)
+    out = np.empty((x.shape[0], x.shape[1] * kernel[0] * kernel[1], oh * ow), x.dtype)
+    _unfold(x, out, kernel, dilation, padding, stride, (oh, ow), threads)
+    return out
+
+
+def fold(x, output_size, kernel, dilation, padding, stride, int threads):
+    """torch.nn.functional.fold. x: (n, c * kh * kw, L) -> (n, c, *output_size), float32 or float64"""
+    in_hw = _shape_of_windows(output_size, kernel, dilation, padding, stride)
+    out = np.empty((x.shape[0], x.shape[1] // (kernel[0] * kernel[1]), *output_size), x.dtype)
+    _fold(x, out, kernel, dilation, padding, stride, in_hw, threads)
+    return out

@@ -1,0 +1,130 @@
+"""Pooling: one kernel for max, average and adaptive pooling, whose windows are tables."""
+
+
+def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
+                 Py_ssize_t out, bint count_include_pad):
+    """(out, 3) of each window along one axis: first index, one past the last, and its share of the divisor.
+
+    The divisor follows PyTorch's avg_pool2d: a window that overhangs (ceil_mode) counts the padding but not
+    what lies beyond it.
+    """
+    table = np.empty((out, 3), np.intp)
+    for o in range(out):
+        start = o * stride - padding
+        stop = min(start + dilation * (kernel - 1) + 1, size + padding)
+        counted = stop - start
+        if start < 0:
+            start += -start // dilation * dilation if -start % dilation == 0 else (-start // dilation + 1) * dilation
+        stop = min(stop, size)
+        table[o] = start, stop, counted if count_include_pad else max(stop - start, 1)
+    return table
+
+
+def adaptive_windows(Py_ssize_t size, Py_ssize_t out):
+    """(out, 3) like `pool_windows`, for adaptive pooling: from floor(o * size / out) to ceil((o + 1) * size / out)."""
+    table = np.empty((out, 3), np.intp)
+    for o in range(out):
+        start, stop = o * size // out, -((-(o + 1) * size) // out)
+        table[o] = start, stop, stop - start
+    return table
+
+
+cdef void pool(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+               real* scratch) noexcept nogil:
+    """x: (n, h, w, c) -> y: (n, oh, ow, c). table: windows of the rows, then of the columns, 3 numbers each.
+
+    A unit is `block` output rows. NaN wins a maximum, as in PyTorch.
+    """
+    cdef Py_ssize_t r, i, oy, ox, iy, ix, k, c = s.y.c
+    cdef const Py_ssize_t* wy
+    cdef const Py_ssize_t* wx
+    cdef real* x
+    cdef real* y
+    cdef real divisor
+    cdef real start = <real>(-INFINITY) if s.pool == MAX_POOL else 0
+    for r in range(first_row(s, begin), last_row(s, n, end)):
+        i = r // s.rows
+        oy = r - i * s.rows
+        wy = s.table + 3 * oy
+        for ox in range(s.y.w):
+            wx = s.table + 3 * (s.y.h + ox)
+            y = at(base, &s.y, i, oy, ox)
+            for k in range(c):
+                y[k] = start
+            iy = wy[0]
+            while iy < wy[1]:               # Cython's range wants a step whose sign it knows
+                ix = wx[0]
+                while ix < wx[1]:
+                    x = at(base, &s.x, i, iy, ix)
+                    if s.pool == MAX_POOL:
+                        for k in range(c):
+                            y[k] = x[k] if (x[k] > y[k]) | (x[k] != x[k]) else y[k]
+                    else:
+                        for k in range(c):
+                            y[k] += x[k]
+                    ix += s.dw
+                iy += s.dh
+            if s.pool == AVG_POOL:
+                divisor = <real>s.value if s.value != 0 else <real>(wy[2] * wx[2])
+                for k in range(c):
+                    y[k] = y[k] / divisor
+
+
+cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] cols,
+                         Py_ssize_t dh, Py_ssize_t dw, real* out, int64_t* indices) noexcept nogil:
+    """Maxima of one channel and where they stand (y * w + x); the first wins a tie, NaN wins over all."""
+    cdef Py_ssize_t oy, ox, iy, ix, place
+    cdef real best, v
+    for oy in range(rows.shape[0]):
+        for ox in range(cols.shape[0]):
+            best = <real>(-INFINITY)
+            place = rows[oy, 0] * w + cols[ox, 0]
+            iy = rows[oy, 0]
+            while iy < rows[oy, 1]:
+                ix = cols[ox, 0]
+                while ix < cols[ox, 1]:
+                    v = x[iy * w + ix]
+                    if v > best or v != v:
+                        best = v
+                        place = iy * w + ix
+                    ix += dw
+                iy += dh
+            out[oy * cols.shape[0] + ox] = best
+            indices[oy * cols.shape[0] + ox] = place
+
+
+def _max_pool_indices(const real[:, :, :, ::1] x, real[:, :, :, ::1] out, int64_t[:, :, :, ::1] indices,
+                      const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] cols, Py_ssize_t dh, Py_ssize_t dw,
+                      int threads):
+    cdef Py_ssize_t p, size = x.shape[2] * x.shape[3], out_size = out.shape[2] * out.shape[3]
+    cdef const real* src
+    cdef real* dst
+    cdef int64_t* where
+    if out.size == 0:
+        return
+    src = &x[0, 0, 0, 0]
+    dst = &out[0, 0, 0, 0]
+    where = &indices[0, 0, 0, 0]
+    with nogil:
+        for p in prange(x.shape[0] * x.shape[1], num_threads=threads, schedule="static"):
+            max_pool_plane(src + p * size, x.shape[3], rows, cols, dh, dw, dst + p * out_size, where + p * out_size)
+
+
+def _with_indices(x, rows, cols, Py_ssize_t dh, Py_ssize_t dw, int threads):
+    out = np.empty((x.shape[0], x.shape[1], rows.shape[0], cols.shape[0]), x.dtype)
+    indices = np.empty(out.shape, np.int64)
+    _max_pool_indices(x, out, indices, rows, cols, dh, dw, threads)
+    return out, indices
+
+
+def max_pool2d_indices(x, kernel, stride, padding, dilation, out_hw, int threads):
+    """max_pool2d with return_indices. x: (n, c, h, w) -> values and int64 indices into (h, w), float32 or float64"""
+    rows, cols = (pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out_hw[i], True)
+                  for i in (0, 1))
+    return _with_indices(x, rows, cols, dilation[0], dilation[1], threads)
+
+
+def adaptive_max_pool2d_indices(x, out_hw, int threads):
+    """adaptive_max_pool2d with return_indices. x: (n, c, h, w) -> values and int64 indices into (h, w)"""
+    rows, cols = (adaptive_windows(x.shape[2 + i], out_hw[i]) for i in (0, 1))
+    return _with_indices(x, rows, cols, 1, 1, threads)
