@@ -168,7 +168,8 @@ def _arrange(
             return values[np.newaxis], True
         if given[1:] == shape:
             return values, False
-        raise ShapeError(f"{what}: expects {shape} or (N, {str(shape)[1:]}, got {given}")
+        batch = ", ".join(map(str, ("N", *shape)))
+        raise ShapeError(f"{what}: expects {shape} or ({batch}), got {given}")
 
     channels, height, width = shape
     last = (height, width, channels)

@@ -197,8 +197,7 @@ def _scaled(count: int) -> str:
         if value < 999.5:
             break
         value, unit = value / 1000, larger
-    digits = 3 - len(str(int(value))) if unit else 0
-    return f"{value:.{digits}f} {unit}".rstrip()
+    return f"{value:#.3g}".rstrip(".") + f" {unit}" if unit else str(count)
 
 
 # --- how it is found ------------------------------------------------------------------------------

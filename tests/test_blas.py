@@ -83,7 +83,7 @@ def bound_by(blas: str | None) -> dict:
 @needs_blas
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (5, 7, 3), (33, 17, 65)])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (5, 7, 3), (33, 17, 65)])
 def test_bound_gemm_computes_the_equation(dtype, transposed, m, n, k):
     sgemm, dgemm, bits = _blas.address()
     real = ctypes.c_float if dtype is np.float32 else ctypes.c_double
@@ -166,7 +166,7 @@ def test_a_library_without_cblas_is_named_with_the_remedy():
 
 
 @pytest.mark.parametrize(
-    "prefix, suffix, integer, bits",
+    ("prefix", "suffix", "integer", "bits"),
     [
         ("", "", "int32_t", 32),
         ("", "", "int64_t", 64),  # MKL and Debian's INTERFACE64 builds: no sign in the name
