@@ -198,7 +198,8 @@ class Archive:
             if descr[1:] == "O":
                 raise self._zip.error(
                     "holds pickled Python objects, which are never opened; save each tensor by "
-                    "name: numpy.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})",
+                    "its name: numpy.savez(path, "
+                    "**{k: v.numpy() for k, v in net.state_dict().items()})",
                     member,
                 )
             if descr[1:2] == "V":

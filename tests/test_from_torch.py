@@ -1,0 +1,548 @@
+"""from_torch: modules in every usual style, against themselves; and the refusals, by name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from interpreter import run_graph
+
+from fastconv.errors import ArgumentError, ShapeError, UnsupportedOperatorError
+from fastconv.graph import Graph
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+nn = torch.nn
+
+from fastconv.formats.torch import BATCH, from_torch, to_torch  # noqa: E402
+
+Forward = Callable[..., object]
+
+
+class Functional(nn.Module):
+    """A module from a forward function and its parts."""
+
+    def __init__(self, forward: Forward, **parts: object) -> None:
+        super().__init__()
+        self._forward = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self._forward(self, x)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Give batch normalisations statistics as after training."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+            if part.affine:
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
+    return module
+
+
+def outputs(module: nn.Module, x: torch.Tensor) -> tuple[np.ndarray, ...]:
+    """What the module itself computes in eval mode, in float64."""
+    with torch.no_grad():
+        y = copy.deepcopy(module).double().eval()(x.double().clone())
+    return tuple(t.numpy() for t in (y if isinstance(y, (tuple, list)) else (y,)))
+
+
+def check(
+    module: nn.Module, shape: tuple[int, ...], ops: str | None = None, tolerance: float = 1e-9
+) -> Graph:
+    """Convert, and compare with the module on a batch of another size than the exported one."""
+    graph = from_torch(randomise(module), shape)
+    x = torch.randn(3, *shape)
+    for got, want in zip(run_graph(graph, x.numpy()), outputs(module, x), strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * max(1, np.abs(want).max()))
+    if ops is not None:
+        assert " ".join(node.op for node in graph.nodes) == ops
+    return graph
+
+
+def lenet(**changes: object) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
+        nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+LENET = "conv2d relu max_pool2d conv2d relu max_pool2d flatten linear relu linear relu linear"
+
+
+# Styles ------------------------------------------------------------------------------------------
+
+
+def test_sequential() -> None:
+    graph = check(lenet(), (1, 28, 28), LENET)
+    assert [node.name for node in graph.nodes] == [str(i) for i in range(12)]
+
+
+FLATTENINGS = {
+    "view_features": lambda x: x.view(-1, 256),
+    "view_size": lambda x: x.view(x.size(0), -1),
+    "view_shape": lambda x: x.view(x.shape[0], 16 * 4 * 4),
+    "view_len": lambda x: x.view(len(x), -1),
+    "reshape": lambda x: x.reshape(x.size(0), -1),
+    "torch_flatten": lambda x: torch.flatten(x, 1),
+    "flatten": lambda x: x.flatten(1),
+    "flatten_from_the_end": lambda x: x.flatten(-3, -1),
+    "contiguous": lambda x: x.contiguous().view(-1, 256),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last).flatten(1),
+    "in_steps": lambda x: x.flatten(2).view(-1, 256),
+    "rank_5": lambda x: x.view(-1, 4, 4, 16).unsqueeze(1).flatten(1),
+    "squeezed": lambda x: x.flatten(1).unsqueeze(2).unsqueeze(3).squeeze(3).squeeze(),
+}
+
+
+@pytest.mark.parametrize("flatten", FLATTENINGS.values(), ids=FLATTENINGS)
+def test_functional(flatten: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(torch.relu(self.conv2(x)), (2, 2))
+        x = F.dropout(flatten(x), training=self.training)
+        x = F.relu(self.fc1(x), inplace=True)
+        return self.fc2(x)
+
+    module = Functional(
+        forward,
+        conv1=nn.Conv2d(1, 6, 5),
+        conv2=nn.Conv2d(6, 16, 5),
+        fc1=nn.Linear(256, 20),
+        fc2=nn.Linear(20, 10),
+    )
+    graph = check(module, (1, 28, 28))
+    names = [node.name for node in graph.nodes]
+    assert names[:6] == ["conv1", "relu", "max_pool2d", "conv2", "relu#2", "max_pool2d#2"]
+    assert names[-3:] == ["fc1", "relu#3", "fc2"]
+
+
+def test_names_follow_the_module_path() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = nn.ModuleList([nn.Conv2d(4, 4, 3, padding=1) for _ in range(2)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for conv in self.convs:
+                x = F.relu(conv(x)) + x
+            return x
+
+    graph = check(nn.Sequential(Block(), nn.Sequential(Block())), (4, 5, 7))
+    assert [node.name for node in graph.nodes] == [
+        "0.convs.0", "0.relu", "0.add", "0.convs.1", "0.relu#2", "0.add#2",
+        "1.0.convs.0", "1.0.relu", "1.0.add", "1.0.convs.1", "1.0.relu#2", "1.0.add#2",
+    ]  # fmt: skip
+
+
+def test_reused_modules_share_arrays() -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            x = self.relu(self.conv(x))
+        return x
+
+    module = Functional(forward, conv=nn.Conv2d(3, 3, 3, padding=1), relu=nn.ReLU())
+    graph = check(module, (3, 6, 6))
+    assert [node.name for node in graph.nodes] == ["conv", "relu", "conv#2", "relu#2"]
+    assert graph.nodes[0].weights["weight"] is graph.nodes[2].weights["weight"]
+    assert graph.parameters == 3 * 3 * 9 + 3
+
+
+def test_tied_weights_share_arrays() -> None:
+    first, second = nn.Linear(5, 5), nn.Linear(5, 5)
+    second.weight = first.weight
+    graph = check(nn.Sequential(first, nn.Tanh(), second), (5,), "linear tanh linear")
+    assert graph.nodes[0].weights["weight"] is graph.nodes[2].weights["weight"]
+    assert graph.nodes[0].weights["bias"] is not graph.nodes[2].weights["bias"]
+
+
+def test_a_module_called_input() -> None:
+    graph = check(Functional(lambda self, x: self.input(x), input=nn.Linear(3, 2)), (3,))
+    assert [node.name for node in graph.nodes] == ["input#2"]
+
+
+def test_residual_block() -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        identity = self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += identity
+        return self.relu(out)
+
+    module = Functional(
+        forward,
+        conv1=nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(6),
+        conv2=nn.Conv2d(6, 6, 3, padding=1, bias=False),
+        bn2=nn.BatchNorm2d(6, eps=1e-3),
+        downsample=nn.Sequential(nn.Conv2d(4, 6, 1, stride=2), nn.BatchNorm2d(6, affine=False)),
+        relu=nn.ReLU(inplace=True),
+    )
+    ops = "conv2d batch_norm conv2d batch_norm relu conv2d batch_norm add relu"
+    graph = check(module, (4, 9, 9), ops)
+    assert graph.nodes[0].name == "downsample.0"
+    assert graph.nodes[-1].name == "relu#2"
+
+
+# Layers ------------------------------------------------------------------------------------------
+
+IMAGE = (4, 11, 13)
+LAYERS = {
+    "depthwise": nn.Conv2d(4, 8, 3, groups=4),
+    "grouped": nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), groups=2, bias=False),
+    "same": nn.Conv2d(4, 3, (3, 4), padding="same", dilation=(2, 1)),
+    "valid": nn.Conv2d(4, 3, 3, padding="valid", stride=2),
+    "conv_zeros": nn.Conv2d(4, 3, 3, padding=2),
+    "conv_reflect": nn.Conv2d(4, 3, 3, padding=(2, 1), padding_mode="reflect"),
+    "conv_replicate": nn.Conv2d(4, 3, 3, padding=1, padding_mode="replicate"),
+    "conv_circular": nn.Conv2d(4, 3, 3, padding=1, padding_mode="circular"),
+    "max_pool": nn.MaxPool2d(3, 2, 1, dilation=2, ceil_mode=True),
+    "avg_pool": nn.AvgPool2d((3, 2), (2, 3), (1, 0), ceil_mode=True, count_include_pad=False),
+    "avg_pool_divisor": nn.AvgPool2d(2, divisor_override=3),
+    "adaptive_avg": nn.AdaptiveAvgPool2d((3, 5)),
+    "adaptive_avg_none": nn.AdaptiveAvgPool2d((None, 5)),
+    "adaptive_max": nn.AdaptiveMaxPool2d(4),
+    "batch_norm": nn.BatchNorm2d(4),
+    "batch_norm_plain": nn.BatchNorm2d(4, affine=False, eps=0.1),
+    "relu": nn.ReLU(),
+    "relu_in_place": nn.ReLU(inplace=True),
+    "relu6": nn.ReLU6(),
+    "leaky": nn.LeakyReLU(0.3, inplace=True),
+    "hardtanh": nn.Hardtanh(-0.3, 0.7),
+    "sigmoid": nn.Sigmoid(),
+    "tanh": nn.Tanh(),
+    "softmax": nn.Softmax(dim=-1),
+    "softmax2d": nn.Softmax2d(),
+    "log_softmax": nn.LogSoftmax(1),
+    "zero_pad": nn.ZeroPad2d((1, 2, 3, -4)),
+    "constant_pad": nn.ConstantPad2d(1, 0.5),
+    "reflection_pad": nn.ReflectionPad2d(2),
+    "replication_pad": nn.ReplicationPad2d((0, 1, 2, 3)),
+    "linear_on_rows": nn.Linear(13, 5),
+    "dropout": nn.Dropout(0.9),
+    "dropout2d": nn.Dropout2d(0.9),
+    "alpha_dropout": nn.AlphaDropout(0.9),
+    "flatten": nn.Flatten(2),
+    "unflatten": nn.Unflatten(1, (2, 2)),
+    "weight_norm": nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_layer(layer: nn.Module) -> None:
+    check(layer, IMAGE, tolerance=1e-6)
+
+
+CALLS = {
+    "mean": lambda x: x.mean((2, 3)),
+    "mean_from_the_end": lambda x: x.mean([-1, -2], keepdim=True),
+    "mean_flat": lambda x: x.flatten(2).mean(-1),
+    "mean_flat_keepdim": lambda x: x.view(x.size(0), 4, -1).mean(2, keepdim=True),
+    "amax": lambda x: torch.amax(x, (2, 3)),
+    "cat": lambda x: torch.cat([x, F.relu(x), x], 1),
+    "cat_last": lambda x: torch.cat((x, x), -1),
+    "add": lambda x: x + torch.tanh(x) + x,
+    "clamp": lambda x: x.clamp(-0.5, 0.5),
+    "clamp_max": lambda x: torch.clamp(x, max=0.1),
+    "clamp_reversed": lambda x: torch.clamp(x, 0.5, 0.1),
+    "clamp_min": lambda x: x.clamp_min(0.25),
+    "scalars": lambda x: 1 - (2 * x - 0.5) / 4 + (0.25 - x) * 3,
+    "negative": lambda x: -x,
+    "per_channel": lambda x: (x - torch.arange(4).view(4, 1, 1)) / torch.ones(1, 4, 1, 1) * 2,
+    "max_pool_ints": lambda x: F.max_pool2d(x, 2, 1),
+    "max_pool_and_indices": lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+    "adaptive_max_and_indices": lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0],
+    "relu6": lambda x: F.relu6(x * 5),
+    "casts": lambda x: F.relu(x.float().to(x.dtype).type_as(x)),
+    "detached": lambda x: F.relu(x.detach()),
+    "circular": lambda x: F.pad(x, (1, 2, 2, 1), mode="circular"),
+    "list": lambda x: [F.relu(x), torch.tanh(x)],
+    "twice": lambda x: (y := F.relu(x), y),
+    "itself": lambda x: (x, F.relu(x)),
+    "view_of_itself": lambda x: x.flatten(1),
+    "tuple_of_one": lambda x: (F.relu(x),),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_call(call: Callable[[torch.Tensor], object]) -> None:
+    check(Functional(lambda _, x: call(x)), IMAGE, tolerance=1e-6)
+
+
+def test_products_with_parameters() -> None:
+    w, b = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(5))
+
+    def forward(self: nn.Module, x: torch.Tensor) -> object:
+        return (
+            x @ self.w + self.b,
+            torch.mm(x, self.w * 2),
+            torch.addmm(self.b, x, self.w, beta=0.5, alpha=2),
+            torch.matmul(x, self.w),
+            F.linear(x, self.w.t(), self.b),
+        )
+
+    module = Functional(forward)
+    module.w, module.b = w, b
+    check(module, (6,), "linear batch_norm linear linear linear linear", tolerance=1e-6)
+
+
+def test_batch_norm_after_linear() -> None:
+    check(nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU()), (5,))
+
+
+def test_normalisation_inside_the_module() -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return self.conv((x - self.mean) / self.std)
+
+    module = Functional(forward, conv=nn.Conv2d(3, 4, 3))
+    module.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+    module.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+    check(module, (3, 8, 8), "batch_norm batch_norm conv2d", tolerance=1e-6)
+
+
+def test_gradient_modes_inside_forward() -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            x = self.conv(x)
+        return F.relu(x)
+
+    check(Functional(forward, conv=nn.Conv2d(3, 4, 3)), (3, 8, 8), "conv2d relu")
+
+
+# In-place calls ----------------------------------------------------------------------------------
+
+IN_PLACE = {
+    "old_name_sees_it": lambda x: (y := torch.tanh(x), F.relu_(y), y + y)[-1],
+    "clone_does_not": lambda x: (y := torch.tanh(x), z := y.clone(), F.relu_(y), y + z)[-1],
+    "chained": lambda x: torch.tanh(x).clamp_(-0.5, 0.5).add_(1).mul_(2),
+    "add_tensor": lambda x: (y := torch.tanh(x), y.add_(x), F.leaky_relu_(y, 0.1))[-1],
+    "detached_name": lambda x: (y := torch.tanh(x), z := y.detach(), y.relu_(), z + y)[-1],
+    "through_a_view": lambda x: F.relu_(torch.tanh(x).flatten(1)),
+    "input": lambda x: (F.relu_(x), x + 1)[-1],
+    "dropped": lambda x: F.relu_(F.dropout(torch.tanh(x), training=False)),
+}
+
+
+@pytest.mark.parametrize("call", IN_PLACE.values(), ids=IN_PLACE)
+def test_in_place(call: Callable[[torch.Tensor], object]) -> None:
+    check(Functional(lambda _, x: call(x)), IMAGE, tolerance=1e-6)
+
+
+def test_in_place_through_another_shape_is_refused() -> None:
+    def forward(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = torch.tanh(x)
+        F.relu_(y.flatten(1))
+        return y
+
+    with pytest.raises(UnsupportedOperatorError, match="in place through another shape"):
+        from_torch(Functional(forward), IMAGE)
+
+
+def test_in_place_on_a_parameter_is_refused() -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        self.count.add_(1)
+        return x * self.count
+
+    module = Functional(forward)
+    module.register_buffer("count", torch.zeros(()))
+    with pytest.raises(UnsupportedOperatorError, match="buffer in place"):
+        from_torch(module, IMAGE)
+    assert module.count == 0
+
+
+# The module stays as it was ----------------------------------------------------------------------
+
+
+def test_training_flags_are_kept() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout())
+    module[1].eval()
+    flags = [part.training for part in module.modules()]
+    assert flags == [True, True, False, True]
+    from_torch(module, (1, 5, 5))
+    assert [part.training for part in module.modules()] == flags
+    with pytest.raises(ShapeError):
+        from_torch(module, (2, 5, 5))
+    assert [part.training for part in module.modules()] == flags
+
+
+def test_weights_are_copies() -> None:
+    module = nn.Linear(3, 2)
+    module.weight.requires_grad_(True)
+    graph = from_torch(module, (3,))
+    before = graph.nodes[0].weights["weight"].copy()
+    with torch.no_grad():
+        module.weight.add_(1)
+    assert np.array_equal(graph.nodes[0].weights["weight"], before)
+    assert module.weight.requires_grad
+    assert module.weight.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_dtypes_become_float32(dtype: torch.dtype) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).to(dtype)
+    graph = check(module, (1, 5, 5), tolerance=1e-6)
+    assert {a.dtype for node in graph.nodes for a in node.weights.values()} == {np.dtype("f4")}
+    assert module[0].weight.dtype == dtype
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrapped_modules(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    graph = from_torch(wrap(lenet()), (1, 28, 28))
+    assert [node.name for node in graph.nodes] == [str(i) for i in range(12)]
+
+
+# Preprocessing and labels ------------------------------------------------------------------------
+
+
+def test_labels_and_preprocessing() -> None:
+    labels = [f"digit {i}" for i in range(10)]
+    graph = from_torch(lenet(), (1, 28, 28), labels=labels, mean=[0.13], std=np.array([0.31]))
+    assert graph.labels == tuple(labels)
+    assert graph.mean == (0.13,)
+    assert graph.std == (0.31,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": ["a", "b"]}, "10 classes.* 2$"),
+        ({"labels": range(10)}, "strings"),
+        ({"mean": [0.5, 0.5, 0.5]}, "1 channels, got 3"),
+        ({"std": [0.0]}, "positive"),
+        ({"mean": 0.5}, "mean must be"),
+    ],
+)
+def test_labels_and_preprocessing_that_do_not_fit(options: dict, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        from_torch(lenet(), (1, 28, 28), **options)
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+UNSUPPORTED = {
+    "layer": (nn.Sequential(nn.Sequential(nn.GELU())), r"0\.0 \(torch.*GELU\): aten.gelu"),
+    "call": (Functional(lambda _, x: F.silu(x)), r"forward of .*Functional: aten.silu.default"),
+    "conv_transpose": (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d"),
+    "group_norm": (nn.GroupNorm(2, 4), "group_norm"),
+    "upsample": (nn.Upsample(scale_factor=2), "upsample"),
+    "batch_statistics": (nn.BatchNorm2d(4, track_running_stats=False), "statistics of the batch"),
+    "dropout_in_eval": (Functional(lambda _, x: F.dropout(x)), "training=self.training"),
+    "random": (Functional(lambda _, x: x + torch.rand(1)), "random"),
+    "indices": (nn.MaxPool2d(2, return_indices=True), "indices"),
+    "batch_mixed": (Functional(lambda _, x: x.view(-1, 4)), "mixes the images"),
+    "batch_flattened": (Functional(lambda _, x: x.flatten()), "mixes the images"),
+    "cat_batch": (Functional(lambda _, x: torch.cat([x, x])), "along the batch"),
+    "mean_batch": (Functional(lambda _, x: x.mean(0)), r"axes \[0\]"),
+    "mean_all": (Functional(lambda _, x: x.mean((1, 2, 3))), r"axes \[1, 2, 3\]"),
+    "product": (Functional(lambda _, x: x * x), "of two tensors"),
+    "difference": (Functional(lambda _, x: x - F.relu(x)), "of two tensors"),
+    "scaled_sum": (Functional(lambda _, x: torch.add(x, F.relu(x), alpha=2)), "alpha=2"),
+    "quotient": (Functional(lambda _, x: 1 / x), "reciprocal|by a tensor"),
+    "constant_map": (Functional(lambda _, x: x + torch.ones(11, 13)), "one for each channel"),
+    "matrix_left": (Functional(lambda _, x: torch.ones(11, 11) @ x), "on its right"),
+    "integers": (Functional(lambda _, x: x.long().float()), "torch.int64"),
+    "comparison": (Functional(lambda _, x: torch.where(x > 0, x, 0)), "aten.gt"),
+    "dict": (Functional(lambda _, x: {"out": F.relu(x)}), "returns a dict"),
+    "nested": (Functional(lambda _, x: (x, (F.relu(x), x))), "returns a tuple"),
+    "constant_output": (Functional(lambda _, x: (F.relu(x), torch.ones(3))), "output 1 does not"),
+    "none_output": (Functional(lambda _, x: (F.relu(x), None)), "returns a|output 1 does not"),
+    "control_flow": (Functional(lambda _, x: x if x.sum() > 0 else -x), "cannot trace"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "message"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported(module: nn.Module, message: str) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=message):
+        from_torch(module, IMAGE)
+
+
+def test_softmax_over_the_batch() -> None:
+    with pytest.raises((UnsupportedOperatorError, ArgumentError), match=r"softmax|batch"):
+        from_torch(nn.Softmax(0), IMAGE)
+
+
+def test_shape_that_the_module_does_not_take(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ShapeError, match=r"\(1, 32, 32\).*mat1 and mat2.*input_shape"):
+        from_torch(lenet(), (1, 32, 32))
+    assert capfd.readouterr() == ("", ""), "what torch logs is for its developers"
+    with pytest.raises(ShapeError, match="input_shape"):
+        from_torch(lenet(), (1, 1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (lenet().state_dict(), "torch.nn.Module, got OrderedDict"),
+        (nn.Bilinear(2, 2, 2), "cannot be called with one batch"),
+        (nn.LazyConv2d(4, 3), "lazy"),
+    ],
+)
+def test_arguments(module: object, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        from_torch(module, (1, 28, 28))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript() -> None:
+    with pytest.raises(ArgumentError, match="TorchScript"):
+        from_torch(torch.jit.script(nn.ReLU()), IMAGE)
+
+
+def test_input_shape_must_be_ints() -> None:
+    with pytest.raises(ArgumentError, match="input_shape"):
+        from_torch(lenet(), 28)
+    with pytest.raises(ShapeError, match="input_shape"):
+        from_torch(lenet(), (1, -28, 28))
+
+
+def test_export_batch_is_not_a_size_of_the_network() -> None:
+    """A reshape that only fits the example batch would be taken for one that keeps the images."""
+    with pytest.raises(UnsupportedOperatorError, match="mixes the images"):
+        from_torch(Functional(lambda _, x: x.view(2, -1)), (4, 3, 2))
+    assert BATCH not in (1, 2, 3, 4, 8, 16, 32, 64)
+
+
+# Back to PyTorch ---------------------------------------------------------------------------------
+
+
+def test_to_torch_computes_the_same() -> None:
+    module = randomise(
+        nn.Sequential(
+            nn.Conv2d(3, 4, (2, 3), padding="same"), nn.BatchNorm2d(4), nn.ReLU6(),
+            nn.ReflectionPad2d(1), nn.MaxPool2d(2, 1, 1), nn.Dropout(), nn.AvgPool2d(2),
+            nn.Unflatten(1, (2, 2)), nn.Flatten(1), nn.Linear(100, 5), nn.LogSoftmax(1),
+        )
+    ).eval()  # fmt: skip
+    graph = from_torch(module, (3, 7, 7))
+    back = to_torch(graph)
+    x = torch.randn(2, 3, 7, 7)
+    assert not back.training
+    torch.testing.assert_close(back(x), module(x), rtol=1e-5, atol=1e-6)
+    names = {name: tuple(value.shape) for name, value in back.state_dict().items()}
+    assert names["0_weight"] == (4, 3, 2, 3)
+    assert names["1_running_mean"] == (4,)
+    assert {name for name, _ in back.named_buffers()} == {"1_running_mean", "1_running_var"}
+    check(back, (3, 7, 7), tolerance=1e-6)
+
+
+def test_to_torch_registers_shared_arrays_once() -> None:
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    back = to_torch(from_torch(nn.Sequential(conv, conv), (3, 5, 5)))
+    assert len(list(back.parameters())) == 2
+    assert sum(p.numel() for p in back.parameters()) == 3 * 3 * 9 + 3
