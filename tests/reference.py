@@ -295,6 +295,8 @@ def pad(
     circular padding wraps around what the crop has left.
     """
     x = _f64(input)
+    if not pad:
+        return x  # np.pad knows no scalars
     amounts = [(0, 0)] * (x.ndim - len(pad) // 2)
     amounts += [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -2, -2)]
     grow = [(max(before, 0), max(after, 0)) for before, after in amounts]

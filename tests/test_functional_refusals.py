@@ -237,8 +237,8 @@ ACCIDENTS = [
     # Wraps around more pixels than the crop has left: reads memory that nobody has written.
     Case("pad", (IMAGE,), {"pad": (6, -6, 0, 0), "mode": "circular"}),
     Case("pad", (IMAGE,), {"pad": (0, 0, -7, 3), "mode": "circular"}),
-    # The mean of no pixels: NaN for this output size alone, an error for every other.
-    Case("adaptive_avg_pool2d", ((2, 4, 0, 7),), {"output_size": 1}),
+    # To 1x1, and to no other size: the mean of no pixels, and arrays of any rank.
+    *_shapes("adaptive_avg_pool2d", {"output_size": 1}, (2, 4, 0, 7), (7, 7), (1, *IMAGE)),
 ]
 
 
