@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -74,14 +75,18 @@ def read_idx(path: Path) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the file is not IDX, does not hold bytes, or is shorter or longer than its header says.
+        If the file is damaged, is not IDX, does not hold bytes, or is shorter or longer than its
+        header says.
     """
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
-        raw = gzip.decompress(raw)
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path}: damaged gzip file: {error}") from error
+    header = 4 + 4 * raw[3] if len(raw) > 3 else 4
+    if len(raw) < header or raw[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path}: not an IDX file of unsigned bytes")
-    header = 4 + 4 * raw[3]
     shape = tuple(np.frombuffer(raw[4:header], ">u4").tolist())
     data = np.frombuffer(raw[header:], np.uint8)
     if data.size != np.prod(shape):
@@ -218,7 +223,7 @@ def main() -> int:
         test_images, test_labels = load_mnist(options.data, "t10k")
         if not options.out.parent.is_dir():
             raise FileNotFoundError(f"{options.out.parent}: no such folder to write to")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         print(f"train_lenet: {error}", file=sys.stderr)
         return 2
 

@@ -1,0 +1,348 @@
+"""The command line: through click's runner, and once as the process that a user starts."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastconv
+
+click_testing = pytest.importorskip("click.testing")
+rich_console = pytest.importorskip("rich.console")
+Image = pytest.importorskip("PIL.Image")
+
+from fastconv import _bench, _terminal, _timing  # noqa: E402  # they need the extra
+from fastconv._commands import cli  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+LENET = str(ROOT / "models" / "lenet.npz")
+DIGITS = ROOT / "examples" / "digits"
+PARAMETERS = 44_426
+MACS = 281_640
+
+
+def run(*args: object) -> click_testing.Result:
+    try:
+        runner = click_testing.CliRunner(mix_stderr=False)
+    except TypeError:  # since click 8.2 they are always apart
+        runner = click_testing.CliRunner()
+    result = runner.invoke(cli, [str(arg) for arg in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def error_of(result: click_testing.Result) -> str:
+    """The one line on standard error of a command that did nothing."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line.removeprefix("Error: ")
+
+
+# --- predict --------------------------------------------------------------------------------------
+
+
+def test_predict_prints_a_row_for_each_image() -> None:
+    files = [DIGITS / f"{digit}.png" for digit in range(10)]
+    result = run("predict", LENET, *files)
+    assert (result.exit_code, result.stderr) == (0, "")
+    model = fastconv.load(LENET)
+    for digit, (file, line) in enumerate(zip(files, result.stdout.splitlines(), strict=True)):
+        name, label, share, bar = line.split()
+        assert (name, label) == (str(file), str(digit))
+        probability = model.predict_proba(file)[digit]
+        assert share == f"{probability:.1%}"
+        assert len(bar) == 24
+        assert bar.count(bar[0]) == round(24 * probability)
+
+
+def test_predict_top_lists_the_best_classes_best_first() -> None:
+    result = run("predict", LENET, DIGITS / "3.png", "--top", 3)
+    shares = fastconv.load(LENET).predict_proba(DIGITS / "3.png")
+    labels = [
+        line.replace(str(DIGITS / "3.png"), "").split()[0] for line in result.stdout.splitlines()
+    ]
+    assert labels == [str(i) for i in np.argsort(-shares)[:3]]
+
+
+def test_predict_json() -> None:
+    result = run("predict", LENET, DIGITS / "7.png", DIGITS / "none.png", "--top", 99, "--json")
+    good, bad = json.loads(result.stdout)
+    shares = fastconv.load(LENET).predict_proba(DIGITS / "7.png")
+    assert good["file"] == str(DIGITS / "7.png")
+    assert [row["index"] for row in good["predictions"]] == np.argsort(-shares).tolist()
+    assert good["predictions"][0] == {"index": 7, "label": 7, "probability": float(shares[7])}
+    assert bad == {"file": str(DIGITS / "none.png"), "error": "no such file"}
+    assert result.exit_code == 1
+
+
+def test_predict_prints_labels(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    net[1].weight.data[:] = torch.tensor([[-1.0], [1.0]])
+    model = fastconv.from_torch(net, (1, 2, 2), labels=["dark", "猫 [bold]"])
+    model.save(tmp_path / "model.npz")
+    Image.new("L", (2, 2), 255).save(tmp_path / "white.png")
+    result = run("predict", tmp_path / "model.npz", tmp_path / "white.png")
+    assert "  猫 [bold]  " in result.stdout
+    (row,) = json.loads(
+        run("predict", tmp_path / "model.npz", tmp_path / "white.png", "--json").stdout
+    )
+    assert row["predictions"][0]["label"] == "猫 [bold]"
+
+
+def test_predict_goes_on_after_bad_images(tmp_path: Path) -> None:
+    whole = (DIGITS / "4.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    Image.new("L", (30, 20)).save(tmp_path / "large.png")
+    Image.new("I;16", (28, 28)).save(tmp_path / "deep.png")
+    names = ["none.png", "cut.png", "text.png", "empty", "large.png", "deep.png"]
+    result = run("predict", LENET, *(tmp_path / name for name in names), DIGITS / "4.png")
+    assert result.exit_code == 1
+    (line,) = result.stdout.splitlines()
+    assert line.split()[:2] == [str(DIGITS / "4.png"), "4"]
+    *errors, total = result.stderr.splitlines()
+    for name, error in zip(names, errors, strict=True):
+        assert error.startswith(f"Error: {tmp_path / name}: ")
+    assert "no such file" in errors[0]
+    assert "no readable images in this folder" in errors[3]
+    assert "30x20 pixels, the network takes 28x28" in errors[4]
+    assert "mode 'I;16'" in errors[5]
+    assert total == "6 of 7 images failed"
+
+
+def test_predict_takes_folders_and_patterns(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "a.PNG", "deep/c.png", "star[*].png"):
+        (tmp_path / name).write_bytes((DIGITS / "1.png").read_bytes())
+    (tmp_path / "notes.txt").write_text("not taken from a folder")
+
+    def files(*names: object) -> list[str]:
+        rows = json.loads(run("predict", LENET, *names, "--json").stdout)
+        return [Path(row["file"]).relative_to(tmp_path).as_posix() for row in rows]
+
+    assert files(tmp_path) == ["a.PNG", "b.png", "star[*].png"]
+    assert files(tmp_path / "**" / "*.png") == ["b.png", "deep/c.png", "star[*].png"]
+    assert files(tmp_path / "star[*].png") == ["star[*].png"]
+    assert files(tmp_path / "deep", tmp_path / "b.png") == ["deep/c.png", "b.png"]
+
+
+def test_predict_resizes_when_asked(tmp_path: Path) -> None:
+    with Image.open(DIGITS / "5.png") as image:
+        image.resize((140, 140)).save(tmp_path / "large.png")
+    result = run("predict", LENET, tmp_path / "large.png", "--resize")
+    assert result.exit_code == 0
+    assert result.stdout.split()[1] == "5"
+
+
+def test_predict_shows_nan_instead_of_a_bar(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    net[1].bias.data[:] = float("nan")
+    fastconv.from_torch(net, (1, 2, 2)).save(tmp_path / "model.npz")
+    Image.new("L", (2, 2)).save(tmp_path / "black.png")
+    assert (
+        run("predict", tmp_path / "model.npz", tmp_path / "black.png").stdout.split()[-1] == "nan"
+    )
+    result = run("predict", tmp_path / "model.npz", tmp_path / "black.png", "--json")
+    assert json.loads(result.stdout)[0]["predictions"][0]["probability"] is None
+
+
+# --- info and config ------------------------------------------------------------------------------
+
+
+def test_info_prints_the_layers_and_totals() -> None:
+    result = run("info", LENET)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
+    assert {"conv1", "conv2", "fc1", "fc2", "fc3"} <= set(lines)
+    assert lines["conv1"].split("  ")[0].strip() == "conv1"
+    for cell in ("conv2d + relu + max_pool2d", "6x12x12", "156", "86,400", "6x6"):
+        assert f" {cell} " in lines["conv1"]
+    assert lines["total"].split() == ["total", f"{PARAMETERS:,}", f"{MACS:,}"]
+
+
+def test_info_json_adds_up() -> None:
+    record = json.loads(run("info", LENET, "--json").stdout)
+    assert (record["input_shape"], record["output_shapes"]) == ([1, 28, 28], [[10]])
+    assert record["parameters"] == sum(row["parameters"] for row in record["layers"]) == PARAMETERS
+    assert record["macs"] == sum(row["macs"] for row in record["layers"]) == MACS
+
+
+def test_config_is_show_config() -> None:
+    expected = fastconv.show_config()
+    assert json.loads(run("config", "--json").stdout) == expected
+    text = run("config").stdout
+    assert f"isa            {expected['isa']}" in text.splitlines()
+
+
+# --- bench ----------------------------------------------------------------------------------------
+
+
+def bench(tmp_path: Path, *args: object) -> tuple[click_testing.Result, dict[str, Any]]:
+    file = tmp_path / "figures.json"
+    result = run("bench", LENET, "--seconds", 0.05, "--json", file, *args)
+    return result, json.loads(file.read_text()) if file.exists() else {}
+
+
+def test_bench_times_both_engines(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    result, report = bench(tmp_path, "--batch", 1, "--batch", 3, "--threads", 1, "--layers")
+    assert result.exit_code == 0
+    assert torch.get_num_threads() == before
+    assert report["config"] == fastconv.show_config() | {"torch": torch.__version__}
+    cases = [(row["engine"], row["batch"], row["threads"]) for row in report["timings"]]
+    assert cases == [("fastconv", 1, 1), ("torch", 1, 1), ("fastconv", 3, 1), ("torch", 3, 1)]
+    for row in report["timings"]:
+        assert row["calls"] >= _timing.MIN_ROUNDS
+        assert 0 < row["minimum_s"] <= row["median_s"]
+        assert row["images_per_s"] == pytest.approx(row["batch"] / row["median_s"])
+    rows = [line.split() for line in result.stdout.splitlines()]
+    ours, theirs = report["timings"][:2]
+    (row,) = [row for row in rows if row[:3] == ["1", "1", "fastconv"]]
+    assert row[-1] == f"{theirs['median_s'] / ours['median_s']:.3g}x"
+    assert ["3", "torch"] not in [row[1:3] for row in rows]  # the case is named once
+    assert any(row and row[0] == "total:" for row in rows)  # the profile's last line
+
+
+def test_bench_works_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result, report = bench(tmp_path, "--batch", 2, "--threads", 1)
+    assert result.exit_code == 0
+    assert "pip install torch" in result.stderr
+    assert [row["engine"] for row in report["timings"]] == ["fastconv"]
+    assert "torch" not in report["config"]
+
+
+def test_bench_times_no_wrong_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Wrong(torch.nn.Module):
+        def __init__(self, net: torch.nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) * (1 + 2 * _timing.TOLERANCE)
+
+    right = _timing.torch_net
+    monkeypatch.setattr(_bench, "torch_net", lambda model: (Wrong(right(model)[0]), ""))
+    result, report = bench(tmp_path, "--batch", 1, "--threads", 1)
+    assert result.exit_code == 1
+    assert "fastconv and torch differ" in result.stderr
+    assert "images/s" not in result.stdout
+    assert report == {}
+
+
+def test_bench_writes_json_to_standard_output() -> None:
+    args = ("bench", LENET, "--seconds", 0.05, "--batch", 1, "--threads", 1, "--json", "-")
+    result = run(*args)
+    assert json.loads(result.stdout)["model"] == LENET
+    assert "images/s" in result.stderr
+
+
+def test_bench_refuses_a_missing_folder_before_timing(tmp_path: Path) -> None:
+    result = run("bench", LENET, "--json", tmp_path / "none" / "figures.json")
+    assert result.exit_code == 2
+    assert "no such folder" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(8.234e-6, "8.23 µs"), (99.6e-6, "99.6 µs"), (123.4e-6, "123 µs"), (9.996e-4, "1.00 ms"),
+     (0.0456, "45.6 ms"), (2.5, "2.50 s"), (1234.0, "1234 s")],
+)  # fmt: skip
+def test_durations_have_three_digits(seconds: float, text: str) -> None:
+    assert _bench._duration(seconds) == text
+
+
+# --- errors, help, progress -----------------------------------------------------------------------
+
+
+def test_a_bad_model_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "none.npz"
+    assert error_of(run("info", missing)) == f"{missing}: No such file or directory"
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(Path(LENET).read_bytes()[:1000])
+    for command in (["info", damaged], ["predict", damaged, DIGITS], ["bench", damaged]):
+        assert str(damaged) in error_of(run(*command))
+
+
+def test_input_shape() -> None:
+    assert "pass input_shape=(1, 28, 28)" in error_of(
+        run("info", LENET, "--input-shape", "1,32,32")
+    )
+    record = json.loads(run("info", LENET, "--input-shape", "1x28x28", "--json").stdout)
+    assert record["input_shape"] == [1, 28, 28]
+    result = run("info", LENET, "--input-shape", "1x28xwide")
+    assert result.exit_code == 2
+    assert "write it like 1x28x28" in result.stderr
+
+
+def test_predict_refuses_what_is_no_classifier(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    fastconv.from_torch(torch.nn.Conv2d(1, 2, 3), (1, 8, 8)).save(tmp_path / "model.npz")
+    assert "one number per class" in error_of(run("predict", tmp_path / "model.npz", DIGITS))
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["bench"], ["config"]])
+def test_help(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert result.stdout == run(*command, "-h").stdout
+
+
+def test_progress_shows_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(patience: float) -> str:
+        monkeypatch.setattr(_terminal, "PATIENCE_S", patience)
+        terminal = rich_console.Console(file=io.StringIO(), force_terminal=True)
+        with _terminal.progress("waiting", 2, terminal) as advance:
+            advance(1)
+        return terminal.file.getvalue()
+
+    assert shown(1000.0) == ""
+    assert "waiting" in shown(-1.0)
+
+
+def start(*code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_process_that_a_user_starts() -> None:
+    result = start("-m", "fastconv.cli", "predict", "models/lenet.npz", "examples/digits/8.png")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split()[:2] == ["examples/digits/8.png", "8"]
+    result = start("-m", "fastconv.cli", "--version")
+    assert result.stdout == f"fastconv {fastconv.__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "PIL"])
+def test_a_missing_extra_is_named(module: str) -> None:
+    program = f"import sys; sys.modules[{module!r}] = None; from fastconv.cli import main; main()"
+    result = start("-c", program)
+    assert result.returncode == 2
+    assert 'pip install "fastconv[cli]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_entry_imports_nothing_of_the_extra() -> None:
+    program = (
+        "import sys, fastconv.cli\n"
+        "print(sorted({'click', 'rich', 'PIL', 'torch'} & set(sys.modules)))"
+    )
+    assert start("-c", program).stdout.strip() == "[]"
