@@ -1,0 +1,310 @@
+"""fastconv beside PyTorch, ONNX Runtime, OpenVINO, ncnn, MNN and tract, in one process.
+
+Every engine gets the same float32 network, the same input and the same number of threads, and is
+called from Python with a NumPy array in and a NumPy array out. Answers are checked against
+PyTorch in float64 before anything is timed. ``benchmarks/README.md`` describes the method.
+
+A run writes ``benchmarks/results/peers-SUITE[-v3].json`` and the plot of the same name. The JSON:
+
+``suite``, ``isa``, ``date``, ``machine``, ``versions``, ``plan``, ``fastconv_config``
+    What was run, where, and how long it was measured.
+``engines``
+    For each engine its settings, and whether a v3 run holds it to AVX2.
+``cases``
+    A list; each has ``network``, ``title``, ``batch``, ``threads``, ``target`` and ``results``.
+    A result's ``status`` is ``ok`` (with ``median_us``, ``min_us``, ``form``, ``error``,
+    ``cores``, ``calls`` and ``burst_medians_us``) or ``wrong``, ``unsupported``, ``unavailable``
+    or ``failed`` (with ``reason``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import faulthandler
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nets
+import numpy as np
+import peers_engines
+import peers_timing
+import report
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLANS = {
+    "small": peers_timing.Plan(rounds=30),
+    "zoo": peers_timing.Plan(rounds=10, burst_s=0.2),
+}
+QUICK_ROUNDS = 4
+BUSY_LOAD = 0.5
+REASON_LENGTH = 160
+REFRESH_S = 0.2
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[Console]:
+    """Send what libraries print to ``log``, and yield a console that still reaches the user.
+
+    Converters and engines write to the file descriptors themselves, so these are redirected.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    terminal = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable(terminal)  # an engine that crashes takes the process with it: say where
+    try:
+        yield Console(file=terminal)
+    finally:
+        faulthandler.disable()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, source in enumerate(saved, start=1):
+            os.dup2(source, target)
+            os.close(source)
+        terminal.close()
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine: processor, cores, levels, system, and how busy it is."""
+    info: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            info.setdefault(key.strip(), value.strip())
+    flags = set(info.get("flags", "").split())
+    interesting = ("avx2", "fma", "avx512f", "avx512vl", "avx512_vnni")
+    return {
+        "cpu": info.get("model name", platform.processor()),
+        "family_model": f"{info.get('cpu family', '?')}/{info.get('model', '?')}",
+        "cores": os.cpu_count(),
+        "flags": [flag for flag in interesting if flag in flags],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def fastconv_config() -> Any:
+    """Return what ``fastconv.show_config()`` shows, or None where fastconv is not installed."""
+    try:
+        import fastconv
+    except ImportError:
+        return None
+    return fastconv.show_config()
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + "…"
+
+
+def admit_all(
+    case: nets.Case, x: peers_engines.Array, names: list[str], folder: Path, plan: peers_timing.Plan
+) -> tuple[list[peers_timing.Candidate], dict[str, dict[str, Any]]]:
+    """Build and check every engine for ``case``: those to time, and the others' results."""
+    import torch
+
+    net = nets.build(case.network)
+    with torch.inference_mode():
+        reference = net.double()(torch.from_numpy(x).double()).numpy()
+    artefacts = peers_engines.Artefacts(net.float(), x, folder)
+    candidates, results = [], {}
+    for engine in peers_engines.ENGINES:
+        if engine.name not in names:
+            continue
+        try:
+            forms = engine.build(artefacts, case.threads)
+            candidates.append(
+                peers_timing.admit(engine.name, forms, x, reference, case.threads, plan)
+            )
+        except (ImportError, peers_engines.UnavailableError) as error:
+            results[engine.name] = {"status": "unavailable", "reason": _reason(error)}
+        except peers_engines.UnsupportedError as error:
+            results[engine.name] = {"status": "unsupported", "reason": _reason(error)}
+        except peers_timing.RejectedError as error:
+            status = "wrong" if error.wrong else "failed"
+            results[engine.name] = {"status": status, "reason": _reason(error)}
+        except Exception as error:  # one engine's failure must not cost the others their lines
+            results[engine.name] = {"status": "failed", "reason": _reason(error)}
+    return candidates, results
+
+
+def run_case(
+    case: nets.Case, names: list[str], plan: peers_timing.Plan, console: Console
+) -> dict[str, Any]:
+    """Check and time all engines on ``case``, showing progress; return its entry for the JSON."""
+    x = nets.images(case)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # No refresh from a thread of its own: it would run during the bursts.
+        Progress(*columns, console=console, auto_refresh=False, transient=True) as progress,
+    ):
+        task = progress.add_task(f"{case.name}: building", total=None)
+        progress.refresh()
+        candidates, results = admit_all(case, x, names, Path(folder), plan)
+        progress.update(task, total=plan.rounds * len(candidates))
+        shown = 0.0
+        for _, candidate in peers_timing.measure(candidates, x, plan, nets.SEED):
+            progress.update(task, advance=1, description=f"{case.name}: {candidate.name}")
+            if time.perf_counter() - shown > REFRESH_S:
+                progress.refresh()
+                shown = time.perf_counter()
+    for candidate in candidates:
+        results[candidate.name] = {
+            "status": "ok",
+            "median_us": round(candidate.median_us, 3),
+            "min_us": round(candidate.min_us, 3),
+            "form": candidate.form,
+            "error": float(f"{candidate.error:.2e}"),
+            "cores": round(candidate.cores, 2),
+            "calls": sum(map(len, candidate.bursts_ns)),
+            "burst_medians_us": [round(value, 3) for value in candidate.burst_medians_us],
+        }
+    return {
+        "network": case.network,
+        "title": nets.NETWORKS[case.network].title,
+        "batch": case.batch,
+        "threads": case.threads,
+        "target": case.target,
+        "results": {name: results[name] for name in names},
+    }
+
+
+def case_table(row: report.Row) -> Table:
+    """Return every engine's line of one case."""
+    title = f"{row['title']}, batch {row['batch']}, threads {row['threads']}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("engine")
+    for heading in ("median µs", "min µs", "x fastconv", "error", "cores"):
+        table.add_column(heading, justify="right")
+    table.add_column("called by, or why not")
+    own = report.median_us(row, peers_engines.FASTCONV)
+    order = sorted(row["results"].items(), key=lambda item: item[1].get("median_us", np.inf))
+    for name, result in order:
+        style = "bold" if name == peers_engines.FASTCONV else ""
+        if result["status"] != "ok":
+            table.add_row(name, result["status"], "", "", "", "", result["reason"], style="dim")
+            continue
+        table.add_row(
+            name,
+            report.microseconds(result["median_us"]),
+            report.microseconds(result["min_us"]),
+            report.times(result["median_us"] / own if own else None),
+            f"{result['error']:.0e}",
+            f"{result['cores']:.1f}",
+            result["form"],
+            style=style,
+        )
+    return table
+
+
+def summary_table(run: report.Run) -> Table:
+    """Return fastconv against the fastest other engine, a line for each case."""
+    table = Table(title=f"Suite {run['suite']}, ISA {run['isa']}", title_justify="left")
+    table.add_column("case")
+    table.add_column("fastconv µs", justify="right")
+    table.add_column("fastest other")
+    for heading in ("µs", "ratio", "target"):
+        table.add_column(heading, justify="right")
+    table.add_column("met")
+    for row in run["cases"]:
+        name, median = report.fastest_other(row) or ("none", None)
+        own = row["results"].get(peers_engines.FASTCONV, {"status": "not run"})
+        table.add_row(
+            f"{row['network']} b={row['batch']} t={row['threads']}",
+            report.microseconds(own["median_us"]) if "median_us" in own else own["status"],
+            name,
+            report.microseconds(median),
+            report.times(report.ratio(row)),
+            report.times(row["target"]),
+            report.verdict(row),
+        )
+    return table
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Time fastconv beside the other engines.")
+    parser.add_argument("--suite", choices=sorted(nets.SUITES), default="small")
+    parser.add_argument(
+        "--isa",
+        choices=("native", report.V3),
+        default="native",
+        help="v3: hold fastconv, and the engines that allow it, to AVX2",
+    )
+    parser.add_argument("--only", metavar="TEXT", help="only cases whose name contains TEXT")
+    parser.add_argument(
+        "--engines", metavar="A,B", help="only these engines, by the start of their names"
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds: a first look")
+    parser.add_argument("--output", type=Path, help="folder of the JSON and the plot")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = parse(arguments)
+    if options.isa == report.V3:
+        os.environ.update(peers_engines.V3_ENVIRONMENT)
+    cases = [case for case in nets.SUITES[options.suite] if (options.only or "") in case.name]
+    wanted = tuple(options.engines.lower().split(",")) if options.engines else ("",)
+    engines = [e for e in peers_engines.ENGINES if e.name.lower().startswith(wanted)]
+    plan = PLANS[options.suite]
+    if options.quick:
+        plan = peers_timing.Plan(**{**asdict(plan), "rounds": QUICK_ROUNDS})
+    partial = options.quick or options.only or options.engines
+    run: report.Run = {
+        "suite": options.suite,
+        "isa": options.isa,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": {e.package: e.version for e in engines} | {"numpy": np.__version__},
+        "plan": asdict(plan),
+        "engines": {
+            e.name: {"settings": e.settings, "held_to_v3": e.held_to_v3} for e in engines
+        },
+        "environment": peers_engines.V3_ENVIRONMENT if options.isa == report.V3 else {},
+        "fastconv_config": fastconv_config(),
+        "cases": [],
+    }
+    with tempfile.TemporaryDirectory() as folder, quiet(Path(folder) / "log") as console:
+        load = run["machine"]["load_at_start"]
+        if load > BUSY_LOAD:
+            console.print(f"The machine is busy (load {load}): expect noise.", style="yellow")
+        for case in cases:
+            row = run_case(case, [e.name for e in engines], plan, console)
+            run["cases"].append(row)
+            console.print(case_table(row))
+        console.print(summary_table(run))
+        if partial and options.output is None:
+            console.print("A part of the suite only, or a quick run: nothing is stored.")
+            return 0
+        output = options.output or report.RESULTS
+        output.mkdir(parents=True, exist_ok=True)
+        path = output / report.stem(options.suite, options.isa)
+        path.with_suffix(".json").write_text(
+            json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        report.plot(run, path.with_suffix(".png"))
+        console.print(f"Written: {path}.json and .png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
