@@ -60,8 +60,9 @@ def pad_positions(size: int, before: int, after: int, mode: str) -> Array:
     if mode == "constant":
         return np.where(positions < size, np.maximum(positions, -1), -1)
     if mode == "replicate":
-        return positions.clip(0, size - 1)
-    return size - 1 - np.abs(size - 1 - np.abs(positions))  # reflect at 0, then at size - 1
+        return np.clip(positions, 0, size - 1)
+    mirrored: Array = np.abs(size - 1 - np.abs(positions))  # at 0, then at size - 1
+    return size - 1 - mirrored
 
 
 def pair(function: str, name: str, value: Any, minimum: int) -> Two:

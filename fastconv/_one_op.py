@@ -53,7 +53,7 @@ def floats(function: str, **arguments: npt.ArrayLike | None) -> dict[str, Array]
                 f"{function}: {name} is {array.dtype.name}, input is {first.name}; convert one of "
                 f"them, e.g. {name}.astype(np.{first.name})"
             )
-        result[name] = np.require(array, array.dtype.type, "CAE")
+        result[name] = np.require(array, array.dtype.type, ["C", "A", "E"])
     return result
 
 
@@ -86,14 +86,16 @@ def on_images(
     """Run an op of images: `arrays` holds the input, batched or not, and the weights."""
     x, batched = batched_images(op, arrays.pop("input"))
     y = run(one_node(op, x, attrs, arrays), x, algorithm)
-    return y if batched else y[0]
+    result: Array = y if batched else y[0]
+    return result
 
 
 def elementwise(op: str, input: npt.ArrayLike, **attrs: Any) -> Array:
     """Run an op that treats every element alike, on an array of any shape."""
     x = floats(op, input=input)["input"]
     row = x.reshape(1, x.size)
-    return run(one_node(op, row, attrs), row).reshape(x.shape)
+    y: Array = run(one_node(op, row, attrs), row).reshape(x.shape)
+    return y
 
 
 def over_axis(op: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLike | None) -> Array:
@@ -103,7 +105,9 @@ def over_axis(op: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLike | No
     axis = at.integer(f"{op}: dim", dim)
     if not -rank <= axis < rank:
         raise ArgumentError(f"{op}: dim must be {-rank}..{rank - 1} for shape {x.shape}, got {dim}")
-    last = np.moveaxis(x.reshape(x.shape or (1,)), axis, -1)
+    last: Array = np.moveaxis(x.reshape(x.shape or (1,)), axis, -1)
+    # The rows may be none, so their count is not left to reshape's -1.
     rows = np.ascontiguousarray(last).reshape(prod(last.shape[:-1]), last.shape[-1])
     y = run(one_node(op, rows, {"dim": 1}), rows).reshape(last.shape)
-    return np.ascontiguousarray(np.moveaxis(y, -1, axis)).reshape(x.shape)
+    result: Array = np.ascontiguousarray(np.moveaxis(y, -1, axis)).reshape(x.shape)
+    return result

@@ -183,7 +183,8 @@ def batch_norm(
     if x.ndim < 2:
         raise ShapeError(f"batch_norm: input must be (N, C, ...), got shape {x.shape}")
     flat = x.reshape(*x.shape[:2], prod(x.shape[2:]), 1) if x.ndim > 2 else x
-    return run(one_node("batch_norm", flat, {"eps": eps}, arrays), flat).reshape(x.shape)
+    y: Array = run(one_node("batch_norm", flat, {"eps": eps}, arrays), flat).reshape(x.shape)
+    return y
 
 
 # --- pooling --------------------------------------------------------------------------------------
@@ -351,7 +352,7 @@ def unfold(
         raise ShapeError(f"unfold: input has an empty axis, {x.shape}; only the batch may be empty")
     high, wide = count_blocks("unfold", "input", x.shape[2:], *frame)
     _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), high * wide))
-    columns = kernels().unfold(x, *frame, default_threads())
+    columns: Array = kernels().unfold(x, *frame, default_threads())
     return columns if batched else columns[0]
 
 
@@ -399,7 +400,7 @@ def fold(
             f"padding and stride has {high}x{wide} = {high * wide} blocks"
         )
     _check_output("fold", (len(x), rows // (kh * kw), *size))
-    images = kernels().fold(x, size, *frame, default_threads())
+    images: Array = kernels().fold(x, size, *frame, default_threads())
     return images if batched else images[0]
 
 

@@ -138,7 +138,8 @@ def _from_pil(image: Any, shape: Sequence[int], what: str) -> np.ndarray:
 def _scaled(pixels: np.ndarray, what: str) -> np.ndarray:
     """Convert pixels of any accepted dtype to float32; uint8 to 0..1 as torchvision does it."""
     if pixels.dtype == np.uint8:
-        return np.divide(pixels, np.float32(255), dtype=np.float32)
+        scaled: np.ndarray = np.divide(pixels, np.float32(255), dtype=np.float32)
+        return scaled
     if pixels.dtype.kind in "fb":
         return pixels.astype(np.float32)
     if pixels.dtype.kind in "iu":

@@ -215,7 +215,8 @@ class Model:
         outputs, single = self._outputs_of(img, "predict_proba")
         if not _ends_in_softmax(self._graph):
             with np.errstate(invalid="ignore"):  # an infinite output gives NaN, as in PyTorch
-                outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
+                logits = outputs.astype(np.float64)
+                outputs = np.exp(logits - logits.max(axis=1, keepdims=True))
                 outputs /= outputs.sum(axis=1, keepdims=True)
         probabilities: npt.NDArray[np.float32] = outputs.astype(np.float32, copy=False)
         return probabilities[0] if single else probabilities
@@ -240,7 +241,9 @@ class Model:
         single = array.shape == shape
         if not single and (array.ndim == 0 or array.shape[1:] != shape):
             raise _wrong_shape(array.shape, shape)
-        batch = np.require(array[np.newaxis] if single else array, self._graph.dtype, "CAE")
+        batch = np.require(
+            array[np.newaxis] if single else array, self._graph.dtype, ["C", "A", "E"]
+        )
         return batch, single
 
     def _outputs_of(self, img: Any, method: str) -> tuple[np.ndarray, bool]:

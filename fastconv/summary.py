@@ -331,12 +331,12 @@ def _field(node: Node, source: _Field, shape: Shape) -> _Field:
         return source.window(source.extent, (1, 1), (1, 1))
     if node.op.startswith("adaptive"):
         # Window i of n over an axis of s positions spans floor(i s / n) .. ceil((i + 1) s / n).
-        kernel = [
+        spans = [
             max((-(-(i + 1) * s // n) - i * s // n for i in range(n)), default=1)
             for s, n in zip(source.extent, shape[1:], strict=True)
         ]
         stride = [max(s // max(n, 1), 1) for s, n in zip(source.extent, shape[1:], strict=True)]
-        return source.window(kernel, stride, shape[1:])
+        return source.window(spans, stride, shape[1:])
     if node.op in ("conv2d", "max_pool2d", "avg_pool2d"):
         kernel = node.weights["weight"].shape[2:] if node.op == "conv2d" else attrs["kernel_size"]
         dilation = attrs.get("dilation", (1, 1))
