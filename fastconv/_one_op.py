@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from . import attributes as at
 from .compile import compile_graph
 from .errors import ArgumentError, DTypeError, ShapeError
 from .graph import INPUT, Graph, Node
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "Array",

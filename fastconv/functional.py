@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from ._cpu import default_threads, kernels
 from ._geometry import count_blocks, padded, pair, window
@@ -29,6 +28,9 @@ from ._one_op import Array, batched_images, elementwise, floats, on_images, one_
 from .checks import check_size
 from .errors import ArgumentError, ShapeError
 from .graph import INPUT, Graph, Node
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .compile import compile_graph
 from .errors import DTypeError, ModelFormatError, ShapeError
@@ -19,6 +18,7 @@ from .graph import INPUT, Graph
 from .rewrite import optimize
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
     from .summary import Profile, Summary
