@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,16 +36,18 @@ if found is not None:
 print(json.dumps({"info": _blas.info(), "product": product}))
 """
 
-# A BLAS of a few lines: row-major, nothing transposed, alpha 1, beta 0. INT and NAME are defined
-# by the compiler's command line, as the distributions do.
+# A BLAS of a few lines: row-major, nothing transposed, alpha 1, beta 0, and a count of its calls.
+# INT, PREFIX and SUFFIX are defined on the compiler's command line, as the distributions do.
 SMALL_BLAS = """
 #include <stdint.h>
 #define JOIN2(prefix, name, suffix) prefix##name##suffix
 #define JOIN(prefix, name, suffix) JOIN2(prefix, name, suffix)
+int calls = 0;
 #define GEMM(name, real)                                                                    \\
     void JOIN(PREFIX, name, SUFFIX)(int order, int ta, int tb, INT m, INT n, INT k,         \\
         real alpha, const real *a, INT lda, const real *b, INT ldb, real beta, real *c, INT ldc) \\
     {                                                                                       \\
+        ++calls;                                                                            \\
         for (INT i = 0; i < m; ++i)                                                         \\
             for (INT j = 0; j < n; ++j) {                                                   \\
                 real sum = 0;                                                               \\
@@ -65,13 +68,28 @@ float JOIN(PREFIX, cblas_sdot, SUFFIX)(INT n, const float *x, INT incx, const fl
 needs_blas = pytest.mark.skipif(_blas.address() is None, reason="this NumPy has loaded no BLAS")
 
 
-def run_probe(blas: str | None) -> subprocess.CompletedProcess[str]:
+def run_probe(blas: str | None, code: str = PROBE) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process of its own, with FASTCONV_BLAS set or unset."""
     env = {key: value for key, value in os.environ.items() if key != "FASTCONV_BLAS"}
     if blas is not None:
         env["FASTCONV_BLAS"] = blas
     return subprocess.run(
-        [sys.executable, "-c", PROBE], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
     )
+
+
+def build(folder: Path, prefix: str = "", suffix: str = "", integer: str = "int32_t") -> Path:
+    """Compile `SMALL_BLAS` with these names and this integer."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None or sys.platform == "win32":
+        pytest.skip("needs a C compiler")
+    source, library = folder / "small_blas.c", folder / "small_blas.so"
+    source.write_text(SMALL_BLAS)
+    names = [f"-DPREFIX={prefix}", f"-DSUFFIX={suffix}", f"-DINT={integer}"]
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", *names, str(source), "-o", str(library)], check=True
+    )
+    return library
 
 
 def bound_by(blas: str | None) -> dict:
@@ -179,15 +197,7 @@ def test_a_library_without_cblas_is_named_with_the_remedy():
     ],
 )
 def test_every_decoration_and_integer_width_is_recognised(tmp_path, prefix, suffix, integer, bits):
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or sys.platform == "win32":
-        pytest.skip("needs a C compiler")
-    source, library = tmp_path / "small_blas.c", tmp_path / "small_blas.so"
-    source.write_text(SMALL_BLAS)
-    names = [f"-DPREFIX={prefix}", f"-DSUFFIX={suffix}", f"-DINT={integer}"]
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", *names, str(source), "-o", str(library)], check=True
-    )
+    library = build(tmp_path, prefix, suffix, integer)
     result = bound_by(str(library))
     assert result["info"] == {
         "library": str(library),
@@ -195,3 +205,40 @@ def test_every_decoration_and_integer_width_is_recognised(tmp_path, prefix, suff
         "int_bits": bits,
     }
     assert result["product"] == [[19, 22], [43, 50]]
+
+
+# Convolves by im2col in each dtype, checks the result, and prints the calls of SMALL_BLAS so far.
+CONVOLVE = """
+import ctypes, os, numpy as np, fastconv.functional as F
+rng = np.random.default_rng(0)
+for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-12)):
+    x = rng.standard_normal((2, 4, 9, 11)).astype(dtype)
+    w = rng.standard_normal((6, 4, 3, 3)).astype(dtype)
+    expected = np.zeros((2, 6, 7, 9))
+    for i in range(3):
+        for j in range(3):
+            window = x[:, :, i:i + 7, j:j + 9].astype(float)
+            expected += np.einsum('nchw,oc->nohw', window, w[:, :, i, j])
+    found = F.conv2d(x, w, algorithm='im2col')
+    assert abs(found - expected).max() <= tolerance * abs(expected).max()
+    library = os.environ.get('FASTCONV_BLAS', '')
+    if library.endswith('.so'):
+        print(ctypes.c_int.in_dll(ctypes.CDLL(library), 'calls').value)
+"""
+
+
+def convolve(blas: str | None) -> list[str]:
+    done = run_probe(blas, CONVOLVE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("blas", [None, "none"])
+def test_im2col_is_computed_with_and_without_a_blas(blas):
+    assert convolve(blas) == []
+
+
+@pytest.mark.parametrize("integer", ["int32_t", "int64_t"])
+def test_im2col_runs_on_the_blas_that_is_bound(tmp_path, integer):
+    float_calls, all_calls = map(int, convolve(str(build(tmp_path, integer=integer))))
+    assert 0 < float_calls < all_calls
