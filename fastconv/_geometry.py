@@ -49,14 +49,14 @@ def _filled(x: Array, widths: list[tuple[int, int]], value: float) -> Array:
 
 
 def pad_positions(size: int, before: int, after: int, mode: str) -> Array:
-    """Return which position of an axis of `size` each position of the padded axis shows.
+    """Return which position of an axis of `size` each position of the padded axis shows, as intp.
 
     -1 is the constant. Negative widths crop; `mode` is one of ``torch.nn.functional.pad``.
     """
     if mode == "circular":  # PyTorch crops first, then wraps what is left
-        kept = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
+        kept = np.arange(size, dtype=np.intp)[max(-before, 0) : size - max(-after, 0)]
         return np.concatenate([kept[len(kept) - max(before, 0) :], kept, kept[: max(after, 0)]])
-    positions = np.arange(-before, size + after)
+    positions = np.arange(-before, size + after, dtype=np.intp)
     if mode == "constant":
         return np.where(positions < size, np.maximum(positions, -1), -1)
     if mode == "replicate":
