@@ -8,7 +8,7 @@
  *   FC_W      lanes of vf                     FC_P      lanes of vp
  *   FC_MR     rows of the register tile when it is two vectors wide
  *   FC_MR1    rows of the register tile when it is one vector wide (enough chains to hide the latency)
- *   FC_PO     output channels of the pixel kernel's tile; FC_PV its vectors of pixels
+ *   FC_PO     output channels of the pixel kernel's tile; FC_PV its vectors of pixels, in each of two rows
  */
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H
@@ -30,7 +30,7 @@
 #define FC_P 8
 #define FC_MR 14
 #define FC_MR1 14
-#define FC_PO 6
+#define FC_PO 3
 #define FC_PV 3
 #elif defined(__AVX2__) && defined(__FMA__)
 #define FC_LEVEL "x86-64-v3"
@@ -38,7 +38,7 @@
 #define FC_P 8
 #define FC_MR 6
 #define FC_MR1 12
-#define FC_PO 3
+#define FC_PO 2
 #define FC_PV 3
 #else
 #if defined(__SSE4_2__)
@@ -51,11 +51,11 @@
 #if defined(__aarch64__)        /* 32 registers */
 #define FC_MR 12
 #define FC_MR1 14
-#define FC_PO 6
+#define FC_PO 3
 #else
 #define FC_MR 6
 #define FC_MR1 10
-#define FC_PO 3
+#define FC_PO 2
 #endif
 #define FC_PV 3
 #endif
@@ -71,6 +71,7 @@ FC_INLINE vf v_load(const float *p) { return *(const fc_vfu *)p; }
 FC_INLINE void v_store(float *p, vf v) { *(fc_vfu *)p = v; }
 FC_INLINE vp p_load(const float *p) { return *(const fc_vpu *)p; }
 FC_INLINE void p_store(float *p, vp v) { *(fc_vpu *)p = v; }
+FC_INLINE void p_store_half(float *p, vp v) { memcpy(p, &v, 2 * FC_P); }
 
 /* max(a, b) and min(a, b) give b when either is NaN (x86's rule, kept everywhere): max(limit, x) lets
  * a NaN in x through. v_fma is spelled, not left to -ffp-contract, so that every tile of every height

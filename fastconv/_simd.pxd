@@ -29,6 +29,7 @@ cdef extern from "_simd.h" nogil:
 
     vp p_load(const float* p) noexcept
     void p_store(float* p, vp v) noexcept
+    void p_store_half(float* p, vp v) noexcept
     vp p_set1(float x) noexcept
     vp p_fma(vp a, vp b, vp c) noexcept
     vp p_max(vp a, vp b) noexcept

@@ -294,7 +294,7 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     # one channel at a time has no product for a tile; channels in the lanes, 25 times the grouped tile at 32 channels
     ("depthwise", ("auto", "direct"), lambda c: c.depthwise and not c.double),
     # LeNet's 1 -> 6, 5x5 at v4: 1.7 us with pixels in the lanes, 3.4 us with 6 channels in 16 lanes
-    ("conv_pixels", ("auto", "direct"), lambda c: c.planar and c.pixels and c.lanes < _PIXEL_LANES),
+    ("conv_pixels", ("auto", "direct"), lambda c: c.planar and c.pixels and c.out[0] < 16),
     # 1 -> 1 dilated or grouped runs shorter than this leave the tile's loop no length; im2col makes them one run
     ("conv_packed", ("auto",), lambda c: not c.double and c.groups > 1 and c.x[0] // c.groups < 4),
     # everything else: the tile reads x in place, 99 % of the FMA peak at 56x56x64 and no im2col
@@ -534,10 +534,9 @@ def _finish_pixels(b: _Builder, step: Step) -> None:
     length = kw if dw == 1 else 1
     p["table"] = np.array([c * plane + ky * dh * row + t for c in range(x.c) for ky in range(kh) for t in taps], np.intp)
     p["segments"] = (len(p["table"]), length)
-    two = 2 * b.kernels.PIXEL_VECTOR
-    ld = -(-p["ow"] // two) * two
+    ld = -(-p["ow"] // b.kernels.PIXEL_VECTOR) * b.kernels.PIXEL_VECTOR
     tall = p["pool"][1] if "pool" in p else 1
-    step.scratch = b.kernels.PIXEL_CHANNELS * (tall + 1) * ld
+    step.scratch = p["out_channels"] * (max(tall, 2) + 1) * ld
 
 
 def _finish_border(b: _Builder, step: Step) -> None:

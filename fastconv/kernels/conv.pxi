@@ -60,9 +60,9 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
     the segments) or from an im2col block `columns` (pixels, K). With a fused pool, rows are pooled rows and
     the unpooled ones live only in scratch (rows * ph, ow, nv * W).
     """
-    cdef const float* a[MAX_M]
-    cdef const float* z[MAX_M]
-    cdef float* y[MAX_M]
+    cdef const float* a[TILES * MAX_M]
+    cdef const float* z[TILES * MAX_M]
+    cdef float* y[TILES * MAX_M]
     cdef Epilogue e = epilogue(s)
     cdef Py_ssize_t per_group = s.panels // s.groups
     cdef Py_ssize_t group = panel // per_group
@@ -79,8 +79,7 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
     cdef Py_ssize_t down = s.psh if s.pool else 1
     cdef Py_ssize_t ld = nv * FC_W
     cdef int mr = tile_height((row1 - row0) * tall * s.ow, nv)
-    cdef int m = 0
-    cdef Py_ssize_t r, t, i, oy, ox, q = 0
+    cdef Py_ssize_t r, t, i, oy, ox, full, m = 0, q = 0
     cdef const float* xrow = NULL
     cdef const float* zrow = NULL
     cdef float* yrow = NULL
@@ -108,11 +107,15 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
                     z[m] = zrow + ox * s.z.pixel
                 q += 1
                 m += 1
-                if m == mr:
-                    run_tile(m, nv, a, offsets, segments, length, b, &e, z if s.has_z else NULL, y)
+                if m == TILES * mr:
+                    run_tile(mr, nv, TILES, a, offsets, segments, length, b, &e, z if s.has_z else NULL, y)
                     m = 0
-    if m > 0:
-        run_tile(m, nv, a, offsets, segments, length, b, &e, z if s.has_z else NULL, y)
+    full = m // mr
+    run_tile(mr, nv, full, a, offsets, segments, length, b, &e, z if s.has_z else NULL, y)
+    if m > full * mr:
+        full *= mr
+        run_tile(<int>(m - full), nv, 1, a + full, offsets, segments, length, b, &e, z + full if s.has_z else NULL,
+                 y + full)
     if s.pool:
         pool_panel(s, base, scratch, nv, e.valid, row0, row1, channel)
 
@@ -155,7 +158,7 @@ cdef void linear(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py
                 e = epilogue(s)
                 e.bias += p0 * NR
                 e.valid = <int>min(s.out_channels - (p0 + full) * NR + FC_W, FC_W)
-                run_wide(<int>full, at(base, &s.x, row0, 0, 0), s.table, s.segments, s.length,
+                run_wide(<int>full, 1, at(base, &s.x, row0, 0, 0), s.table, s.segments, s.length,
                          <const float*>s.weight + p0 * NR * K, NR * K, &e,
                          at(base, &s.y, row0, 0, 0) + p0 * NR)
             p0 += full

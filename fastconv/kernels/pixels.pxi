@@ -1,59 +1,9 @@
 """Direct convolution for few channels: pixels in the lanes, pooling fused, the unpooled map never written.
 
 A first layer such as 1 -> 6 channels would leave most lanes of a channel vector empty. Here a vector is
-neighbouring pixels of one output row; x is planar, as the caller gave it.
+neighbouring pixels of one output row; x is planar, as the caller gave it. Two output rows are computed at
+a time, so that each weight is read once for both and a 2x2 pool never leaves the registers.
 """
-
-
-cdef inline void pixel_tile(int channels, int nv, const float* x, const Py_ssize_t* offsets, Py_ssize_t segments,
-                            Py_ssize_t length, const float* w, const Py_ssize_t* place, float* out,
-                            Py_ssize_t ld) noexcept nogil:
-    """out[o, place[v] + lane] = sum over k of w[k, o] * x[offsets[s] + t + place[v] + lane], k = s*length + t.
-
-    w: (K, FC_PO); place: nv positions along the row, which may overlap; out: (channels, ld)
-    """
-    cdef vp acc[FC_PO][FC_PV]
-    cdef vp xv[FC_PV]
-    cdef vp wv
-    cdef int o, v
-    cdef Py_ssize_t s, k
-    for o in range(channels):
-        for v in range(nv):
-            acc[o][v] = p_set1(0)
-    for s in range(segments):
-        for k in range(offsets[s], offsets[s] + length):
-            for v in range(nv):
-                xv[v] = p_load(x + k + place[v])
-            for o in range(channels):
-                wv = p_set1(w[o])
-                for v in range(nv):
-                    acc[o][v] = p_fma(wv, xv[v], acc[o][v])
-            w += FC_PO
-    for o in range(channels):
-        for v in range(nv):
-            p_store(out + o * ld + place[v], acc[o][v])
-
-
-cdef void run_pixel_tile(int channels, int nv, const float* x, const Py_ssize_t* offsets, Py_ssize_t segments,
-                         Py_ssize_t length, const float* w, const Py_ssize_t* place, float* out,
-                         Py_ssize_t ld) noexcept nogil:
-    """The tile at a size known only now: all FC_PO channels, or one at a time for what is left over."""
-    cdef int o
-    if channels == FC_PO:
-        if nv == 3:
-            pixel_tile(FC_PO, 3, x, offsets, segments, length, w, place, out, ld)
-        elif nv == 2:
-            pixel_tile(FC_PO, 2, x, offsets, segments, length, w, place, out, ld)
-        else:
-            pixel_tile(FC_PO, 1, x, offsets, segments, length, w, place, out, ld)
-    else:
-        for o in range(channels):
-            if nv == 3:
-                pixel_tile(1, 3, x, offsets, segments, length, w + o, place, out + o * ld, ld)
-            elif nv == 2:
-                pixel_tile(1, 2, x, offsets, segments, length, w + o, place, out + o * ld, ld)
-            else:
-                pixel_tile(1, 1, x, offsets, segments, length, w + o, place, out + o * ld, ld)
 
 
 cdef inline vp pixel_activate(vp v, const Step* s) noexcept nogil:
@@ -64,77 +14,232 @@ cdef inline vp pixel_activate(vp v, const Step* s) noexcept nogil:
     return v
 
 
-cdef inline void max_pool_row(const Step* s, float* rows, Py_ssize_t ld, float* out) noexcept nogil:
-    """Max over the window of one channel's conv rows. rows: (ph, ld), spoilt; out: (pooled width, padded)"""
-    cdef Py_ssize_t j, k, t
-    cdef vp v
-    cdef float m
-    for k in range((s.ow + FC_P - 1) // FC_P):
-        j = k * FC_P
-        v = p_load(rows + j)
-        for t in range(1, s.ph):
-            v = p_nanmax(v, p_load(rows + t * ld + j))
-        p_store(rows + j, v)
-    if s.pw == 2 and s.psw == 2:
-        for k in range((s.y.w + FC_P - 1) // FC_P):
-            j = k * FC_P
-            v = p_load(rows + 2 * j)
-            p_store(out + j, p_nanmax(p_even(v, p_load(rows + 2 * j + FC_P)), p_odd(v, p_load(rows + 2 * j + FC_P))))
+cdef inline void store_pooled(float* out, vp top, vp bottom, vp bias, const Step* s) noexcept nogil:
+    """Half a vector: act(max over 2x2 + bias)"""
+    cdef vp v = p_nanmax(top, bottom)
+    p_store_half(out, pixel_activate(p_nanmax(p_even(v, v), p_odd(v, v)) + bias, s))
+
+
+cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize_t blocks, const float* x,
+                            Py_ssize_t x_row, const Step* s, const float* w, Py_ssize_t w_step, const float* bias,
+                            const Py_ssize_t* place, float* out, Py_ssize_t ld) noexcept nogil:
+    """out[o, r, place[v] + lane] = act(bias[o] + sum over k of w[k, o] * x[r, offset(k) + place[v] + lane])
+
+    for `channels` o of each of `blocks` blocks, 1 or 2 rows r and 1 to 3 vectors v; with `pooled`, the 2x2 maximum
+    of that, at place[v] / 2. w: (K, FC_PO), w_step to the next block; x: rows x_row apart; place: positions along the
+    row, which may overlap; out: (channels, rows or 1, ld). Written for registers as `tile` is.
+    """
+    cdef vp a0[FC_PO]
+    cdef vp a1[FC_PO]
+    cdef vp a2[FC_PO]
+    cdef vp b0[FC_PO]
+    cdef vp b1[FC_PO]
+    cdef vp b2[FC_PO]
+    cdef vp x0, x1, x2, y0, y1, y2, wv
+    cdef const float* wk
+    cdef const float* xk
+    cdef int o
+    cdef Py_ssize_t g, k, block
+    cdef Py_ssize_t p0 = place[0], p1 = place[1] if nv > 1 else 0, p2 = place[2] if nv > 2 else 0
+    cdef Py_ssize_t plane = ld if pooled else rows * ld
+    x1 = x2 = y0 = y1 = y2 = p_set1(0)
+    for block in range(blocks):
+        wk = w
+        for o in range(channels):
+            a0[o] = p_set1(0)
+            a1[o] = p_set1(0)
+            a2[o] = p_set1(0)
+            b0[o] = p_set1(0)
+            b1[o] = p_set1(0)
+            b2[o] = p_set1(0)
+        for g in range(s.segments):
+            xk = x + s.table[g]
+            for k in range(s.length):
+                x0 = p_load(xk + p0)
+                if nv > 1:
+                    x1 = p_load(xk + p1)
+                if nv > 2:
+                    x2 = p_load(xk + p2)
+                if rows > 1:
+                    y0 = p_load(xk + x_row + p0)
+                    if nv > 1:
+                        y1 = p_load(xk + x_row + p1)
+                    if nv > 2:
+                        y2 = p_load(xk + x_row + p2)
+                for o in range(channels):
+                    wv = p_set1(wk[o])
+                    a0[o] = p_fma(wv, x0, a0[o])
+                    if nv > 1:
+                        a1[o] = p_fma(wv, x1, a1[o])
+                    if nv > 2:
+                        a2[o] = p_fma(wv, x2, a2[o])
+                    if rows > 1:
+                        b0[o] = p_fma(wv, y0, b0[o])
+                        if nv > 1:
+                            b1[o] = p_fma(wv, y1, b1[o])
+                        if nv > 2:
+                            b2[o] = p_fma(wv, y2, b2[o])
+                wk += FC_PO
+                xk += 1
+        for o in range(channels):
+            wv = p_set1(bias[o])
+            if pooled:
+                store_pooled(out + o * plane + p0 // 2, a0[o], b0[o], wv, s)
+                if nv > 1:
+                    store_pooled(out + o * plane + p1 // 2, a1[o], b1[o], wv, s)
+                if nv > 2:
+                    store_pooled(out + o * plane + p2 // 2, a2[o], b2[o], wv, s)
+            else:
+                p_store(out + o * plane + p0, pixel_activate(a0[o] + wv, s))
+                if nv > 1:
+                    p_store(out + o * plane + p1, pixel_activate(a1[o] + wv, s))
+                if nv > 2:
+                    p_store(out + o * plane + p2, pixel_activate(a2[o] + wv, s))
+                if rows > 1:
+                    p_store(out + o * plane + ld + p0, pixel_activate(b0[o] + wv, s))
+                    if nv > 1:
+                        p_store(out + o * plane + ld + p1, pixel_activate(b1[o] + wv, s))
+                    if nv > 2:
+                        p_store(out + o * plane + ld + p2, pixel_activate(b2[o] + wv, s))
+        w += w_step
+        bias += channels
+        out += channels * plane
+
+
+cdef void pixel_blocks(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
+                      const Step* s, const float* w, Py_ssize_t w_step, const float* bias, const Py_ssize_t* place,
+                      float* out, Py_ssize_t ld) noexcept nogil:
+    """`pixel_tile` at a size known only now, for whole blocks of FC_PO channels."""
+    if pooled:
+        if nv == 3:
+            pixel_tile(FC_PO, 3, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        elif nv == 2:
+            pixel_tile(FC_PO, 2, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        else:
+            pixel_tile(FC_PO, 1, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+    elif rows == 2:
+        if nv == 3:
+            pixel_tile(FC_PO, 3, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        elif nv == 2:
+            pixel_tile(FC_PO, 2, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        else:
+            pixel_tile(FC_PO, 1, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
     else:
-        for j in range(s.y.w):
-            m = rows[j * s.psw]
-            for t in range(1, s.pw):
-                if not rows[j * s.psw + t] <= m and m == m:
-                    m = rows[j * s.psw + t]
-            out[j] = m
+        if nv == 3:
+            pixel_tile(FC_PO, 3, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        elif nv == 2:
+            pixel_tile(FC_PO, 2, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        else:
+            pixel_tile(FC_PO, 1, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+
+
+cdef void pixel_singles(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
+                       const Step* s, const float* w, Py_ssize_t w_step, const float* bias, const Py_ssize_t* place,
+                       float* out, Py_ssize_t ld) noexcept nogil:
+    """...and for the channels that are left over, one at a time."""
+    if pooled:
+        if nv == 3:
+            pixel_tile(1, 3, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        elif nv == 2:
+            pixel_tile(1, 2, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        else:
+            pixel_tile(1, 1, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+    elif rows == 2:
+        if nv == 3:
+            pixel_tile(1, 3, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        elif nv == 2:
+            pixel_tile(1, 2, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        else:
+            pixel_tile(1, 1, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+    else:
+        if nv == 3:
+            pixel_tile(1, 3, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        elif nv == 2:
+            pixel_tile(1, 2, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+        else:
+            pixel_tile(1, 1, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+
+
+cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float* out, Py_ssize_t ld) noexcept nogil:
+    """One or two output rows of every channel. out: (o, rows, ld), or the pooled (o, ld)"""
+    cdef Py_ssize_t vectors = (s.ow + FC_P - 1) // FC_P
+    cdef Py_ssize_t K = s.segments * s.length
+    cdef Py_ssize_t blocks = s.out_channels // FC_PO, left = s.out_channels % FC_PO
+    cdef Py_ssize_t done = blocks * FC_PO
+    cdef const float* w = <const float*>s.weight
+    cdef const float* bias = <const float*>s.bias
+    cdef Py_ssize_t place[FC_PV]
+    cdef Py_ssize_t j, v = 0
+    cdef int nv
+    while v < vectors:
+        nv = <int>min(vectors - v, FC_PV)
+        for j in range(nv):
+            place[j] = min((v + j) * FC_P, s.ow - FC_P)
+        pixel_blocks(nv, rows, pooled, blocks, x, s.sh * s.x.row, s, w, FC_PO * K, bias, place, out, ld)
+        if left:
+            pixel_singles(nv, rows, pooled, left, x, s.sh * s.x.row, s, w + done * K, 1, bias + done, place,
+                          out + done * (1 if pooled else rows) * ld, ld)
+        v += nv
+
+
+cdef inline void max_pool_rows(const Step* s, const float* rows, Py_ssize_t ld, float* out) noexcept nogil:
+    """The maximum of each non-overlapping window of one channel. rows: (ph, ld); out: (pooled width,)"""
+    cdef Py_ssize_t j, t, u
+    cdef float m, v
+    for j in range(s.y.w):
+        m = rows[j * s.psw]
+        for t in range(s.ph):
+            for u in range(s.pw):
+                v = rows[t * ld + j * s.psw + u]
+                if not v <= m and m == m:
+                    m = v
+        out[j] = m
+
+
+cdef inline void to_channels_last(const float* rows, Py_ssize_t plane, Py_ssize_t w, Py_ssize_t c, float* y,
+                                  Py_ssize_t pixel) noexcept nogil:
+    """y[j, o] = rows[o, j]"""
+    cdef Py_ssize_t j, o
+    for j in range(w):
+        for o in range(c):
+            y[o] = rows[o * plane + j]
+        y += pixel
 
 
 cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                       float* scratch) noexcept nogil:
-    """Stride-1 convolution of few output channels. x: planar (n, c, h, w); y: NHWC, pooled where s.pool.
+    """Convolution of few output channels, stride 1 along the row. x: planar (n, c, h, w); y: NHWC, or max-pooled.
 
     weight: (channel blocks, K, FC_PO), K = (c, kh, kw); table: offsets of the (c, kh) segments.
-    A unit is `block` output rows; scratch: (FC_PO, ph, ld) and (FC_PO, ld), ld = ow padded to two vectors.
-    Max-pooling comes before bias and activation: both are monotonic, rounding included, so it is the same number.
+    A unit is `block` output rows; scratch: (o, max(ph, 2), ld) and (o, ld), ld = ow padded to whole vectors.
+    A fused maximum may come before bias and activation: both are monotonic, rounding included.
     """
-    cdef Py_ssize_t ld = (s.ow + 2 * FC_P - 1) // (2 * FC_P) * (2 * FC_P)
-    cdef Py_ssize_t tall = s.ph if s.pool else 1
+    cdef Py_ssize_t ld = (s.ow + FC_P - 1) // FC_P * FC_P
+    cdef Py_ssize_t r, i, t, o, last = last_row(s, n, end)
     cdef Py_ssize_t down = s.psh if s.pool else 1
-    cdef Py_ssize_t K = s.segments * s.length
-    cdef Py_ssize_t vectors = (s.ow + FC_P - 1) // FC_P
-    cdef Py_ssize_t place[FC_PV]
-    cdef Py_ssize_t r, i, oy, t, o, o0, v, j, k
-    cdef int channels, nv
-    cdef float* pooled = scratch + FC_PO * tall * ld
-    cdef float* rows
-    cdef float* y
-    cdef vp bias
-    for r in range(first_row(s, begin), last_row(s, n, end)):
+    cdef bint square = s.pool != NO_POOL and s.ph == s.pw == s.psw == 2 and s.ow % 2 == 0
+    cdef float* pooled = scratch + s.out_channels * max(s.ph, 2) * ld
+    cdef int rows
+    cdef const float* x
+    r = first_row(s, begin)
+    while r < last:
         i = r // s.rows
-        oy = r - i * s.rows
-        for k in range((s.out_channels + FC_PO - 1) // FC_PO):
-            o0 = k * FC_PO
-            channels = <int>min(s.out_channels - o0, FC_PO)
-            for t in range(tall):
-                v = 0
-                while v < vectors:
-                    nv = <int>min(vectors - v, FC_PV)
-                    for j in range(nv):
-                        place[j] = min((v + j) * FC_P, s.ow - FC_P)
-                    run_pixel_tile(channels, nv, at(base, &s.x, i, oy * down + t, 0), s.table, s.segments, s.length,
-                                   <const float*>s.weight + o0 * K, place, scratch + t * ld, tall * ld)
-                    v += nv
-            for o in range(channels):
-                rows = scratch + o * tall * ld
-                if s.pool:
-                    max_pool_row(s, rows, ld, pooled + o * ld)
-                    rows = pooled + o * ld
-                bias = p_set1((<const float*>s.bias)[o0 + o])
-                for j in range((s.y.w + FC_P - 1) // FC_P):
-                    p_store(rows + j * FC_P, pixel_activate(p_load(rows + j * FC_P) + bias, s))
-            rows = pooled if s.pool else scratch
-            y = at(base, &s.y, i, oy, 0) + o0
-            for j in range(s.y.w):
-                for o in range(channels):
-                    y[o] = rows[o * ld + j]
-                y += s.y.pixel
+        x = at(base, &s.x, i, (r - i * s.rows) * down * s.sh, 0)
+        if square:
+            pixel_rows(s, x, 2, True, pooled, ld)
+            to_channels_last(pooled, ld, s.y.w, s.y.c, at(base, &s.y, i, r - i * s.rows, 0), s.y.pixel)
+            r += 1
+        elif s.pool:
+            for t in range(s.ph):
+                pixel_rows(s, x + t * s.sh * s.x.row, 1, False, scratch + t * s.out_channels * ld, ld)
+            for o in range(s.out_channels):
+                max_pool_rows(s, scratch + o * ld, s.out_channels * ld, pooled + o * ld)
+            to_channels_last(pooled, ld, s.y.w, s.y.c, at(base, &s.y, i, r - i * s.rows, 0), s.y.pixel)
+            r += 1
+        else:
+            rows = 2 if r + 1 < last and r + 1 < (i + 1) * s.rows else 1
+            pixel_rows(s, x, rows, False, scratch, ld)
+            for t in range(rows):
+                to_channels_last(scratch + t * ld, rows * ld, s.y.w, s.y.c, at(base, &s.y, i, r - i * s.rows + t, 0),
+                                 s.y.pixel)
+            r += rows

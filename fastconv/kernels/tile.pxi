@@ -13,6 +13,7 @@ cdef enum:
     NR = FC_NV * FC_W               # output channels of a full panel
     MAX_M = 14                      # the tallest tile of any level
     WIDE = 4                        # panels that `wide` takes at once
+    TILES = 8                       # tiles whose row pointers are gathered before they run
 
 # What follows the sum: bias, activation, residual, and where the results go.
 cdef struct Epilogue:
@@ -32,152 +33,193 @@ cdef inline vf activate(vf v, const Epilogue* e) noexcept nogil:
     return v
 
 
-cdef inline void tile(int m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
-                      Py_ssize_t length, const float* b, const Epilogue* e, const float** z,
+cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ssize_t* offsets,
+                      Py_ssize_t segments, Py_ssize_t length, const float* b, const Epilogue* e, const float** z,
                       float** y) noexcept nogil:
-    """y[i] = act(a[i] . B + bias (+ z[i])), i < m, for nv vectors of channels.
+    """y[i] = act(a[i] . B + bias (+ z[i])) for `count` tiles of m rows and nv (1 or 2) vectors of channels.
 
-    a: m pointers; element k = s*length + t of row i is a[i][offsets[s] + t]
-    b: (K, nv * W); z: m pointers or NULL; y: m pointers
+    a: count * m pointers; element k = s*length + t of row i is a[i][offsets[s] + t]
+    b: (K, nv * W); z: count * m pointers or NULL; y: count * m pointers
+
+    It is written so that GCC keeps the accumulators in registers from the first zero to the last store: the
+    vectors are spelled out, every loop over rows is innermost, and the loop over tiles stands around them all
+    (early unrolling, which must come before arrays become registers, passes outermost loops by).
     """
-    cdef vf acc[MAX_M][FC_NV]
-    cdef vf bv[FC_NV]
-    cdef vf x
-    cdef int i, j
-    cdef Py_ssize_t s, k
-    for i in range(m):
-        for j in range(nv):
-            acc[i][j] = v_set1(0)
-    for s in range(segments):
-        for k in range(offsets[s], offsets[s] + length):
-            for j in range(nv):
-                bv[j] = v_load(b + j * FC_W)
+    cdef vf acc0[MAX_M]
+    cdef vf acc1[MAX_M]
+    cdef vf b0, b1, x
+    cdef const float* w
+    cdef int i
+    cdef Py_ssize_t s, k, t
+    b1 = v_set1(0)
+    for t in range(count):
+        w = b
+        for i in range(m):
+            acc0[i] = v_set1(0)
+            acc1[i] = v_set1(0)
+        for s in range(segments):
+            for k in range(offsets[s], offsets[s] + length):
+                b0 = v_load(w)
+                if nv == 2:
+                    b1 = v_load(w + FC_W)
+                for i in range(m):
+                    x = v_set1(a[i][k])
+                    acc0[i] = v_fma(x, b0, acc0[i])
+                    if nv == 2:
+                        acc1[i] = v_fma(x, b1, acc1[i])
+                w += nv * FC_W
+        b0 = v_load(e.bias)
+        if nv == 2:
+            b1 = v_load(e.bias + FC_W)
+        for i in range(m):
+            acc0[i] = acc0[i] + b0
+            if nv == 2:
+                acc1[i] = acc1[i] + b1
+        if z != NULL:
             for i in range(m):
-                x = v_set1(a[i][k])
-                for j in range(nv):
-                    acc[i][j] = v_fma(x, bv[j], acc[i][j])
-            b += nv * FC_W
-    for i in range(m):
-        for j in range(nv):
-            x = acc[i][j] + v_load(e.bias + j * FC_W)
-            if z != NULL:
-                x = x + (v_load(z[i] + j * FC_W) if j < nv - 1 else v_load_n(z[i] + j * FC_W, e.valid))
-            acc[i][j] = activate(x, e)
-    if e.valid == FC_W:
-        for i in range(m):
-            for j in range(nv):
-                v_store(y[i] + j * FC_W, acc[i][j])
-    else:
-        for i in range(m):
-            for j in range(nv - 1):
-                v_store(y[i] + j * FC_W, acc[i][j])
-            v_store_n(y[i] + (nv - 1) * FC_W, acc[i][nv - 1], e.valid)
+                if nv == 2:
+                    acc0[i] = acc0[i] + v_load(z[i])
+                    acc1[i] = acc1[i] + v_load_n(z[i] + FC_W, e.valid)
+                else:
+                    acc0[i] = acc0[i] + v_load_n(z[i], e.valid)
+        if e.activation == CLAMP:
+            b0 = v_set1(e.low)
+            b1 = v_set1(e.high)
+            for i in range(m):
+                acc0[i] = v_min(b1, v_max(b0, acc0[i]))
+                if nv == 2:
+                    acc1[i] = v_min(b1, v_max(b0, acc1[i]))
+        elif e.activation == LEAKY:
+            b0 = v_set1(e.slope)
+            for i in range(m):
+                acc0[i] = v_leaky(acc0[i], b0)
+                if nv == 2:
+                    acc1[i] = v_leaky(acc1[i], b0)
+        if e.valid == FC_W:
+            for i in range(m):
+                v_store(y[i], acc0[i])
+                if nv == 2:
+                    v_store(y[i] + FC_W, acc1[i])
+        else:
+            for i in range(m):
+                if nv == 2:
+                    v_store(y[i], acc0[i])
+                    v_store_n(y[i] + FC_W, acc1[i], e.valid)
+                else:
+                    v_store_n(y[i], acc0[i], e.valid)
+        a += m
+        y += m
+        if z != NULL:
+            z += m
 
 
-cdef inline void wide(int panels, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
+cdef inline void wide(int panels, Py_ssize_t count, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
                       Py_ssize_t length, const float* b, Py_ssize_t panel, const Epilogue* e,
                       float* y) noexcept nogil:
-    """The tile turned on its side, for a product of one row: y = act(a . B + bias) over `panels` full panels.
+    """The tile turned on its side, for a product of one row: y = act(a . B + bias) over count * panels full panels.
 
     One row of one panel is two chains of FMAs, which wait for each other; several panels are enough chains.
-    a: (K,) as in `tile`; b: panels of (K, NR), `panel` floats apart; e.valid: of the last vector
+    a: (K,) as in `tile`; b: panels of (K, NR), `panel` floats apart; e.valid: of the very last vector
     """
     cdef vf acc[WIDE * FC_NV]
     cdef vf x
-    cdef int j, p
-    cdef Py_ssize_t s, k
-    for j in range(panels * FC_NV):
-        acc[j] = v_set1(0)
-    for s in range(segments):
-        for k in range(offsets[s], offsets[s] + length):
-            x = v_set1(a[k])
-            for p in range(panels):
-                for j in range(FC_NV):
-                    acc[p * FC_NV + j] = v_fma(x, v_load(b + p * panel + j * FC_W), acc[p * FC_NV + j])
-            b += NR
-    for j in range(panels * FC_NV):
-        acc[j] = activate(acc[j] + v_load(e.bias + j * FC_W), e)
-    for j in range(panels * FC_NV - 1):
-        v_store(y + j * FC_W, acc[j])
-    if e.valid == FC_W:
-        v_store(y + (panels * FC_NV - 1) * FC_W, acc[panels * FC_NV - 1])
-    else:
-        v_store_n(y + (panels * FC_NV - 1) * FC_W, acc[panels * FC_NV - 1], e.valid)
+    cdef const float* w
+    cdef int j, last = panels * FC_NV - 1
+    cdef Py_ssize_t s, k, t
+    for t in range(count):
+        w = b + t * panels * panel
+        for j in range(panels * FC_NV):
+            acc[j] = v_set1(0)
+        for s in range(segments):
+            for k in range(offsets[s], offsets[s] + length):
+                x = v_set1(a[k])
+                for j in range(panels * FC_NV):
+                    acc[j] = v_fma(x, v_load(w + (j // FC_NV) * panel + (j % FC_NV) * FC_W), acc[j])
+                w += NR
+        for j in range(panels * FC_NV):
+            acc[j] = activate(acc[j] + v_load(e.bias + (t * panels * FC_NV + j) * FC_W), e)
+        for j in range(last):
+            v_store(y + j * FC_W, acc[j])
+        if t + 1 < count or e.valid == FC_W:
+            v_store(y + last * FC_W, acc[last])
+        else:
+            v_store_n(y + last * FC_W, acc[last], e.valid)
+        y += panels * NR
 
 
-cdef void run_tile(int m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
+cdef void run_tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, const Epilogue* e, const float** z,
                    float** y) noexcept nogil:
     """The tile at a height and width known only now. Heights above the level's tallest are never asked for;
     they fold to that height so that no code is made for them."""
     if nv == FC_NV:
         if m == 1:
-            tile(1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 2:
-            tile(2 if FC_MR >= 2 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(2 if FC_MR >= 2 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 3:
-            tile(3 if FC_MR >= 3 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(3 if FC_MR >= 3 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 4:
-            tile(4 if FC_MR >= 4 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(4 if FC_MR >= 4 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 5:
-            tile(5 if FC_MR >= 5 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(5 if FC_MR >= 5 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 6:
-            tile(6 if FC_MR >= 6 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(6 if FC_MR >= 6 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 7:
-            tile(7 if FC_MR >= 7 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(7 if FC_MR >= 7 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 8:
-            tile(8 if FC_MR >= 8 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(8 if FC_MR >= 8 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 9:
-            tile(9 if FC_MR >= 9 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(9 if FC_MR >= 9 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 10:
-            tile(10 if FC_MR >= 10 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(10 if FC_MR >= 10 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 11:
-            tile(11 if FC_MR >= 11 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(11 if FC_MR >= 11 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 12:
-            tile(12 if FC_MR >= 12 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(12 if FC_MR >= 12 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 13:
-            tile(13 if FC_MR >= 13 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(13 if FC_MR >= 13 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
         elif m == 14:
-            tile(14 if FC_MR >= 14 else 1, FC_NV, a, offsets, segments, length, b, e, z, y)
+            tile(14 if FC_MR >= 14 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
     else:
         if m == 1:
-            tile(1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 2:
-            tile(2 if FC_MR1 >= 2 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(2 if FC_MR1 >= 2 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 3:
-            tile(3 if FC_MR1 >= 3 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(3 if FC_MR1 >= 3 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 4:
-            tile(4 if FC_MR1 >= 4 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(4 if FC_MR1 >= 4 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 5:
-            tile(5 if FC_MR1 >= 5 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(5 if FC_MR1 >= 5 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 6:
-            tile(6 if FC_MR1 >= 6 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(6 if FC_MR1 >= 6 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 7:
-            tile(7 if FC_MR1 >= 7 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(7 if FC_MR1 >= 7 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 8:
-            tile(8 if FC_MR1 >= 8 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(8 if FC_MR1 >= 8 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 9:
-            tile(9 if FC_MR1 >= 9 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(9 if FC_MR1 >= 9 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 10:
-            tile(10 if FC_MR1 >= 10 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(10 if FC_MR1 >= 10 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 11:
-            tile(11 if FC_MR1 >= 11 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(11 if FC_MR1 >= 11 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 12:
-            tile(12 if FC_MR1 >= 12 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(12 if FC_MR1 >= 12 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 13:
-            tile(13 if FC_MR1 >= 13 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(13 if FC_MR1 >= 13 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
         elif m == 14:
-            tile(14 if FC_MR1 >= 14 else 1, 1, a, offsets, segments, length, b, e, z, y)
+            tile(14 if FC_MR1 >= 14 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
 
 
-cdef void run_wide(int panels, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
+cdef void run_wide(int panels, Py_ssize_t count, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, Py_ssize_t panel, const Epilogue* e,
                    float* y) noexcept nogil:
     if panels == 1:
-        wide(1, a, offsets, segments, length, b, panel, e, y)
+        wide(1, count, a, offsets, segments, length, b, panel, e, y)
     elif panels == 2:
-        wide(2, a, offsets, segments, length, b, panel, e, y)
+        wide(2, count, a, offsets, segments, length, b, panel, e, y)
     elif panels == 3:
-        wide(3, a, offsets, segments, length, b, panel, e, y)
+        wide(3, count, a, offsets, segments, length, b, panel, e, y)
     elif panels == 4:
-        wide(4, a, offsets, segments, length, b, panel, e, y)
+        wide(4, count, a, offsets, segments, length, b, panel, e, y)

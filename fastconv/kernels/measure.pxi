@@ -1,0 +1,101 @@
+"""What a benchmark measures that no network runs: the machine's FMA peak, and the register tile by itself."""
+
+cdef enum:
+    PEAK_CHAINS = 14                # independent sums: more than latency x units of any core, fewer than registers
+    PEAK_TRIP = 100000              # FMAs of each chain between two looks at the clock: half a millisecond
+
+
+cdef inline void fma_chains(vf* acc, vf x, vf y) noexcept nogil:
+    """acc[i] = acc[i] * x + y, PEAK_TRIP times: nothing but FMAs, from registers to registers."""
+    cdef vf local[PEAK_CHAINS]
+    cdef Py_ssize_t k
+    cdef int i
+    for i in range(PEAK_CHAINS):
+        local[i] = acc[i]
+    for k in range(PEAK_TRIP):
+        for i in range(PEAK_CHAINS):
+            local[i] = v_fma(local[i], x, y)
+    for i in range(PEAK_CHAINS):
+        acc[i] = local[i]
+
+
+def fma_peak(double seconds=0.02):
+    """Return GFLOP/s of this level's FMAs (v2: of a multiplication and an addition) on this thread: the best run.
+
+    Parameters
+    ----------
+    seconds
+        How long to measure; at least three runs of about half a millisecond are made.
+    """
+    cdef vf acc[PEAK_CHAINS]
+    cdef float lanes[FC_W]
+    cdef double began, started, took, best = INFINITY
+    cdef int i, j, runs = 0
+    # from i towards 1: never denormal, where the arithmetic would be slower
+    for i in range(PEAK_CHAINS):
+        acc[i] = v_set1(<float>i)
+    with nogil:
+        began = now()
+        while runs < 3 or now() - began < seconds:
+            started = now()
+            fma_chains(acc, v_set1(<float>0.5), v_set1(<float>0.5))
+            took = now() - started
+            best = min(best, took)
+            runs += 1
+    for i in range(PEAK_CHAINS):        # looking at the sums also keeps the compiler from dropping them
+        v_store(lanes, acc[i])
+        for j in range(FC_W):
+            if lanes[j] != 1:
+                raise ArithmeticError(f"fma_peak: sum {i} is {lanes[j]}, not 1")
+    return 2e-9 * FC_W * PEAK_CHAINS * PEAK_TRIP / best
+
+
+def tile_product(const float[:, ::1] a, const float[::1] weight, const float[::1] bias, float[:, ::1] y,
+                 Py_ssize_t block):
+    """y = a . B + bias on the register tile alone: what a convolution's product costs without its convolution.
+
+    Parameters
+    ----------
+    a : (M, K)
+    weight : flat
+        B (K, N) as `pack.panels(B.T, 1, VECTOR, PANEL)`; N is a multiple of PANEL.
+    bias : (N,)
+    y : (M, N), written
+    block : int
+        Rows that every panel passes over before the next rows are read: `a`'s share of the cache.
+    """
+    cdef Epilogue e
+    cdef const float* rows[MAX_M]
+    cdef float* out[MAX_M]
+    cdef Py_ssize_t M = a.shape[0], K = a.shape[1], N = y.shape[1]
+    cdef Py_ssize_t zero = 0, row0, row1, r, p
+    cdef int i, m, mr
+    if (N % NR or N == 0 or M == 0 or K == 0 or block < 1 or y.shape[0] != M or bias.shape[0] != N
+            or weight.shape[0] != N * K):
+        raise ValueError("needs a (M, K), weight (N * K,), bias (N,), y (M, N), N a multiple of PANEL, block > 0")
+    e.activation = NO_ACTIVATION
+    e.valid = FC_W
+    with nogil:
+        row0 = 0
+        while row0 < M:
+            row1 = min(row0 + block, M)
+            mr = tile_height(row1 - row0, FC_NV)
+            for p in range(N // NR):
+                e.bias = &bias[p * NR]
+                r = row0
+                while r < row1:
+                    m = <int>min(<Py_ssize_t>mr, row1 - r)
+                    for i in range(m):
+                        rows[i] = &a[r + i, 0]
+                        out[i] = &y[r + i, p * NR]
+                    run_tile(m, FC_NV, rows, &zero, 1, K, &weight[p * NR * K], &e, NULL, out)
+                    r += m
+            row0 = row1
+
+
+def blas_product(const float[:, ::1] a, const float[:, ::1] b, float[:, ::1] y):
+    """y = a . b by the BLAS that was given to `bind_blas`; a plain loop without one. (M, K), (K, N) -> (M, N)"""
+    if a.shape[0] == 0 or a.shape[1] != b.shape[0] or y.shape[0] != a.shape[0] or y.shape[1] != b.shape[1]:
+        raise ValueError("needs a (M, K), b (K, N), y (M, N)")
+    with nogil:
+        gemm[float](a.shape[0], b.shape[1], a.shape[1], &a[0, 0], &b[0, 0], b.shape[1], &y[0, 0])
