@@ -3,10 +3,16 @@
 The level modules are `fastconv._isa_<level>._kernels`; only they may carry instruction-set flags, so that
 the package imports anywhere and `fastconv._cpu` chooses. Everything else about the package stands in
 pyproject.toml.
+
+Environment variables, all meant for developers: FASTCONV_LEVELS (build only these levels, e.g. x86_64_v4),
+FASTCONV_OPENMP=0 (build without threads), FASTCONV_DEBUG=1 (keep symbols and line numbers),
+FASTCONV_ANNOTATE=1 (write Cython's annotated HTML beside the source).
 """
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -14,6 +20,7 @@ import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 SOURCE = "fastconv/_kernels.pyx"
 DIRECTIVES = {
@@ -25,22 +32,39 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 # Not -ffast-math: linked into a shared library it flushes the whole process's denormals, and it breaks NaN.
-FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden",
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
          # kernels are specialised by constant arguments, which only works if every `cdef inline` is inlined
-         "-DCYTHON_INLINE=__inline__ __attribute__((always_inline, unused))",
-         "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION"]
+         "-DCYTHON_INLINE=__inline__ __attribute__((always_inline, unused))"]
 LEVELS = {
     "generic": [],
     "x86_64_v2": ["-march=x86-64-v2"],
     "x86_64_v3": ["-march=x86-64-v3"],
     "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
+PREFIX = "fastconv._isa_"
+
+DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
+COMMON_FLAGS = ["-fvisibility=hidden", "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION", "-g" if DEBUG else "-g0"]
+# A user has no use for symbols, a fifteenth of a module's size.
+LINK_FLAGS = [] if DEBUG else ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"]
+
+NEEDS_GNU = """\
+fastconv's kernels are written on the vector extensions of GCC and Clang, which this compiler ({name}) lacks.
+On Windows use WSL, or build with MinGW-w64's GCC: python setup.py build_ext --compiler=mingw32 (not tested)."""
+TOO_OLD = "fastconv: {compiler} does not know {flags}; it needs GCC 11, Clang 12 or later (CC=... chooses another)"
+NO_OPENMP = """\
+fastconv: {compiler} has no OpenMP. The engine is built WITHOUT THREADS and will use one core only.
+Install libgomp (GCC) or libomp (Clang: apt install libomp-dev; macOS: brew install libomp, then point
+CFLAGS and LDFLAGS at it) and build again to use all cores. fastconv.show_config()["openmp"] tells which it is."""
 
 
 def levels_of_this_machine() -> list[str]:
     """The levels to build: every x86-64 one there, the generic one elsewhere."""
-    chosen = os.environ.get("FASTCONV_LEVELS")          # for a developer's quick builds
+    chosen = os.environ.get("FASTCONV_LEVELS")
     if chosen:
+        unknown = set(chosen.split(",")) - set(LEVELS)
+        if unknown:
+            sys.exit(f"FASTCONV_LEVELS: no level {', '.join(sorted(unknown))}; there are {', '.join(LEVELS)}")
         return chosen.split(",")
     if platform.machine().lower() in ("x86_64", "amd64"):
         return ["x86_64_v2", "x86_64_v3", "x86_64_v4"]
@@ -55,17 +79,14 @@ class BuildKernels(build_ext):
         self.parallel = self.parallel or True       # the levels, side by side
 
     def build_extensions(self) -> None:
+        if self.compiler.compiler_type not in ("unix", "mingw32", "cygwin"):
+            raise CompileError(NEEDS_GNU.format(name=self.compiler.compiler_type))
         openmp = self._openmp_flags()
         for ext in self.extensions:
-            if "._isa_" not in ext.name:
-                continue
-            level = ext.name.split(".")[1].removeprefix("_isa_")
-            ext.extra_compile_args = [*FLAGS, *LEVELS[level], *openmp]
-            ext.extra_link_args = openmp
-            # One source, several objects: each level compiles a copy, so that the objects do not share a path.
-            folder = os.path.join(self.build_temp, level)
-            os.makedirs(folder, exist_ok=True)
-            ext.sources = [shutil.copy(source, folder) for source in ext.sources]
+            ext.extra_compile_args = [*COMMON_FLAGS]
+            ext.extra_link_args = [*LINK_FLAGS]
+            if ext.name.startswith(PREFIX):
+                self._specialise(ext, openmp)
         super().build_extensions()
 
     def copy_extensions_to_source(self) -> None:
@@ -73,37 +94,48 @@ class BuildKernels(build_ext):
             os.makedirs(os.path.join(*ext.name.split(".")[:-1]), exist_ok=True)
         super().copy_extensions_to_source()
 
+    def _specialise(self, ext: Extension, openmp: list[str]) -> None:
+        """Give ext the flags of the level in its name, and a copy of the source."""
+        level = ext.name.removeprefix(PREFIX).split(".")[0]
+        if not self._compiles("int main(void) { return 0; }\n", LEVELS[level]):
+            raise CompileError(TOO_OLD.format(compiler=self._compiler_name(), flags=" ".join(LEVELS[level])))
+        ext.extra_compile_args += [*FLAGS, *LEVELS[level], *openmp]
+        ext.extra_link_args += openmp
+        # One source, several objects: each level compiles a copy, so that the objects do not share a path.
+        folder = os.path.join(self.build_temp, level)
+        os.makedirs(folder, exist_ok=True)
+        ext.sources = [shutil.copy(source, folder) for source in ext.sources]
+
     def _openmp_flags(self) -> list[str]:
         if os.environ.get("FASTCONV_OPENMP") == "0":
             return []
-        candidates = [["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]]
-        for flags in candidates:
+        for flags in (["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]):       # the latter is Apple's Clang
             if self._compiles("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n", flags):
                 return flags
-        print("*" * 100, "fastconv: this compiler has no OpenMP. The engine is built WITHOUT THREADS and will use one"
-              " core.\nInstall libgomp or libomp (macOS: brew install libomp) and build again to use all cores.",
-              "*" * 100, sep="\n", file=sys.stderr)
+        print("*" * 110, NO_OPENMP.format(compiler=self._compiler_name()), "*" * 110, sep="\n", file=sys.stderr)
         return []
 
+    def _compiler_name(self) -> str:
+        return " ".join(self.compiler.compiler_so[:1])
+
     def _compiles(self, source: str, flags: list[str]) -> bool:
+        """Whether source compiles and links to a program with these flags."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "probe.c")
             with open(path, "w") as file:
                 file.write(source)
-            try:
-                objects = self.compiler.compile([path], output_dir=folder, extra_postargs=flags)
-                self.compiler.link_executable(objects, os.path.join(folder, "probe"), extra_postargs=flags)
-            except Exception:       # whatever the compiler class raises means: no
-                return False
-        return True
+            command = [*self.compiler.compiler_so, path, "-o", os.path.join(folder, "probe"), *flags,
+                       *shlex.split(os.environ.get("LDFLAGS", ""))]
+            return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def extensions() -> list[Extension]:
-    """One Extension per level, all of the same C file."""
-    template = Extension("fastconv._kernels", [SOURCE], include_dirs=[np.get_include(), "fastconv"])
-    kernels, isa = cythonize([template, Extension("fastconv._isa", ["fastconv/_isa.pyx"], extra_compile_args=["-g0"])],
-                             compiler_directives=DIRECTIVES, annotate=os.environ.get("FASTCONV_ANNOTATE") == "1")
-    return [isa] + [Extension(f"fastconv._isa_{level}._kernels", kernels.sources, include_dirs=kernels.include_dirs,
+    """The CPU check, and one Extension per level, all of the same C file."""
+    sources = [Extension("fastconv._kernels", [SOURCE], include_dirs=[np.get_include(), "fastconv"]),
+               Extension("fastconv._isa", ["fastconv/_isa.pyx"])]
+    kernels, isa = cythonize(sources, compiler_directives=DIRECTIVES,
+                             annotate=os.environ.get("FASTCONV_ANNOTATE") == "1")
+    return [isa] + [Extension(f"{PREFIX}{level}._kernels", kernels.sources, include_dirs=kernels.include_dirs,
                               depends=[*kernels.depends, "fastconv/_simd.h"])
                     for level in levels_of_this_machine()]
 
