@@ -26,7 +26,7 @@ __all__ = ["INPUT", "Graph", "Node", "find_input_shape"]
 INPUT = "input"  # the name of the graph's one input
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """One operation; its one output carries the node's name.
 
@@ -69,8 +69,11 @@ class Node:
         names = " + ".join((*self.fused, self.name))
         return f"{names} = {self.op}({', '.join([*self.inputs, *attrs, *weights])})"
 
+    def __repr__(self) -> str:
+        return f"<Node {self}>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A checked network.
 
@@ -183,6 +186,9 @@ class Graph:
         lines += [f"{node} -> {_dims(self.shapes[node.name])}" for node in self.nodes]
         lines.append(f"outputs: {', '.join(self.outputs)}; {self.parameters:,} parameters")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Graph {_dims(self.input_shape)}, {len(self.nodes)} nodes>"
 
 
 def _dims(shape: Shape) -> str:

@@ -143,7 +143,7 @@ def _merge_batch_norm(graph: Graph, producer: Node, norm: Node) -> Node | None:
             "weight": (weight.astype(np.float64) * columns).astype(weight.dtype),
             "bias": bias.astype(weight.dtype),
         }
-    if not all(np.isfinite(array).all() for array in (scale, *folded.values())):
+    if not all(np.isfinite(array).all() for array in folded.values()):
         return None
     return producer.replace(
         attrs={**producer.attrs, "activation": norm.attrs["activation"]}, weights=folded

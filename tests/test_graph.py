@@ -177,6 +177,8 @@ def test_str_shows_the_layers() -> None:
     assert "conv2 = conv2d(pool1, weight: 16x6x5x5, bias: 16) -> 16x8x8" in text
     assert "pool1 = max_pool2d(relu1, kernel_size=(2, 2)" in text
     assert "34,622 parameters" in text
+    assert repr(lenet()) == "<Graph 1x28x28, 10 nodes>"
+    assert repr(Node("a", "relu")) == "<Node a = relu(input)>"
 
 
 def test_a_graph_is_frozen_and_replace_checks_anew() -> None:
@@ -221,6 +223,15 @@ def test_what_is_given_is_never_modified() -> None:
     assert stored.flags.c_contiguous
     np.testing.assert_array_equal(weight, before)
     np.testing.assert_array_equal(stored, before)
+
+
+def test_weights_that_a_kernel_could_not_load_are_copied() -> None:
+    buffer = bytearray(4 * 6 + 1)
+    unaligned = np.frombuffer(buffer, np.float32, count=6, offset=1).reshape(2, 3)
+    assert not unaligned.flags.aligned
+    stored = one("linear", (3,), {}, {"weight": unaligned}).nodes[0].weights["weight"]
+    assert stored.flags.aligned
+    np.testing.assert_array_equal(stored, unaligned)
 
 
 def test_dtype_is_the_weights() -> None:
@@ -399,7 +410,8 @@ def test_attributes(op: str, attrs: Any, message: str) -> None:
         {"pool": "max"},
         {"pool": ("min", 2, 2, 2, 2)},
         {"pool": ("max", 2, 2)},
-        {"pool": ("max", 3, 3, 2, 2)},
+        {"pool": ("max", 3, 2, 2, 2)},
+        {"pool": ("max", 2, 3, 2, 2)},
         {"pool": ("max", 0, 1, 1, 1)},
         {"pool": ("max", 2, 2, 2.0, 2)},
     ],

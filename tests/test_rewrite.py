@@ -179,6 +179,11 @@ def test_other_padding_stays(attrs: dict[str, Any]) -> None:
     assert_untouched(rewrite.fold_padding, build((2, 5, 5), *nodes))
 
 
+def test_padding_of_an_empty_image_stays() -> None:
+    nodes = op("p", "pad", INPUT, padding=(0, 0, 2, 2)), conv("c", "p", 3, 2)
+    assert_untouched(rewrite.fold_padding, build((2, 0, 5), *nodes))
+
+
 def test_padding_of_a_residual_stays() -> None:
     nodes = [op("p", "pad", INPUT, padding=(1, 1, 1, 1)), conv("c", INPUT, 2, 2, padding=2)]
     nodes[1] = nodes[1].replace(inputs=(INPUT, "p"))
@@ -223,7 +228,8 @@ def test_folding_keeps_float32_and_an_activation() -> None:
 @pytest.mark.parametrize(
     "nodes",
     [
-        (linear("l", INPUT, 4, 5), norm("n", "l", 3)),  # (3, 5) in: the norm is over the 3
+        (linear("l", INPUT, 3, 5), norm("n", "l", 3)),  # of (3, 5), over the first 3
+        (linear("l", INPUT, 4, 5), norm("n", "l", 3)),
         (op("r", "relu", INPUT), norm("n", "r", 3)),
         (linear("l", INPUT, 4, 5), op("r", "relu", "l"), norm("n", "r", 3)),
         (linear("l", INPUT, 5, 5).replace(inputs=(INPUT, INPUT)), norm("n", "l", 3)),

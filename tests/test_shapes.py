@@ -120,7 +120,7 @@ def test_conv2d_groups(groups: Any, channels: int) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [(2, 4, 0, 6), (2, 4, 6, 0), (2, 4, 2, 6), (2, 4, 1, 1), (2, 0, 6, 6), (2, 4)],
+    [(2, 4, 0, 6), (2, 4, 6, 0), (2, 4, 2, 6), (2, 4, 1, 1), (2, 0, 6, 6), (2, 0, 0, 6), (2, 4)],
     ids=str,
 )
 @pytest.mark.parametrize("padding", [0, 1, 2, 3, "same"])
