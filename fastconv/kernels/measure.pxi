@@ -1,4 +1,4 @@
-"""What a benchmark measures that no network runs: the machine's FMA peak, and the register tile by itself."""
+"""What a benchmark measures that no network runs: the machine's FMA peak, and a product by BLAS alone."""
 
 cdef enum:
     PEAK_CHAINS = 14                # independent sums: more than latency x units of any core, fewer than registers
@@ -48,49 +48,6 @@ def fma_peak(double seconds=0.02):
             if lanes[j] != 1:
                 raise ArithmeticError(f"fma_peak: sum {i} is {lanes[j]}, not 1")
     return 2e-9 * FC_W * PEAK_CHAINS * PEAK_TRIP / best
-
-
-def tile_product(const float[:, ::1] a, const float[::1] weight, const float[::1] bias, float[:, ::1] y,
-                 Py_ssize_t block):
-    """y = a . B + bias on the register tile alone: what a convolution's product costs without its convolution.
-
-    Parameters
-    ----------
-    a : (M, K)
-    weight : flat
-        B (K, N) as `pack.panels(B.T, 1, VECTOR, PANEL)`; N is a multiple of PANEL.
-    bias : (N,)
-    y : (M, N), written
-    block : int
-        Rows that every panel passes over before the next rows are read: `a`'s share of the cache.
-    """
-    cdef Epilogue e
-    cdef const float* rows[MAX_M]
-    cdef float* out[MAX_M]
-    cdef Py_ssize_t M = a.shape[0], K = a.shape[1], N = y.shape[1]
-    cdef Py_ssize_t zero = 0, row0, row1, r, p
-    cdef int i, m, mr
-    if (N % NR or N == 0 or M == 0 or K == 0 or block < 1 or y.shape[0] != M or bias.shape[0] != N
-            or weight.shape[0] != N * K):
-        raise ValueError("needs a (M, K), weight (N * K,), bias (N,), y (M, N), N a multiple of PANEL, block > 0")
-    e.activation = NO_ACTIVATION
-    e.valid = FC_W
-    with nogil:
-        row0 = 0
-        while row0 < M:
-            row1 = min(row0 + block, M)
-            mr = tile_height(row1 - row0, FC_NV)
-            for p in range(N // NR):
-                e.bias = &bias[p * NR]
-                r = row0
-                while r < row1:
-                    m = <int>min(<Py_ssize_t>mr, row1 - r)
-                    for i in range(m):
-                        rows[i] = &a[r + i, 0]
-                        out[i] = &y[r + i, p * NR]
-                    run_tile(m, FC_NV, rows, &zero, 1, K, &weight[p * NR * K], &e, NULL, out)
-                    r += m
-            row0 = row1
 
 
 def blas_product(const float[:, ::1] a, const float[:, ::1] b, float[:, ::1] y):
