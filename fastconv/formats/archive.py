@@ -15,6 +15,7 @@ import ast
 import contextlib
 import math
 import os
+import re
 from binascii import crc32
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -37,6 +38,13 @@ MAX_HEADER = 1024
 _MAGIC = b"\x93NUMPY"
 _PREAMBLE = 12  # magic, version, and the length of the header in two bytes or four
 _NUMBERS = frozenset(f"{kind}{size}" for kind in "iufc" for size in (1, 2, 4, 8, 16)) | {"b1"}
+
+
+# As NumPy writes it; to match it takes 2 us, where ast.literal_eval needs 40.
+_USUAL_HEADER = re.compile(
+    rb"\{'descr': '([<>=|]\w+)', 'fortran_order': (True|False), "
+    rb"'shape': \((|\d+,|\d+(?:, \d+)+,?)\), \}\s*"
+)
 
 
 class Header(NamedTuple):
@@ -172,10 +180,17 @@ class Archive:
         return header
 
     def _fields(self, member: Member, text: bytes) -> tuple[object, bool, tuple[int, ...]]:
-        try:
-            fields = ast.literal_eval(text.decode("utf-8"))
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            fields = None
+        """The header's dtype, order and shape, checked but for the dtype."""
+        usual = _USUAL_HEADER.fullmatch(text)
+        if usual:
+            descr, order, sizes = usual.groups()
+            fields: Any = {
+                "descr": descr.decode("ascii"),
+                "fortran_order": order == b"True",
+                "shape": tuple(int(size) for size in sizes.split(b",") if size),
+            }
+        else:
+            fields = _literal(text)
         if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:
             raise self._zip.error("has a header that no .npy array has", member)
         shape, fortran_order = fields["shape"], fields["fortran_order"]
@@ -208,6 +223,16 @@ class Archive:
                     member,
                 )
         raise self._zip.error(f"has dtype {descr!r:.80}, not one of numbers", member)
+
+
+def _literal(text: bytes) -> Any:
+    """A header in any other spelling; None if it is none."""
+    if b"\\" in text:  # no dtype has one, and literal_eval would warn of it
+        return None
+    try:
+        return ast.literal_eval(text.decode("utf-8"))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:

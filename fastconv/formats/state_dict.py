@@ -122,9 +122,10 @@ def _layers(archive: Archive) -> list[_Layer]:
     keys = _unwrap(archive.names)
     if not keys:
         raise _refusal("there are no weights in the file")
+    for name in keys.values():
+        archive.header(name)  # refuses what is pickled or damaged, with its own remedy
     grouped: dict[str, dict[str, str]] = {}
     for key, name in keys.items():
-        archive.header(name)  # refuses what is pickled or damaged, with its own remedy
         layer, _, role = key.rpartition(".")
         if role not in ("weight", "bias"):
             what = "is of a batch normalisation" if role in _NORMALISATION else "is unknown"
