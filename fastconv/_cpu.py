@@ -92,6 +92,7 @@ def check_threads(threads: int | None) -> int:
     return int(threads)
 
 
+@cache
 def _cgroup_cpus() -> int | None:
     """CPUs that the control group's quota allows, rounded up; None without a quota."""
     try:

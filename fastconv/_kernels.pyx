@@ -13,6 +13,7 @@ stands where:
     kernels/pool.pxi         pooling
     kernels/elementwise.pxi  activations, add, batch norm, softmax
     kernels/program.pxi      Program: one call, one release of the GIL, a flat loop over steps
+    kernels/measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone
 
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
 CYTHON_INLINE as always_inline for this module.
@@ -31,7 +32,8 @@ from fastconv._openmp cimport FC_OPENMP, fc_pause_threads
 from fastconv._simd cimport (
     FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_W,
     fc_flush_denormals, fc_restore_denormals,
-    p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half, vp,
+    p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half,
+    p_store_n, p_transpose, vp,
     v_fma, v_leaky, v_load, v_load_n, v_max, v_min, v_nanmax, v_set1, v_store, v_store_n, vf,
 )
 
@@ -49,6 +51,7 @@ include "kernels/pixels.pxi"
 include "kernels/pool.pxi"
 include "kernels/elementwise.pxi"
 include "kernels/program.pxi"
+include "kernels/measure.pxi"
 
 # Names as compile.py and show_config() know them. Widths are in floats.
 LEVEL = (<bytes>FC_LEVEL).decode()

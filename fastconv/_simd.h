@@ -154,8 +154,6 @@ FC_INLINE vp p_leaky(vp x, vp slope)
     __m256 v = (__m256)x;
     return (vp)_mm256_blendv_ps(v, v * (__m256)slope, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NGT_UQ));
 }
-#define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14
-#define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #else
 FC_INLINE vp p_set1(float x) { return v_set1(x); }
 FC_INLINE vp p_fma(vp a, vp b, vp c) { return v_fma(a, b, c); }
@@ -163,19 +161,61 @@ FC_INLINE vp p_max(vp a, vp b) { return v_max(a, b); }
 FC_INLINE vp p_min(vp a, vp b) { return v_min(a, b); }
 FC_INLINE vp p_nanmax(vp a, vp b) { return v_nanmax(a, b); }
 FC_INLINE vp p_leaky(vp x, vp slope) { return v_leaky(x, slope); }
-#define FC_EVEN 0, 2, 4, 6
-#define FC_ODD 1, 3, 5, 7
 #endif
 
-/* the even and the odd lanes of a followed by b */
+/* FC_SHUFFLE(a, b, lanes...): lanes of a followed by b */
 #if defined(__clang__) || __GNUC__ >= 12
-FC_INLINE vp p_even(vp a, vp b) { return __builtin_shufflevector(a, b, FC_EVEN); }
-FC_INLINE vp p_odd(vp a, vp b) { return __builtin_shufflevector(a, b, FC_ODD); }
+#define FC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 typedef int32_t fc_pi __attribute__((vector_size(4 * FC_P)));
-FC_INLINE vp p_even(vp a, vp b) { return __builtin_shuffle(a, b, (fc_pi){FC_EVEN}); }
-FC_INLINE vp p_odd(vp a, vp b) { return __builtin_shuffle(a, b, (fc_pi){FC_ODD}); }
+#define FC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (fc_pi){__VA_ARGS__})
 #endif
+
+/* p_even and p_odd: every second lane of a followed by b. p_transpose: FC_P vectors as a matrix, in place. */
+#if FC_P == 8
+FC_INLINE vp p_even(vp a, vp b) { return FC_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
+FC_INLINE vp p_odd(vp a, vp b) { return FC_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+FC_INLINE void p_transpose(vp *r)
+{
+    vp a[8], b[8];
+    int i;
+    for (i = 0; i < 8; i += 2) {        /* pairs, then fours, then eights */
+        a[i] = FC_SHUFFLE(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        a[i + 1] = FC_SHUFFLE(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (i = 0; i < 8; i += 4) {
+        b[i] = FC_SHUFFLE(a[i], a[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        b[i + 1] = FC_SHUFFLE(a[i], a[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        b[i + 2] = FC_SHUFFLE(a[i + 1], a[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+        b[i + 3] = FC_SHUFFLE(a[i + 1], a[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    for (i = 0; i < 4; i++) {
+        r[i] = FC_SHUFFLE(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        r[i + 4] = FC_SHUFFLE(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+#else
+FC_INLINE vp p_even(vp a, vp b) { return FC_SHUFFLE(a, b, 0, 2, 4, 6); }
+FC_INLINE vp p_odd(vp a, vp b) { return FC_SHUFFLE(a, b, 1, 3, 5, 7); }
+FC_INLINE void p_transpose(vp *r)
+{
+    vp a = FC_SHUFFLE(r[0], r[1], 0, 4, 1, 5), b = FC_SHUFFLE(r[0], r[1], 2, 6, 3, 7);
+    vp c = FC_SHUFFLE(r[2], r[3], 0, 4, 1, 5), d = FC_SHUFFLE(r[2], r[3], 2, 6, 3, 7);
+    r[0] = FC_SHUFFLE(a, c, 0, 1, 4, 5);
+    r[1] = FC_SHUFFLE(a, c, 2, 3, 6, 7);
+    r[2] = FC_SHUFFLE(b, d, 0, 1, 4, 5);
+    r[3] = FC_SHUFFLE(b, d, 2, 3, 6, 7);
+}
+#endif
+FC_INLINE void p_store_n(float *p, vp v, int n)
+{
+    const float *q = (const float *)&v;
+#if FC_P == 8
+    if (n & 4) { memcpy(p, q, 16); p += 4; q += 4; }
+#endif
+    if (n & 2) { memcpy(p, q, 8); p += 2; q += 2; }
+    if (n & 1) { *p = *q; }
+}
 
 /* Denormal activations make a convolution up to 50 times slower. Every thread that computes flushes
  * them while it computes, and gives its caller's state back. */

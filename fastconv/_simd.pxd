@@ -38,6 +38,8 @@ cdef extern from "_simd.h" nogil:
     vp p_leaky(vp x, vp slope) noexcept
     vp p_even(vp a, vp b) noexcept
     vp p_odd(vp a, vp b) noexcept
+    void p_transpose(vp* r) noexcept
+    void p_store_n(float* p, vp v, int n) noexcept
 
     uint64_t fc_flush_denormals() noexcept
     void fc_restore_denormals(uint64_t state) noexcept

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import inf, prod
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from . import pack
 from ._cpu import check_threads, kernels
+from ._geometry import pad_positions
 from .errors import ArgumentError, UnsupportedOperatorError
 from .graph import INPUT, Graph, Node
 from .plan import CALLER, OUTPUTS, Ref, Step, Tensor, lay_out
@@ -395,11 +397,22 @@ def _pack_blas(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
     matrix = _hwc(weight) if weight.ndim == 4 else weight
     groups, channels = conv.groups, weight.shape[0] // conv.groups
     packed = matrix.reshape(groups, channels, matrix.shape[1]).transpose(0, 2, 1)
+    _bind_blas()
     return {
         "weight": np.ascontiguousarray(packed),
         "bias": pack.per_channel(node.weights.get("bias"), 1, weight.shape[0], weight.shape[0], b.dtype),
         "alone": True,
     }
+
+
+@cache
+def _bind_blas() -> None:
+    """Give the kernels the BLAS that NumPy has loaded: at the first need, since finding it takes milliseconds."""
+    from . import _blas
+
+    found = _blas.address()
+    if found is not None:
+        kernels().bind_blas(*found)
 
 
 def _pack_depthwise(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
@@ -418,7 +431,7 @@ def _pack_depthwise(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
 def _pack_pixels(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
     weight = node.weights["weight"]
     block = b.kernels.PIXEL_CHANNELS
-    padded = -(-weight.shape[0] // block) * block
+    padded = -(-weight.shape[0] // b.kernels.PIXEL_VECTOR) * b.kernels.PIXEL_VECTOR
     return {
         "weight": pack.pixel_blocks(weight.reshape(weight.shape[0], -1), block),
         "bias": pack.per_channel(node.weights.get("bias"), 1, weight.shape[0], padded, b.dtype),
@@ -655,10 +668,10 @@ def _pad(b: _Builder, node: Node) -> None:
     """Every mode of padding is a map from output to input indices, along rows, columns and channels."""
     shape, out = b.graph.shapes[node.inputs[0]], b.graph.shapes[node.name]
     widths = node.attrs["padding"]
-    maps = [pad_map(size, 0, 0, "constant") for size in shape]
+    maps = [pad_positions(size, 0, 0, "constant") for size in shape]
     for pair in range(len(widths) // 2):
         axis = len(shape) - 1 - pair
-        maps[axis] = pad_map(shape[axis], widths[2 * pair], widths[2 * pair + 1], node.attrs["mode"])
+        maps[axis] = pad_positions(shape[axis], widths[2 * pair], widths[2 * pair + 1], node.attrs["mode"])
     if len(shape) == 3:
         x, y = b.last(node.inputs[0]), b.output(node)
         rows, cols, channels = maps[1], maps[2], maps[0]
@@ -670,32 +683,6 @@ def _pad(b: _Builder, node: Node) -> None:
                                        "pad before the reshape")
     b.emit("pad", node.name, Ref(x), Ref(y), table=np.concatenate([rows, cols, channels]),
            value=float(node.attrs["value"]), label=f"{node.attrs['mode']} pad", work=prod(out))
-
-
-def pad_map(size: int, before: int, after: int, mode: str) -> Array:
-    """Return, for each index of a padded axis, the index it shows, or -1 for the constant. Negative widths crop.
-
-    Parameters
-    ----------
-    size : int
-        Of the axis.
-    before, after : int
-        Widths, as in torch.nn.functional.pad.
-    mode : {"constant", "reflect", "replicate", "circular"}
-
-    Returns
-    -------
-    (before + size + after,) array of intp
-    """
-    index = np.arange(-before, size + after)
-    if mode == "constant":
-        return np.where((index >= 0) & (index < size), index, -1).astype(np.intp)
-    if mode == "reflect":
-        index = np.abs(index)
-        return np.where(index >= size, 2 * (size - 1) - index, index).astype(np.intp)
-    if mode == "replicate":
-        return np.clip(index, 0, size - 1).astype(np.intp)
-    return (index % size).astype(np.intp)
 
 
 def _reshape(b: _Builder, node: Node) -> None:

@@ -14,16 +14,16 @@ cdef inline vp pixel_activate(vp v, const Step* s) noexcept nogil:
     return v
 
 
-cdef inline void store_pooled(float* out, vp top, vp bottom, vp bias, const Step* s) noexcept nogil:
-    """Half a vector: act(max over 2x2 + bias)"""
+cdef inline void store_pooled(float* out, vp top, vp bottom) noexcept nogil:
+    """Half a vector: the maxima over 2x2"""
     cdef vp v = p_nanmax(top, bottom)
-    p_store_half(out, pixel_activate(p_nanmax(p_even(v, v), p_odd(v, v)) + bias, s))
+    p_store_half(out, p_nanmax(p_even(v, v), p_odd(v, v)))
 
 
 cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize_t blocks, const float* x,
-                            Py_ssize_t x_row, const Step* s, const float* w, Py_ssize_t w_step, const float* bias,
-                            const Py_ssize_t* place, float* out, Py_ssize_t ld) noexcept nogil:
-    """out[o, r, place[v] + lane] = act(bias[o] + sum over k of w[k, o] * x[r, offset(k) + place[v] + lane])
+                            Py_ssize_t x_row, const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
+                            float* out, Py_ssize_t ld) noexcept nogil:
+    """out[o, r, place[v] + lane] = sum over k of w[k, o] * x[r, offset(k) + place[v] + lane]
 
     for `channels` o of each of `blocks` blocks, 1 or 2 rows r and 1 to 3 vectors v; with `pooled`, the 2x2 maximum
     of that, at place[v] / 2. w: (K, FC_PO), w_step to the next block; x: rows x_row apart; place: positions along the
@@ -82,82 +82,80 @@ cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize
                 wk += FC_PO
                 xk += 1
         for o in range(channels):
-            wv = p_set1(bias[o])
             if pooled:
-                store_pooled(out + o * plane + p0 // 2, a0[o], b0[o], wv, s)
+                store_pooled(out + o * plane + p0 // 2, a0[o], b0[o])
                 if nv > 1:
-                    store_pooled(out + o * plane + p1 // 2, a1[o], b1[o], wv, s)
+                    store_pooled(out + o * plane + p1 // 2, a1[o], b1[o])
                 if nv > 2:
-                    store_pooled(out + o * plane + p2 // 2, a2[o], b2[o], wv, s)
+                    store_pooled(out + o * plane + p2 // 2, a2[o], b2[o])
             else:
-                p_store(out + o * plane + p0, pixel_activate(a0[o] + wv, s))
+                p_store(out + o * plane + p0, a0[o])
                 if nv > 1:
-                    p_store(out + o * plane + p1, pixel_activate(a1[o] + wv, s))
+                    p_store(out + o * plane + p1, a1[o])
                 if nv > 2:
-                    p_store(out + o * plane + p2, pixel_activate(a2[o] + wv, s))
+                    p_store(out + o * plane + p2, a2[o])
                 if rows > 1:
-                    p_store(out + o * plane + ld + p0, pixel_activate(b0[o] + wv, s))
+                    p_store(out + o * plane + ld + p0, b0[o])
                     if nv > 1:
-                        p_store(out + o * plane + ld + p1, pixel_activate(b1[o] + wv, s))
+                        p_store(out + o * plane + ld + p1, b1[o])
                     if nv > 2:
-                        p_store(out + o * plane + ld + p2, pixel_activate(b2[o] + wv, s))
+                        p_store(out + o * plane + ld + p2, b2[o])
         w += w_step
-        bias += channels
         out += channels * plane
 
 
 cdef void pixel_blocks(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
-                      const Step* s, const float* w, Py_ssize_t w_step, const float* bias, const Py_ssize_t* place,
+                      const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
                       float* out, Py_ssize_t ld) noexcept nogil:
     """`pixel_tile` at a size known only now, for whole blocks of FC_PO channels."""
     if pooled:
         if nv == 3:
-            pixel_tile(FC_PO, 3, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 3, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
         elif nv == 2:
-            pixel_tile(FC_PO, 2, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 2, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
         else:
-            pixel_tile(FC_PO, 1, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 1, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
     elif rows == 2:
         if nv == 3:
-            pixel_tile(FC_PO, 3, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 3, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         elif nv == 2:
-            pixel_tile(FC_PO, 2, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 2, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         else:
-            pixel_tile(FC_PO, 1, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 1, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
     else:
         if nv == 3:
-            pixel_tile(FC_PO, 3, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 3, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         elif nv == 2:
-            pixel_tile(FC_PO, 2, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 2, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         else:
-            pixel_tile(FC_PO, 1, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(FC_PO, 1, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
 
 
 cdef void pixel_singles(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
-                       const Step* s, const float* w, Py_ssize_t w_step, const float* bias, const Py_ssize_t* place,
+                       const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
                        float* out, Py_ssize_t ld) noexcept nogil:
     """...and for the channels that are left over, one at a time."""
     if pooled:
         if nv == 3:
-            pixel_tile(1, 3, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 3, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
         elif nv == 2:
-            pixel_tile(1, 2, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 2, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
         else:
-            pixel_tile(1, 1, 2, 1, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 1, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
     elif rows == 2:
         if nv == 3:
-            pixel_tile(1, 3, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 3, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         elif nv == 2:
-            pixel_tile(1, 2, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 2, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         else:
-            pixel_tile(1, 1, 2, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 1, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
     else:
         if nv == 3:
-            pixel_tile(1, 3, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 3, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         elif nv == 2:
-            pixel_tile(1, 2, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 2, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
         else:
-            pixel_tile(1, 1, 1, 0, blocks, x, x_row, s, w, w_step, bias, place, out, ld)
+            pixel_tile(1, 1, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
 
 
 cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float* out, Py_ssize_t ld) noexcept nogil:
@@ -167,7 +165,6 @@ cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float
     cdef Py_ssize_t blocks = s.out_channels // FC_PO, left = s.out_channels % FC_PO
     cdef Py_ssize_t done = blocks * FC_PO
     cdef const float* w = <const float*>s.weight
-    cdef const float* bias = <const float*>s.bias
     cdef Py_ssize_t place[FC_PV]
     cdef Py_ssize_t j, v = 0
     cdef int nv
@@ -175,9 +172,9 @@ cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float
         nv = <int>min(vectors - v, FC_PV)
         for j in range(nv):
             place[j] = min((v + j) * FC_P, s.ow - FC_P)
-        pixel_blocks(nv, rows, pooled, blocks, x, s.sh * s.x.row, s, w, FC_PO * K, bias, place, out, ld)
+        pixel_blocks(nv, rows, pooled, blocks, x, s.sh * s.x.row, s, w, FC_PO * K, place, out, ld)
         if left:
-            pixel_singles(nv, rows, pooled, left, x, s.sh * s.x.row, s, w + done * K, 1, bias + done, place,
+            pixel_singles(nv, rows, pooled, left, x, s.sh * s.x.row, s, w + done * K, 1, place,
                           out + done * (1 if pooled else rows) * ld, ld)
         v += nv
 
@@ -196,14 +193,32 @@ cdef inline void max_pool_rows(const Step* s, const float* rows, Py_ssize_t ld, 
         out[j] = m
 
 
-cdef inline void to_channels_last(const float* rows, Py_ssize_t plane, Py_ssize_t w, Py_ssize_t c, float* y,
-                                  Py_ssize_t pixel) noexcept nogil:
-    """y[j, o] = rows[o, j]"""
-    cdef Py_ssize_t j, o
-    for j in range(w):
-        for o in range(c):
-            y[o] = rows[o * plane + j]
-        y += pixel
+cdef inline void to_channels_last(const Step* s, const float* rows, Py_ssize_t plane, float* y) noexcept nogil:
+    """y[j, o] = act(rows[o, j] + bias[o]): one row, transposed a square of FC_P at a time.
+
+    Up to FC_P channels are stored as whole vectors: what spills over is the next pixel's, which comes next.
+    """
+    cdef vp square[FC_P]
+    cdef Py_ssize_t b, o0, j, jb, o, c = s.y.c, w = s.y.w
+    cdef int pixels, lanes
+    cdef vp bias
+    for jb in range((w + FC_P - 1) // FC_P):
+        j = jb * FC_P
+        pixels = <int>min(w - j, FC_P)
+        for b in range((c + FC_P - 1) // FC_P):
+            o0 = b * FC_P
+            lanes = <int>min(c - o0, FC_P)
+            for o in range(FC_P):
+                square[o] = p_load(rows + (o0 + (o if o < lanes else 0)) * plane + j)
+            p_transpose(square)
+            bias = p_load(<const float*>s.bias + o0)
+            for o in range(FC_P):
+                square[o] = pixel_activate(square[o] + bias, s)
+            for o in range(pixels):
+                if lanes == FC_P or (c < FC_P and j + o + 1 < w):
+                    p_store(y + (j + o) * s.y.pixel + o0, square[o])
+                else:
+                    p_store_n(y + (j + o) * s.y.pixel + o0, square[o], lanes)
 
 
 cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
@@ -212,7 +227,7 @@ cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begi
 
     weight: (channel blocks, K, FC_PO), K = (c, kh, kw); table: offsets of the (c, kh) segments.
     A unit is `block` output rows; scratch: (o, max(ph, 2), ld) and (o, ld), ld = ow padded to whole vectors.
-    A fused maximum may come before bias and activation: both are monotonic, rounding included.
+    A fused maximum comes before bias and activation: both are monotonic, rounding included.
     """
     cdef Py_ssize_t ld = (s.ow + FC_P - 1) // FC_P * FC_P
     cdef Py_ssize_t r, i, t, o, last = last_row(s, n, end)
@@ -227,19 +242,18 @@ cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begi
         x = at(base, &s.x, i, (r - i * s.rows) * down * s.sh, 0)
         if square:
             pixel_rows(s, x, 2, True, pooled, ld)
-            to_channels_last(pooled, ld, s.y.w, s.y.c, at(base, &s.y, i, r - i * s.rows, 0), s.y.pixel)
+            to_channels_last(s, pooled, ld, at(base, &s.y, i, r - i * s.rows, 0))
             r += 1
         elif s.pool:
             for t in range(s.ph):
                 pixel_rows(s, x + t * s.sh * s.x.row, 1, False, scratch + t * s.out_channels * ld, ld)
             for o in range(s.out_channels):
                 max_pool_rows(s, scratch + o * ld, s.out_channels * ld, pooled + o * ld)
-            to_channels_last(pooled, ld, s.y.w, s.y.c, at(base, &s.y, i, r - i * s.rows, 0), s.y.pixel)
+            to_channels_last(s, pooled, ld, at(base, &s.y, i, r - i * s.rows, 0))
             r += 1
         else:
             rows = 2 if r + 1 < last and r + 1 < (i + 1) * s.rows else 1
             pixel_rows(s, x, rows, False, scratch, ld)
             for t in range(rows):
-                to_channels_last(scratch + t * ld, rows * ld, s.y.w, s.y.c, at(base, &s.y, i, r - i * s.rows + t, 0),
-                                 s.y.pixel)
+                to_channels_last(s, scratch + t * ld, rows * ld, at(base, &s.y, i, r - i * s.rows + t, 0))
             r += rows

@@ -349,19 +349,23 @@ cdef class Program:
         """
         cdef char* outputs[MAX_OUTPUTS]
         cdef double[::1] seconds
+        cdef Py_ssize_t n
+        cdef char* source
         cdef Workspace workspace = self._take()
         results = [np.empty((len(x), *shape), x.dtype) for shape in self.output_shapes]
         for k, out in enumerate(results):
             outputs[k] = <char*>cnp.PyArray_DATA(out)
         times = np.zeros((repeats, self._count))
+        n, source = len(x), <char*>cnp.PyArray_DATA(x)
         for row in times:
             seconds = row
-            if self._double:
-                self._share_layers(<double*>workspace.start, <double*>cnp.PyArray_DATA(x), <double**>outputs, len(x),
-                                   self._threads, &seconds[0])
-            else:
-                self._share_layers(<float*>workspace.start, <float*>cnp.PyArray_DATA(x), <float**>outputs, len(x),
-                                   self._threads, &seconds[0])
+            with nogil:
+                if self._double:
+                    self._share_layers(<double*>workspace.start, <double*>source, <double**>outputs, n, self._threads,
+                                       &seconds[0])
+                else:
+                    self._share_layers(<float*>workspace.start, <float*>source, <float**>outputs, n, self._threads,
+                                       &seconds[0])
         self._idle.append(workspace)
         return np.median(times, axis=0).tolist()
 
