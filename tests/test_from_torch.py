@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from interpreter import run_graph
 
-from fastconv.errors import ArgumentError, ShapeError, UnsupportedOperatorError
+from fastconv.errors import (
+    ArgumentError,
+    MissingExtraError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 from fastconv.graph import Graph
 
 torch = pytest.importorskip("torch")
@@ -502,6 +508,12 @@ def test_arguments(module: object, message: str) -> None:
 def test_torchscript() -> None:
     with pytest.raises(ArgumentError, match="TorchScript"):
         from_torch(torch.jit.script(nn.ReLU()), IMAGE)
+
+
+def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match="pip install torch"):
+        from_torch(lenet(), (1, 28, 28))
 
 
 def test_input_shape_must_be_ints() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from fastconv.errors import ArgumentError, FastconvError, ModelFormatError, ShapeError
 from fastconv.formats import npz
 from fastconv.graph import Graph, Node
+from fastconv.ops import OPS
 
 Arrays = dict[str, np.ndarray]
 
@@ -517,3 +519,29 @@ def test_loading_imports_little(saved: Callable[..., Path]) -> None:
     command = [sys.executable, "-c", code, str(saved(weights()))]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+# The specification -------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "format.md"
+
+
+def test_the_example_in_the_specification_loads(tmp_path: Path) -> None:
+    text = PAGE.read_text(encoding="utf-8").split("```json")[1].split("```")[0]
+    arrays = {"fc/weight": np.ones((2, 3), np.float32), "fc/bias": np.ones(2, np.float32)}
+    document = np.frombuffer(text.encode(), np.uint8)
+    np.savez(tmp_path / "net.npz", **{"fastconv.json": document, **arrays})
+    graph = npz.load(tmp_path / "net.npz")
+    assert [node.op for node in graph.nodes] == ["linear", "relu"]
+
+
+def test_the_specification_lists_every_operation() -> None:
+    """With all its weights and attributes, in the table's row for it."""
+    rows = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = line.split("|")
+        if len(cells) == 6:
+            rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[1]), line)
+    for op, spec in OPS.items():
+        named = set(re.findall(r"`(\w+)`", rows[op]))
+        assert named >= {*spec.attributes, *spec.required, *spec.optional}, op
