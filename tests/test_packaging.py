@@ -1,0 +1,155 @@
+"""What is true of the installed package rather than of its functions: modules, flags, stubs."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import ctypes.util
+import inspect
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import _cpu, _isa
+
+PACKAGE = Path(fastconv.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+LENET = ROOT / "models" / "lenet.npz"
+X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+WIDEST_REGISTER = {"x86-64-v2": "xmm", "x86-64-v3": "ymm", "x86-64-v4": "zmm"}
+"""The widest registers a level has; a module that names wider ones dies where they are missing."""
+MXCSR_OFFSET, MXCSR_CONTROL = 28, 0xFFC0
+"""In glibc's fenv_t on x86-64; the bits below are sticky flags, which any arithmetic may raise."""
+
+
+def module_file(level: str) -> Path:
+    """The compiled module of a level; the test is skipped where that level was not built."""
+    spec = find_spec(f"fastconv.{_cpu.LEVELS[level]}._kernels") if _built(level) else None
+    if spec is None or spec.origin is None:
+        pytest.skip(f"built without {level}")
+    return Path(spec.origin)
+
+
+def _built(level: str) -> bool:
+    return find_spec(f"fastconv.{_cpu.LEVELS[level]}") is not None
+
+
+def registers_of(file: Path) -> set[str]:
+    """Which of the vector registers xmm, ymm and zmm the module's instructions name."""
+    objdump = shutil.which("objdump")
+    if objdump is None or platform.machine() != "x86_64":
+        pytest.skip("needs objdump on x86-64")
+    command = [objdump, "--disassemble", "--no-show-raw-insn", str(file)]
+    code = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "ret" in code
+    return {name for name in ("xmm", "ymm", "zmm") if f"%{name}" in code}
+
+
+def control_word() -> int:
+    """This thread's MXCSR without its sticky flags: rounding, masks, flush-to-zero."""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    environment = ctypes.create_string_buffer(64)
+    assert libm.fegetenv(environment) == 0
+    return ctypes.c_uint32.from_buffer(environment, MXCSR_OFFSET).value & MXCSR_CONTROL
+
+
+@pytest.mark.parametrize("level", X86_LEVELS)
+def test_no_module_needs_more_than_its_level(level: str) -> None:
+    # The widest one being there shows that the flags reached the compiler at all.
+    used = registers_of(module_file(level))
+    assert WIDEST_REGISTER[level] in used
+    order = list(WIDEST_REGISTER.values())
+    assert not used & set(order[order.index(WIDEST_REGISTER[level]) + 1 :])
+
+
+def test_the_module_that_asks_the_cpu_runs_on_any() -> None:
+    assert _isa.__file__ is not None
+    assert not registers_of(Path(_isa.__file__)) & {"ymm", "zmm"}
+
+
+@pytest.mark.parametrize("level", X86_LEVELS)
+def test_a_forced_level_is_the_one_that_runs(level: str) -> None:
+    highest = _isa.level()
+    if highest not in X86_LEVELS or X86_LEVELS.index(level) > X86_LEVELS.index(highest):
+        pytest.skip(f"this CPU stops at {highest}")
+    module_file(level)
+    code = (
+        "import sys, numpy as np, fastconv\n"
+        "model = fastconv.load(sys.argv[1])\n"
+        "print(fastconv.show_config()['isa'], model.predict(np.zeros((28, 28), np.uint8)))\n"
+        "print([name for name in sys.modules if '._isa_' in name])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(LENET)],
+        env={**os.environ, "FASTCONV_ISA": level},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert first.split()[0] == level
+    package = f"fastconv.{_cpu.LEVELS[level]}"
+    assert second == str([package, f"{package}._kernels"])
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc",
+    reason="knows the place of MXCSR in glibc's fenv_t on x86-64 only",
+)
+def test_a_call_leaves_the_caller_s_control_word_alone() -> None:
+    # -ffast-math, linked into a shared library, would set flush-to-zero when the library is loaded.
+    model = fastconv.load(LENET, threads=2)
+    states = []
+
+    def run() -> None:
+        states.append(control_word())
+        model(np.full((64, 1, 28, 28), 1e-40, np.float32))
+        model.predict(np.zeros((28, 28), np.uint8))
+        states.append(control_word())
+
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert states == [0x1F80] * 4  # the ABI's: round to nearest, all masked, nothing flushed
+
+
+def test_the_stub_names_what_the_kernels_hold() -> None:
+    tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    module = _cpu.kernels()
+    assert _members(classes["Kernels"]) == _own_names(module)
+    assert _members(classes["Program"]) == {"__init__", "__call__"} | _own_names(module.Program)
+
+
+def test_the_stub_s_arguments_are_the_kernels() -> None:
+    tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    (stub,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Kernels")
+    functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
+    assert functions
+    for function in functions:
+        described = [argument.arg for argument in function.args.args[1:]]
+        actual = inspect.signature(getattr(_cpu.kernels(), function.name)).parameters
+        assert list(actual) == described, function.name
+
+
+def _members(node: ast.ClassDef) -> set[str]:
+    """The names that a class in a stub declares."""
+    functions = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    variables = [item.target for item in node.body if isinstance(item, ast.AnnAssign)]
+    return functions | {target.id for target in variables if isinstance(target, ast.Name)}
+
+
+def _own_names(holder: object) -> set[str]:
+    """The public names that the Cython source defines, without what it imports or reduces."""
+    imported = {"np", "Workspace"}
+    return {name for name in vars(holder) if not name.startswith("_")} - imported
