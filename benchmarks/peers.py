@@ -26,6 +26,7 @@ import faulthandler
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -99,17 +100,38 @@ def machine() -> dict[str, Any]:
     }
 
 
-def fastconv_config() -> Any:
-    """Return what ``fastconv.show_config()`` shows, or None where fastconv is not installed."""
+def _without_folders(text: str) -> str:
+    """Shorten absolute paths to the file's name: results are stored for others to read."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/:'\"]+/)+", "", text)
+
+
+def fastconv_config(isa: str) -> dict[str, Any] | None:
+    """Return what ``fastconv.show_config()`` shows, or None where fastconv is not installed.
+
+    Raises
+    ------
+    SystemExit
+        The level asked for by ``isa`` is not the one that runs.
+    """
     try:
         import fastconv
     except ImportError:
         return None
-    return fastconv.show_config()
+    config: dict[str, Any] = json.loads(
+        json.dumps(fastconv.show_config()),
+        object_hook=lambda pairs: {
+            key: _without_folders(value) if isinstance(value, str) else value
+            for key, value in pairs.items()
+        },
+    )
+    asked = peers_engines.V3_ENVIRONMENT["FASTCONV_ISA"]
+    if isa == report.V3 and config["isa"] != asked:
+        raise SystemExit(f"error: fastconv runs {config['isa']} where {asked} was asked for")
+    return config
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _without_folders(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + "…"
 
 
@@ -280,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
             e.name: {"settings": e.settings, "held_to_v3": e.held_to_v3} for e in engines
         },
         "environment": peers_engines.V3_ENVIRONMENT if options.isa == report.V3 else {},
-        "fastconv_config": fastconv_config(),
+        "fastconv_config": fastconv_config(options.isa),
         "cases": [],
     }
     with tempfile.TemporaryDirectory() as folder, quiet(Path(folder) / "log") as console:

@@ -107,7 +107,7 @@ def settle() -> None:
             return
 
 
-def _burst(call: Call, x: Array, count: int) -> list[int]:
+def burst(call: Call, x: Array, count: int) -> list[int]:
     """Return the time of each of ``count`` calls in nanoseconds."""
     clock = time.perf_counter_ns
     times = [0] * count
@@ -140,7 +140,7 @@ def _probe(name: str, form: str, call: Call, x: Array, error: float, plan: Plan)
     once_s = time.perf_counter() - start
     count = plan.calls_in(PROBE_S, once_s)
     wall, cpu = time.perf_counter(), time.process_time()
-    times = _burst(call, x, count)
+    times = burst(call, x, count)
     cores = (time.process_time() - cpu) / (time.perf_counter() - wall)
     calls = plan.calls_in(plan.burst_s, statistics.median(times) / 1e9)
     return Candidate(name, form, call, error, cores, calls, [times])
@@ -210,6 +210,6 @@ def measure(
                 while warm < plan.warm_up_calls or time.perf_counter() < end:
                     candidate.call(x)
                     warm += 1
-                candidate.bursts_ns.append(_burst(candidate.call, x, candidate.calls))
+                candidate.bursts_ns.append(burst(candidate.call, x, candidate.calls))
             finally:
                 gc.enable()

@@ -42,7 +42,7 @@ def load(suite: str, isa: str) -> Run | None:
 
 def median_us(row: Row, engine: str) -> float | None:
     """Return the engine's median in µs, or None where it was not timed."""
-    value: float | None = row["results"][engine].get("median_us")
+    value: float | None = row["results"].get(engine, {}).get("median_us")
     return value
 
 
