@@ -307,7 +307,7 @@ CONVOLUTIONS: tuple[Rule, ...] = (
 def _conv2d(b: _Builder, node: Node) -> None:
     attrs, weight = node.attrs, node.weights["weight"]
     c, h, w = b.graph.shapes[node.inputs[0]]
-    o, per_group, kh, kw = weight.shape
+    o, _, kh, kw = weight.shape
     top, bottom, left, right = attrs["padding"]
     (sh, sw), (dh, dw) = attrs["stride"], attrs["dilation"]
     oh = (h + top + bottom - dh * (kh - 1) - 1) // sh + 1
@@ -376,7 +376,8 @@ _LABELS = {
 
 def _hwc(weight: Array) -> Array:
     """(O, I, kh, kw) -> (O, kh * kw * I): the order of the tile's segments."""
-    return weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1)
+    rows: Array = weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1)
+    return rows
 
 
 def _pack_tile(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
@@ -471,8 +472,8 @@ def _linear(b: _Builder, node: Node) -> None:
         z = b.planar(node.inputs[1]) if len(b.graph.shapes[node.name]) == 3 else b.last(node.inputs[1])
         z = Tensor(1, y.w, y.c, of=z) if z.planar else z
     b.emit(kernel, node.name, Ref(x), Ref(y), z=Ref(z) if z is not None else None,
-           label="BLAS" if double else "linear tile", out_channels=weight.shape[0], ow=pixels, work=weight.size * pixels,
-           activation=(0, 0.0, 0.0, 0.0) if apart else activation, **packed)
+           label="BLAS" if double else "linear tile", out_channels=weight.shape[0], ow=pixels,
+           work=weight.size * pixels, activation=(0, 0.0, 0.0, 0.0) if apart else activation, **packed)
     if apart:
         b.emit("unary", node.name, Ref(y), Ref(y), activation=activation, label=node.attrs["activation"][0])
 
@@ -545,7 +546,8 @@ def _finish_pixels(b: _Builder, step: Step) -> None:
     _, row, _, plane = x.strides
     taps = [0] if dw == 1 else [kx * dw for kx in range(kw)]
     length = kw if dw == 1 else 1
-    p["table"] = np.array([c * plane + ky * dh * row + t for c in range(x.c) for ky in range(kh) for t in taps], np.intp)
+    segments = [c * plane + ky * dh * row + t for c in range(x.c) for ky in range(kh) for t in taps]
+    p["table"] = np.array(segments, np.intp)
     p["segments"] = (len(p["table"]), length)
     ld = -(-p["ow"] // b.kernels.PIXEL_VECTOR) * b.kernels.PIXEL_VECTOR
     tall = p["pool"][1] if "pool" in p else 1
@@ -722,7 +724,7 @@ def _cat(b: _Builder, node: Node) -> None:
 def _copy_part(b: _Builder, node: Node, x: Tensor, y: Tensor, shape: tuple[int, ...], axis: int, at: int) -> None:
     """Copy x to index `at` of axis `axis` of y, whose shape is `shape`."""
     y.compact = True
-    if len(shape) == 3 and axis == 0 or axis == len(shape) - 1 and len(shape) != 3:
+    if axis == (0 if len(shape) == 3 else len(shape) - 1):
         b.emit("copy", node.name, Ref(x), Ref(y, channel=at, c=x.c), label="cat", work=x.h * x.w * x.c, rows=x.h)
         return
     if len(shape) == 3:

@@ -18,7 +18,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(size + _ALIGN, np.uint8)
     start = -raw.ctypes.data % _ALIGN
-    return raw[start : start + size].view(dtype).reshape(shape)
+    values: Array = raw[start : start + size].view(dtype).reshape(shape)
+    return values
 
 
 def per_channel(values: Array | None, groups: int, channels: int, padded: int, dtype: Any) -> Array:
