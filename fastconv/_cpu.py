@@ -7,12 +7,15 @@ import platform
 import sys
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ._isa import level
 from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ._kernels import Kernels
 
 __all__ = ["LEVELS", "check_threads", "default_threads", "isa", "kernels", "show_config"]
 
@@ -47,7 +50,7 @@ def isa() -> str:
 
 
 @cache
-def kernels() -> Any:
+def kernels() -> Kernels:
     """Return the compiled kernels for this CPU, loaded once.
 
     Raises
@@ -57,7 +60,7 @@ def kernels() -> Any:
     """
     name = isa()
     try:
-        module = import_module(f".{LEVELS[name]}._kernels", __package__)
+        module = cast("Kernels", import_module(f".{LEVELS[name]}._kernels", __package__))
     except (ImportError, KeyError) as error:
         raise ImportError(
             f"fastconv has no kernels for this CPU ({name}, {platform.machine()}): it needs x86-64-v2 or"
