@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import inf, prod
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ._geometry import pad_positions
 from .errors import ArgumentError, UnsupportedOperatorError
 from .graph import INPUT, Graph, Node
 from .plan import CALLER, OUTPUTS, Ref, Step, Tensor, lay_out
+
+if TYPE_CHECKING:
+    from ._kernels import Program
 
 __all__ = ["ALGORITHMS", "compile_graph"]
 
@@ -41,7 +44,7 @@ _CLAMP, _LEAKY, _SIGMOID, _TANH = 1, 2, 3, 4
 _POOLS = {"max": 1, "avg": 2}
 
 
-def compile_graph(graph: Graph, *, threads: int | None = None, algorithm: str | None = None) -> Any:
+def compile_graph(graph: Graph, *, threads: int | None = None, algorithm: str | None = None) -> Program:
     """Compile a graph for this machine.
 
     Parameters
@@ -93,7 +96,7 @@ class _Builder:
         self.values[INPUT] = _Value(shape, planar=source)
         self.group = 1
 
-    def program(self) -> Any:
+    def program(self) -> Program:
         """Compile every node, place the outputs and the arena, and build the Program."""
         for node in self.graph.nodes:
             if 0 not in self.graph.shapes[node.name]:
