@@ -75,7 +75,7 @@ def try_wheel(path: Path) -> None:
         subprocess.run([python, "-m", "pip", "install", "--quiet", path.resolve()], check=True)
         digits = [np.asarray(Image.open(ROOT / f"examples/digits/{d}.png")) for d in range(10)]
         np.save(Path(folder, "digits.npy"), np.stack(digits))
-        command = [python, "-c", TRY_IT, ROOT / "models/lenet.npz", "digits.npy"]
+        command = [str(python), "-c", TRY_IT, str(ROOT / "models/lenet.npz"), "digits.npy"]
         subprocess.run(command, cwd=folder, check=True)
 
 
