@@ -105,8 +105,8 @@ cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize
 
 
 cdef void pixel_blocks(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
-                      const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
-                      float* out, Py_ssize_t ld) noexcept nogil:
+                       const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
+                       float* out, Py_ssize_t ld) noexcept nogil:
     """`pixel_tile` at a size known only now, for whole blocks of FC_PO channels."""
     if pooled:
         if nv == 3:
@@ -132,8 +132,8 @@ cdef void pixel_blocks(int nv, int rows, bint pooled, Py_ssize_t blocks, const f
 
 
 cdef void pixel_singles(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
-                       const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
-                       float* out, Py_ssize_t ld) noexcept nogil:
+                        const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
+                        float* out, Py_ssize_t ld) noexcept nogil:
     """...and for the channels that are left over, one at a time."""
     if pooled:
         if nv == 3:
