@@ -196,7 +196,8 @@ cdef inline void max_pool_rows(const Step* s, const float* rows, Py_ssize_t ld, 
 cdef inline void to_channels_last(const Step* s, const float* rows, Py_ssize_t plane, float* y) noexcept nogil:
     """y[j, o] = act(rows[o, j] + bias[o]): one row, transposed a square of FC_P at a time.
 
-    Up to FC_P channels are stored as whole vectors: what spills over is the next pixel's, which comes next.
+    Fewer than FC_P channels are stored as whole vectors too while the row lasts: what spills over is the next
+    pixels', which come next.
     """
     cdef vp square[FC_P]
     cdef Py_ssize_t b, o0, j, jb, o, c = s.y.c, w = s.y.w
@@ -215,7 +216,7 @@ cdef inline void to_channels_last(const Step* s, const float* rows, Py_ssize_t p
             for o in range(FC_P):
                 square[o] = pixel_activate(square[o] + bias, s)
             for o in range(pixels):
-                if lanes == FC_P or (c < FC_P and j + o + 1 < w):
+                if lanes == FC_P or (s.y.pixel == c < FC_P <= (w - j - o) * c):
                     p_store(y + (j + o) * s.y.pixel + o0, square[o])
                 else:
                     p_store_n(y + (j + o) * s.y.pixel + o0, square[o], lanes)
