@@ -473,9 +473,11 @@ def _linear(b: _Builder, node: Node) -> None:
     z = None
     if len(node.inputs) > 1:
         z = b.planar(node.inputs[1]) if len(b.graph.shapes[node.name]) == 3 else b.last(node.inputs[1])
-        z = Tensor(1, y.w, y.c, of=z) if z.planar else z
+        z = Tensor(pixels, 1, y.c, of=z)
+    if pixels > 1:      # one above the other, not side by side: rows are what units are cut from
+        x, y = Tensor(pixels, 1, x.c, of=x), Tensor(pixels, 1, y.c, of=y)
     b.emit(kernel, node.name, Ref(x), Ref(y), z=Ref(z) if z is not None else None,
-           label="BLAS" if double else "linear tile", out_channels=weight.shape[0], ow=pixels,
+           label="BLAS" if double else "linear tile", out_channels=weight.shape[0], ow=1,
            work=weight.size * pixels, activation=(0, 0.0, 0.0, 0.0) if apart else activation, **packed)
     if apart:
         b.emit("unary", node.name, Ref(y), Ref(y), activation=activation, label=node.attrs["activation"][0])
@@ -539,7 +541,7 @@ def _finish_im2col(b: _Builder, step: Step) -> None:
     kh, kw = p.get("kernel_size", (1, 1))
     groups = p.get("groups", 1)
     per_row = p["ow"] * kh * kw * (step.x.tensor.c // groups)
-    p["block"] = max(1, min(step.y.tensor.h * b.group, _BLAS_FLOATS // max(1, per_row)))
+    p["block"] = max(1, min(step.y.tensor.h, _BLAS_FLOATS // max(1, per_row)))
     step.scratch = p["block"] * (per_row + p["ow"] * (p["out_channels"] // groups))
 
 

@@ -100,10 +100,13 @@ cdef void conv_im2col(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin
                       real* scratch) noexcept nogil:
     """Convolution or linear layer by cache-blocked im2col and BLAS: the plain path and the baseline.
 
-    A unit is `block` rows. weight: (groups, K, o / groups); scratch: (block * ow, K) and (block * ow, o / groups).
-    BLAS keeps threads of its own, so this step is run by one caller, and only the copying is shared out.
+    A block is at most `block` rows of one image: BLAS sums in another order for another number of rows, so
+    products must not depend on the batch. weight: (groups, K, o / groups); scratch: (block * ow, K) and
+    (block * ow, o / groups). BLAS keeps threads of its own, so this step is run whole by one caller
+    (`begin` and `end` say nothing), and only the copying is shared out.
     """
     cdef Py_ssize_t u, r, row0, row1, g, i, j, q, pixels, oy, ox
+    cdef Py_ssize_t blocks = (s.rows + s.block - 1) // s.block
     cdef Py_ssize_t K = s.kh * s.kw * (s.x.c // s.groups)
     cdef Py_ssize_t channels = s.out_channels // s.groups
     cdef real* product = scratch + s.block * s.ow * K
@@ -111,9 +114,10 @@ cdef void conv_im2col(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin
     cdef const real* z
     cdef real* y
     cdef real v
-    for u in range(begin, end):
-        row0 = u * s.block
-        row1 = min(row0 + s.block, n * s.rows)
+    for u in range(n * blocks):
+        i = u // blocks
+        row0 = i * s.rows + (u - i * blocks) * s.block          # counted over all images
+        row1 = min(row0 + s.block, (i + 1) * s.rows)
         pixels = (row1 - row0) * s.ow
         for g in range(s.groups):
             if s.threads > 1:
@@ -126,9 +130,7 @@ cdef void conv_im2col(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin
                  product)
             bias = <const real*>s.bias + g * channels
             for q in range(pixels):
-                r = row0 + q // s.ow
-                i = r // s.rows
-                oy = r - i * s.rows
+                oy = row0 - i * s.rows + q // s.ow
                 ox = q % s.ow
                 y = at(base, &s.y, i, oy, ox) + g * channels
                 z = at(base, &s.z, i, oy, ox) + g * channels if s.has_z else NULL
