@@ -729,15 +729,15 @@ def _cat(b: _Builder, node: Node) -> None:
 def _copy_part(b: _Builder, node: Node, x: Tensor, y: Tensor, shape: tuple[int, ...], axis: int, at: int) -> None:
     """Copy x to index `at` of axis `axis` of y, whose shape is `shape`."""
     y.compact = True
-    if axis == (0 if len(shape) == 3 else len(shape) - 1):
-        b.emit("copy", node.name, Ref(x), Ref(y, channel=at, c=x.c), label="cat", work=x.h * x.w * x.c, rows=x.h)
-        return
-    if len(shape) == 3:
-        place = _Window(x.h, x.w, x.c, of=y, skip=at * (y.strides[1] if axis == 1 else y.strides[2]))
+    if len(shape) == 3 and axis > 0:
+        place: Tensor = _Window(x.h, x.w, x.c, of=y, skip=at * (y.strides[1] if axis == 1 else y.strides[2]))
         b.emit("copy", node.name, Ref(x), Ref(place), label="cat", work=x.h * x.w * x.c)
         return
-    raise UnsupportedOperatorError(f"{node.name}: cat along axis {axis + 1} of {len(shape) + 1}-d values; "
-                                   "concatenate along the last axis, or images")
+    if len(shape) != 3:         # a pixel for each index of the axes before, the axes behind in its channels
+        outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+        x, y = Tensor(1, outer, x.size // outer, of=x), Tensor(1, outer, y.size // outer, of=y)
+        at *= inner
+    b.emit("copy", node.name, Ref(x), Ref(y, channel=at, c=x.c), label="cat", work=x.h * x.w * x.c, rows=x.h)
 
 
 @dataclass(eq=False)
