@@ -165,6 +165,9 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
         torch.library.register_fake = tolerant
         try:
             from torchvision import models
+        except ImportError as error:
+            remedy = "pip install --no-deps torchvision==0.28.0"
+            raise SystemExit(f"error: {name} needs torchvision: {remedy}") from error
         finally:
             torch.library.register_fake = register_fake
         net: nn.Module = getattr(models, name)(weights=None)

@@ -23,6 +23,7 @@ import argparse
 import contextlib
 import datetime
 import faulthandler
+import gc
 import json
 import os
 import platform
@@ -170,6 +171,7 @@ def run_case(
     case: nets.Case, names: list[str], plan: peers_timing.Plan, console: Console
 ) -> dict[str, Any]:
     """Check and time all engines on ``case``, showing progress; return its entry for the JSON."""
+    gc.collect()  # the last case's engines hold gigabytes in a large network, some in cycles
     x = nets.images(case)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with (

@@ -19,6 +19,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 V3 = "v3"
+HEADINGS = {"small": "Small networks", "zoo": "Networks at 224x224"}
+"""The suites that the README shows, in this order."""
 
 Run = dict[str, Any]
 """The content of one JSON file; ``peers.py`` documents it."""
@@ -148,13 +150,13 @@ def readme_section() -> str:
         Not one run is stored.
     """
     parts = []
-    for suite in ("small", "zoo"):
+    for suite in HEADINGS:
         run = load(suite, "native")
         if run is None:
             continue
         run_v3 = load(suite, V3)
         picture = f"benchmarks/results/{stem(suite, 'native')}.png"
-        parts += [markdown_table(run, run_v3), _caption(run, run_v3)]
+        parts += [f"**{HEADINGS[suite]}**", markdown_table(run, run_v3), _caption(run, run_v3)]
         if (ROOT / picture).exists():
             parts.append(f"![Speed of each engine relative to fastconv]({picture})")
     if not parts:
