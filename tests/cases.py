@@ -224,6 +224,11 @@ ADAPTIVE = [
     for shape in [(0, 3, 5, 5), *((1, n, 5, 7) for n in AROUND_VECTOR_WIDTH)]
 ]
 
+# Max pooling in which every window has a pixel of the image.
+COVERED_MAX_POOL = [case for case in MAX_POOL if "dilation" not in case.attrs] + [
+    case for case in ADAPTIVE if case.op == "adaptive_max_pool2d"
+]
+
 # --- lowering and padding -----------------------------------------------------------------------
 
 _BLOCKS: list[dict[str, Any]] = [
@@ -295,6 +300,7 @@ PAD = (
     ]
     + [Case("pad", ((),), {"pad": ()})]
     + [Case("pad", ((2, 1, 3, 3),), {"pad": (8, 9, 7, 6), "mode": "replicate"})]
+    + [Case("pad", ((2, 1, 3, 3),), {"pad": (-4, 4, 5, -4), "mode": "replicate"})]
     + [Case("pad", ((2, 1, 3, 3),), {"pad": (3, 3, 3, 3), "mode": "circular"})]
     + [Case("pad", ((2, 1, 3, 3),), {"pad": (-4, 2, 2, -4), "mode": "reflect"})]
 )

@@ -139,9 +139,9 @@ def test_the_result_is_the_callers_own(case: Case) -> None:
         assert not np.shares_memory(y, other)
 
 
-@pytest.mark.parametrize("case", SAMPLES, ids=str)
-def test_an_image_does_not_depend_on_its_batch(case: Case) -> None:
-    arrays = case.arrays(F32)
+@pytest.mark.parametrize(("case", "dtype"), TYPED_SAMPLES, ids=str)
+def test_an_image_does_not_depend_on_its_batch(case: Case, dtype: np.dtype[Any]) -> None:
+    arrays = case.arrays(dtype)
     batch = _outputs(engine(case.op, *arrays, **case.attrs))
     for i, image in enumerate(arrays[0]):
         alone = _outputs(engine(case.op, image[None], *arrays[1:], **case.attrs))

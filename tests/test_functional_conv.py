@@ -74,3 +74,15 @@ def test_sums_of_integers_are_exact(algorithm: str) -> None:
     w = rng.integers(-8, 9, (17, 13, 3, 3)).astype(F32)
     expected = oracle("conv2d", x, w, padding=1)
     np.testing.assert_array_equal(engine("conv2d", x, w, padding=1, algorithm=algorithm), expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("case", cases.CONV_LAYERS, ids=str)
+def test_an_image_keeps_its_bits_in_any_batch(case: cases.Case, algorithm: str) -> None:
+    x, *weights = case.arrays(F32)
+    rng = np.random.default_rng(0)
+    batch = np.concatenate([rng.standard_normal(x.shape).astype(F32), x, x[:, :, ::-1], x])
+    alone = engine("conv2d", x, *weights, **case.attrs, algorithm=algorithm)
+    together = engine("conv2d", batch, *weights, **case.attrs, algorithm=algorithm)
+    np.testing.assert_array_equal(together[1], alone[0])
+    np.testing.assert_array_equal(together[3], alone[0])

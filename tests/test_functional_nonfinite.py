@@ -126,16 +126,14 @@ def test_max_pool2d_reports_the_last_nan_and_the_first_of_equals() -> None:
         np.testing.assert_array_equal(indices, [[[[5, 2]]]])
 
 
-@pytest.mark.parametrize("padding", [0, 1])
-def test_max_pool2d_of_nothing_but_minus_infinity(padding: int) -> None:
-    # Padding never wins, not even against an equal -inf: every index lies in its window.
-    x = np.full((1, 2, 4, 4), -np.inf, F32)
-    values, indices = engine(
-        "max_pool2d", x, 2 + padding, stride=2, padding=padding, return_indices=True
-    )
+@pytest.mark.parametrize("case", cases.COVERED_MAX_POOL, ids=str)
+def test_max_pooling_of_nothing_but_minus_infinity(case: Case, peer: Peer) -> None:
+    # Padding never wins, not even against an equal -inf: every index lies in the image.
+    x = np.full(case.shapes[0], -np.inf, F32)
+    values, indices = engine(case.op, x, return_indices=True, **case.attrs)
     assert (values == -np.inf).all()
-    first = [[0, 1], [4, 5]] if padding else [[0, 2], [8, 10]]
-    np.testing.assert_array_equal(indices, np.broadcast_to(first, (1, 2, 2, 2)))
+    _, expected = peer(case.op, x, return_indices=True, **case.attrs)
+    np.testing.assert_array_equal(indices, expected)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,15 @@ def test_oracle_breaks_ties_like_torch(case: cases.Case) -> None:
     assert_agree(oracle(case.op, x, **attrs), torch_float64(case.op, x, **attrs), F64)
 
 
+@pytest.mark.parametrize("case", cases.COVERED_MAX_POOL, ids=str)
+def test_oracle_of_nothing_but_minus_infinity(case: cases.Case) -> None:
+    # Padding never wins, not even against an equal -inf.
+    x = np.full(case.shapes[0], -np.inf)
+    _, indices = oracle(case.op, x, return_indices=True, **case.attrs)
+    _, expected = torch_float64(case.op, x, return_indices=True, **case.attrs)
+    np.testing.assert_array_equal(indices, expected)
+
+
 SPECIAL = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1e300, -1e300, 700.0, -800.0, 3.5])
 
 
