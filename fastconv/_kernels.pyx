@@ -10,6 +10,7 @@ stands where:
     kernels/im2col.pxi       im2col blocks, BLAS, unfold and fold
     kernels/conv.pxi         convolution and linear layers on the tile, depthwise
     kernels/pixels.pxi       first layers: few channels, pixels in the lanes
+    kernels/winograd.pxi     3x3 layers with a quarter of the multiplications
     kernels/pool.pxi         pooling
     kernels/elementwise.pxi  activations, add, batch norm, softmax
     kernels/program.pxi      Program: one call, one release of the GIL, a flat loop over steps
@@ -48,6 +49,7 @@ include "kernels/im2col.pxi"
 include "kernels/tile.pxi"
 include "kernels/conv.pxi"
 include "kernels/pixels.pxi"
+include "kernels/winograd.pxi"
 include "kernels/pool.pxi"
 include "kernels/elementwise.pxi"
 include "kernels/program.pxi"

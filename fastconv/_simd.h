@@ -120,14 +120,24 @@ FC_INLINE vf v_leaky(vf x, vf slope) { return fc_select(x > v_set1(0), x, x * sl
 FC_INLINE vf v_nanmax(vf a, vf b) { return fc_select((a > b) | (a != a), a, b); }
 #endif
 
-#if FC_W != 16
-/* Tails go through the stack in whole and half vectors: AVX2's masked store is microcoded on AMD. */
+#if FC_W == 8
 FC_INLINE vf v_load_n(const float *p, int n)
 {
-    vf v = {0};
-    memcpy(&v, p, 4 * (size_t)n);
+    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return (vf)_mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(mask + 8 - n)));
+}
+#elif FC_W == 4
+FC_INLINE vf v_load_n(const float *p, int n)
+{
+    vf v = {p[0]};
+    if (n > 1) v[1] = p[1];
+    if (n > 2) v[2] = p[2];
+    if (n > 3) v[3] = p[3];
     return v;
 }
+#endif
+#if FC_W != 16
+/* In whole and half vectors: AVX2's masked store is microcoded on AMD. */
 FC_INLINE void v_store_n(float *p, vf v, int n)
 {
     const float *q = (const float *)&v;

@@ -28,7 +28,7 @@ __all__ = ["ALGORITHMS", "compile_graph"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-ALGORITHMS = ("auto", "im2col", "packed", "direct")
+ALGORITHMS = ("auto", "im2col", "packed", "direct", "winograd")
 
 # Sizes in elements (floats). They are bounds on what must stay in which cache, not tuned to a shape.
 _GROUP_BYTES = 384 * 1024       # activations of the images that go through the network together: part of a 1 MB L2
@@ -36,6 +36,8 @@ _GROUP_IMAGES = 28              # two full tiles of rows for the linear layers; 
 _BLOCK_BYTES = 192 * 1024       # input rows of a unit, which every panel of weights passes over: part of L2
 _POOL_FLOATS = 8192             # unpooled rows of a unit: L1
 _COLUMN_FLOATS = 32768          # an im2col block: half a megabyte's quarter, so that it stays in L2 beside a panel
+_WINOGRAD_FLOATS = 163840       # both transforms of a block of tiles: L2 again, beside the weights
+_WINOGRAD_TILES = 112           # as many as the products take row pointers for (kernels/winograd.pxi)
 _BLAS_FLOATS = 262144           # the same for BLAS, which packs it once more and wants larger products
 _PIXEL_LANES = 0.6              # below this share of used lanes in a channel vector, pixels go into the lanes
 
@@ -53,7 +55,7 @@ def compile_graph(graph: Graph, *, threads: int | None = None, algorithm: str | 
         float32, or float64 (which runs on BLAS).
     threads : int, optional
         Threads that a call may use; by default what the machine and the environment allow.
-    algorithm : {"auto", "im2col", "packed", "direct"}, optional
+    algorithm : {"auto", "im2col", "packed", "direct", "winograd"}, optional
         The algorithm of every convolution; by default the fastest by rule.
 
     Returns
@@ -277,6 +279,16 @@ class _Conv:
         )
 
     @property
+    def winograd(self) -> bool:
+        """Whether F(4x4, 3x3) can do it."""
+        return (
+            not self.double
+            and self.kernel == (3, 3)
+            and self.groups == 1
+            and self.attrs["stride"] == (1, 1) == self.attrs["dilation"]
+        )
+
+    @property
     def lanes(self) -> float:
         """Share of the lanes that channels in the lanes would use."""
         channels = self.out[0] // self.groups
@@ -302,6 +314,8 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     ("conv_pixels", ("auto", "direct"), lambda c: c.planar and c.pixels and c.out[0] < 16),
     # 1 -> 1 dilated or grouped runs shorter than this leave the tile's loop no length; im2col makes them one run
     ("conv_packed", ("auto",), lambda c: not c.double and c.groups > 1 and c.x[0] // c.groups < 4),
+    ("conv_winograd", ("winograd",), lambda c: c.winograd),
+    ("conv_winograd", ("auto",), lambda c: c.winograd and c.x[0] >= 8),
     # everything else: the tile reads x in place, 99 % of the FMA peak at 56x56x64 and no im2col
     ("conv_direct", ("auto", "direct"), lambda c: not c.double),
 )
@@ -334,7 +348,7 @@ def _emit_conv(b: _Builder, node: Node, chosen: str, conv: _Conv) -> None:
     top, bottom, left, right = attrs["padding"]
     activation, pool = _activation(attrs["activation"]), attrs["pool"]
     apart = activation[0] in (_SIGMOID, _TANH) and chosen != "conv_im2col"
-    pool_apart = pool is not None and (apart or chosen not in ("conv_direct", "conv_pixels"))
+    pool_apart = pool is not None and (apart or not _POOLED.get(chosen, lambda pool: False)(pool))
     y = b.output(node)
     target = Tensor(oh, ow, o) if pool_apart else y
     common: dict[str, Any] = {
@@ -343,6 +357,7 @@ def _emit_conv(b: _Builder, node: Node, chosen: str, conv: _Conv) -> None:
         "dilation": attrs["dilation"],
         "groups": conv.groups,
         "out_channels": o,
+        "oh": oh,
         "ow": ow,
         "work": o * oh * ow * per_group * kh * kw,
         "activation": (0, 0.0, 0.0, 0.0) if apart else activation,
@@ -356,6 +371,9 @@ def _emit_conv(b: _Builder, node: Node, chosen: str, conv: _Conv) -> None:
         x = Ref(b.last(node.inputs[0]))
         common["padding"] = (top, left)
     else:
+        if chosen == "conv_winograd":       # the last tiles overhang
+            high, wide = (-(-size // 4) * 4 + 2 for size in (oh, ow))
+            border = (top, max(bottom, high - top - conv.x[1]), left, max(right, wide - left - conv.x[2]))
         x = Ref(b.bordered(node.inputs[0], border), top, left)
     z = Ref(b.last(node.inputs[1])) if len(node.inputs) > 1 else None
     pack_weights = _PACK[chosen]
@@ -374,6 +392,14 @@ _LABELS = {
     "depthwise": "depthwise",
     "conv_pixels": "direct, pixels in lanes",
     "conv_direct": "direct tile",
+    "conv_winograd": "Winograd F(4x4, 3x3)",
+}
+
+# Which kernels can fuse a pool, and which pools.
+_POOLED: dict[str, Callable[[tuple[Any, ...]], bool]] = {
+    "conv_direct": lambda pool: True,
+    "conv_pixels": lambda pool: True,
+    "conv_winograd": lambda pool: pool[1:] == (2, 2, 2, 2),
 }
 
 
@@ -442,12 +468,26 @@ def _pack_pixels(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
     }
 
 
+def _pack_winograd(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
+    weight = node.weights["weight"]
+    channels = weight.shape[0]
+    padded = pack.padded_channels(channels, b.kernels.VECTOR, b.kernels.PANEL)
+    return {
+        "weight": pack.winograd(weight, b.kernels.VECTOR, b.kernels.PANEL),
+        "bias": pack.per_channel(node.weights.get("bias"), 1, channels, padded, b.dtype),
+        "panels": -(-channels // b.kernels.PANEL),
+        "segments": (-(-conv.out[2] // 4), padded),
+        "rows": -(-conv.out[1] // 4),
+    }
+
+
 _PACK: dict[str, Callable[[_Builder, Node, _Conv], dict[str, Any]]] = {
     "conv_im2col": _pack_blas,
     "conv_packed": _pack_tile,
     "conv_direct": _pack_tile,
     "depthwise": _pack_depthwise,
     "conv_pixels": _pack_pixels,
+    "conv_winograd": _pack_winograd,
 }
 
 
@@ -559,6 +599,15 @@ def _finish_pixels(b: _Builder, step: Step) -> None:
     step.scratch = p["out_channels"] * (max(tall, 2) + 1) * ld
 
 
+def _finish_winograd(b: _Builder, step: Step) -> None:
+    p = step.parameters
+    wide, padded = p["segments"]
+    per_tile = 36 * (-(-step.x.tensor.c // b.kernels.VECTOR) * b.kernels.VECTOR + padded)
+    tiles = min(_WINOGRAD_TILES, max(2 * b.kernels.TALLEST, _WINOGRAD_FLOATS // per_tile))
+    p["block"] = _share(max(1, tiles // wide), p["rows"] * b.group, 1, b.threads)
+    step.scratch = p["block"] * wide * per_tile + 36 * 4 * 16      # points are kept off each other's cache sets
+
+
 def _finish_border(b: _Builder, step: Step) -> None:
     top, bottom, left, right = step.y.tensor.border
     step.parameters.update(table=np.array([top, bottom, left, right], np.intp), rows=1)
@@ -578,6 +627,7 @@ _FINISH: dict[str, Callable[[_Builder, Step], None]] = {
     "conv_packed": _finish_packed,
     "conv_im2col": _finish_im2col,
     "conv_pixels": _finish_pixels,
+    "conv_winograd": _finish_winograd,
     "zero_border": _finish_border,
 }
 

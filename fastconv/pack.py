@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["aligned", "panels", "per_channel", "pixel_blocks"]
+__all__ = ["aligned", "panels", "per_channel", "pixel_blocks", "winograd"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,4 +60,21 @@ def pixel_blocks(weight: Array, block: int) -> Array:
     for b in range(blocks):
         rows = weight[b * block : (b + 1) * block]
         out[b, :, : len(rows)] = rows.T
+    return out
+
+
+_G = np.array(
+    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6],
+     [0, 0, 1]]
+)
+
+
+def winograd(weight: Array, vector: int, panel: int) -> Array:
+    """Transform (O, I, 3, 3) to F(4x4, 3x3)'s 36 points, G g G^T in float64, and pack each: (36, panels of (I, panel))."""
+    points = np.einsum("xi,ocij,yj->xyoc", _G, weight.astype(np.float64), _G, optimize=True)
+    matrices = points.reshape(36, *weight.shape[:2]).astype(weight.dtype)
+    first = panels(matrices[0], 1, vector, panel)
+    out = aligned((36, first.size), weight.dtype)
+    for point, matrix in enumerate(matrices):
+        out[point] = panels(matrix, 1, vector, panel)
     return out

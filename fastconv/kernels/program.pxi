@@ -16,7 +16,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile.py can name.
-cdef Kernel[14] KERNELS = [
+cdef Kernel[15] KERNELS = [
     Kernel("copy", <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>zero_border[float], <void*>zero_border[double]),
     Kernel("pad", <void*>pad[float], <void*>pad[double]),
@@ -25,6 +25,7 @@ cdef Kernel[14] KERNELS = [
     Kernel("conv_packed", <void*>conv_packed, NULL),
     Kernel("conv_im2col", <void*>conv_im2col[float], <void*>conv_im2col[double]),
     Kernel("conv_pixels", <void*>conv_pixels, NULL),
+    Kernel("conv_winograd", <void*>conv_winograd, NULL),
     Kernel("depthwise", <void*>depthwise, NULL),
     Kernel("pool", <void*>pool[float], <void*>pool[double]),
     Kernel("unary", <void*>unary[float], <void*>unary[double]),
@@ -171,7 +172,7 @@ cdef class Program:
         s.top, s.left = get("padding", (0, 0))
         s.groups = get("groups", 1)
         s.out_channels = get("out_channels", s.y.c)
-        s.ow = get("ow", s.y.w)
+        s.oh, s.ow = get("oh", s.y.h), get("ow", s.y.w)
         s.threads = self._threads
         s.segments, s.length = get("segments", (0, 0))
         s.rows, s.block = get("rows", s.y.h), get("block", 1)

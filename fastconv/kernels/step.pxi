@@ -57,7 +57,8 @@ cdef struct Step:
     Py_ssize_t left
     Py_ssize_t groups
     Py_ssize_t out_channels
-    Py_ssize_t ow               # width of the (unpooled) output
+    Py_ssize_t oh               # size of the (unpooled) output
+    Py_ssize_t ow
     Py_ssize_t threads          # for steps that share out their own work
     Py_ssize_t segments         # a tile row's K elements are `segments` runs of `length` floats
     Py_ssize_t length
