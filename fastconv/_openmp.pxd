@@ -6,8 +6,9 @@ cdef extern from *:
     #include <omp.h>
     #define FC_OPENMP _OPENMP
     static int fc_pause_threads(void) {
-    /* of OpenMP 5.0; GCC has it since 9, though 12 still announces 4.5 */
-    #if _OPENMP >= 201811 || (!defined(__clang__) && __GNUC__ >= 9)
+    /* GNU's runtime only: LLVM's renews itself in a forked child, and aborts there (libomp 14) if it was
+     * paused before. Of OpenMP 5.0; GCC has it since 9, though 12 still announces 4.5. */
+    #if !defined(__clang__) && __GNUC__ >= 9
         return omp_pause_resource_all(omp_pause_hard);
     #else
         return 0;
