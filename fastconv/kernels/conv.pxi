@@ -186,8 +186,9 @@ cdef void conv_packed(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begi
 
 
 cdef inline void depthwise_pixels(int m, const Step* s, const float* x, const float* w, const Epilogue* e,
-                                  int lanes, float* y) noexcept nogil:
-    """m neighbouring output pixels of one vector of channels. x: at the window of the first; w: (taps, padded c)."""
+                                  int lanes, const float* z, float* y) noexcept nogil:
+    """m neighbouring output pixels of one vector of channels. x: at the window of the first; w: (taps, padded c);
+    z: the residual or NULL."""
     cdef vf acc[8]
     cdef vf wv
     cdef int i
@@ -207,7 +208,10 @@ cdef inline void depthwise_pixels(int m, const Step* s, const float* x, const fl
                 for i in range(m):
                     acc[i] = v_fma(v_load_n(xt + i * step, lanes), wv, acc[i])
     for i in range(m):
-        acc[i] = activate(acc[i] + v_load(e.bias), e)
+        wv = acc[i] + v_load(e.bias)
+        if z != NULL:
+            wv = wv + (v_load(z + i * s.z.pixel) if lanes == FC_W else v_load_n(z + i * s.z.pixel, lanes))
+        acc[i] = activate(wv, e)
         if lanes == FC_W:
             v_store(y + i * s.y.pixel, acc[i])
         else:
@@ -224,6 +228,7 @@ cdef void depthwise(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin,
     cdef Py_ssize_t r, i, oy, ox, k, v
     cdef int lanes
     cdef const float* x
+    cdef const float* z = NULL
     cdef float* y
     for r in range(first_row(s, begin), last_row(s, n, end)):
         i = r // s.rows
@@ -234,12 +239,14 @@ cdef void depthwise(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin,
             e.bias = <const float*>s.bias + k
             x = at(base, &s.x, i, oy * s.sh, 0) + k
             y = at(base, &s.y, i, oy, 0) + k
+            if s.has_z:
+                z = at(base, &s.z, i, oy, 0) + k
             ox = 0
             while ox + 8 <= s.ow:
                 depthwise_pixels(8, s, x + ox * s.sw * s.x.pixel, <const float*>s.weight + k, &e, lanes,
-                                 y + ox * s.y.pixel)
+                                 z + ox * s.z.pixel if s.has_z else NULL, y + ox * s.y.pixel)
                 ox += 8
             while ox < s.ow:
                 depthwise_pixels(1, s, x + ox * s.sw * s.x.pixel, <const float*>s.weight + k, &e, lanes,
-                                 y + ox * s.y.pixel)
+                                 z + ox * s.z.pixel if s.has_z else NULL, y + ox * s.y.pixel)
                 ox += 1
