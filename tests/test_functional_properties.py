@@ -183,9 +183,11 @@ def _is_accident(case: Case) -> bool:
     """Whether PyTorch's verdict is a slip that nobody could want reproduced."""
     shape = case.shapes[0]
     if case.op == "conv2d":
-        # A dilation of 0 is refused by the kernels only, and an empty batch reaches none.
+        # A dilation of 0 and an image without pixels (but padding) are refused by the kernels
+        # only, and an empty batch reaches none.
         dilation = case.attrs["dilation"]
-        return 0 in shape and 0 in (dilation if isinstance(dilation, tuple) else (dilation,))
+        dilations = dilation if isinstance(dilation, tuple) else (dilation,)
+        return 0 in shape and (0 in dilations or 0 in shape[-2:])
     if case.op == "adaptive_avg_pool2d":
         # To 1x1 it is a mean over the last two axes, with none of the checks for other sizes: of
         # an image without pixels (NaN), of an array of any rank.

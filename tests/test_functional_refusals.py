@@ -234,8 +234,9 @@ def test_torch_refuses_it_too(case: Case) -> None:
 ACCIDENTS = [
     # Returns an output with 0 channels, although the weight asks for 6.
     _conv((2, 0, 7, 7), (6, 0, 3, 3)),
-    # Looks at the dilation only where there is an image.
+    # Looks at neither the dilation nor the size of the images where there is none.
     _conv((0, 4, 7, 7), (6, 4, 3, 3), dilation=0),
+    _conv((0, 4, 0, 7), (6, 4, 3, 3), padding=2),
     # Wraps around more pixels than the crop has left: reads memory that nobody has written.
     Case("pad", (IMAGE,), {"pad": (6, -6, 0, 0), "mode": "circular"}),
     Case("pad", (IMAGE,), {"pad": (0, 0, -7, 3), "mode": "circular"}),
