@@ -74,8 +74,11 @@ def kernels() -> Kernels:
 def default_threads() -> int:
     """Return how many threads a model uses by default.
 
-    The least of the CPUs this process may run on, the control group's quota, and OMP_NUM_THREADS.
+    The least of the CPUs this process may run on, the control group's quota, and OMP_NUM_THREADS; 1 where
+    the kernels were built without OpenMP.
     """
+    if not kernels().OPENMP:
+        return 1
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     quota = _cgroup_cpus()
     if quota is not None:
