@@ -164,18 +164,18 @@ def readme_section() -> str:
     return "\n\n".join(parts)
 
 
-def with_section(readme: str, section: str) -> str:
-    """Return ``readme`` with ``section`` between its markers.
+def with_section(readme: str, section: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return ``readme`` with ``section`` between the markers ``begin`` and ``end``.
 
     Raises
     ------
     ValueError
         The markers are missing or out of order.
     """
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if begin < 0 or end < begin:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, in this order")
-    return f"{readme[: begin + len(BEGIN)]}\n{section}\n{readme[end:]}"
+    first, last = readme.find(begin), readme.find(end)
+    if first < 0 or last < first:
+        raise ValueError(f"README.md needs the lines {begin} and {end}, in this order")
+    return f"{readme[: first + len(begin)]}\n{section}\n{readme[last:]}"
 
 
 PANEL_COLUMNS = 2

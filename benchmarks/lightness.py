@@ -1,0 +1,261 @@
+"""What an engine costs beside its speed: start-up, memory, size on disk, CPU while idle.
+
+Each engine reads LeNet from its own kind of file and classifies one example digit in a process of
+its own, many times, the engines taking turns. A process that only imports NumPy takes its turn as
+well: times and memory are what comes on top of it, the median of the differences within a round.
+Answers are checked first. PyTorch converts the model for the others; engines that are not
+installed are left out.
+
+A run writes ``benchmarks/results/lightness.json`` and the README's table between its markers; with
+``--quick`` it does neither. For each engine the JSON has its ``version`` and:
+
+``start_ms``
+    From the start of the process to the first prediction: import, loading the file, predicting.
+``peak_mib``
+    The most physical memory of the process until then (VmHWM).
+``size_mb``
+    The files that pip installed for the engine, its dependencies not counted; null where fastconv
+    is installed in editable mode.
+``idle_ms``
+    CPU time, of all threads, in the second after a batch of 256 with the default threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+import report
+from peers_engines import Array, Artefacts
+from PIL import Image
+from rich.progress import track
+
+BEGIN, END = "<!-- lightness:begin -->", "<!-- lightness:end -->"
+STORE = report.RESULTS / "lightness.json"
+LENET = report.ROOT / "models" / "lenet.npz"
+DIGIT = report.ROOT / "examples" / "digits" / "7.png"
+ROUNDS, QUICK_ROUNDS, IDLE_ROUNDS = 25, 3, 5
+TOLERANCE = 1e-4
+"""Of an engine's ten outputs against fastconv's, relative to the largest."""
+BASELINE = "NumPy alone"
+
+PACKAGES = {
+    "fastconv": "fastconv",
+    "ONNX Runtime": "onnxruntime",
+    "ncnn": "ncnn",
+    "PyTorch": "torch",
+}
+SETUPS = {
+    BASELINE: "run = lambda x: x",
+    "fastconv": f"""
+import fastconv
+run = fastconv.load({str(LENET)!r})
+""",
+    "ONNX Runtime": """
+import onnxruntime
+session = onnxruntime.InferenceSession("net.onnx")
+run = lambda x: session.run(None, {"x": x})[0]
+""",
+    "ncnn": """
+import ncnn
+net = ncnn.Net()
+net.load_param("net.ncnn.param")
+net.load_model("net.ncnn.bin")
+def run(x):
+    for image in x:
+        extractor = net.create_extractor()
+        extractor.input("in0", ncnn.Mat(image))
+        y = np.array(extractor.extract("out0")[1])
+    return y
+""",
+    "PyTorch": """
+import torch
+net = torch.jit.load("net.pt")
+run = torch.inference_mode()(lambda x: net(torch.from_numpy(x)).numpy())
+""",
+}
+"""What defines ``run``, in the plainest way the engine's documentation shows."""
+
+# Nothing that only the report needs is imported before the clock and the memory are read.
+CHILD = """
+import sys
+import numpy as np
+{setup}
+pixels = np.frombuffer(bytes.fromhex(sys.argv[1]), np.uint8).reshape(1, 1, 28, 28)
+x = pixels.astype(np.float32) / np.float32(255)
+y = run(x)
+import time
+now = time.monotonic()
+with open("/proc/self/status") as status:
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+idle = 0.0
+if sys.argv[2] == "idle":
+    run(np.repeat(x, 256, axis=0))
+    idle = -time.process_time()
+    time.sleep(1)
+    idle += time.process_time()
+import json
+print(json.dumps([now, peak, idle, np.ravel(y).tolist()]))
+"""
+
+
+def convert(names: list[str], x: Array, folder: Path) -> None:
+    """Write LeNet into ``folder`` as the engines read it: for any batch, but ncnn's for one image."""
+    import nets
+    import torch
+
+    net = nets.lenet().eval()
+    artefacts = Artefacts(net, x, folder)
+    artefacts.traced.save(str(folder / "net.pt"))
+    if "ncnn" in names:
+        artefacts.ncnn  # noqa: B018  # converts when asked for
+    if "ONNX Runtime" in names:
+        any_batch = {"x": {0: "n"}, "y": {0: "n"}}
+        torch.onnx.export(
+            net,
+            (artefacts.example,),
+            str(folder / "net.onnx"),
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes=any_batch,
+            dynamo=False,
+        )
+
+
+class Runner:
+    """Starts the engines' processes in the folder of the converted models."""
+
+    def __init__(self, folder: Path, pixels: str) -> None:
+        self.folder = folder
+        self.pixels = pixels
+
+    def run(self, name: str, idle: bool = False) -> tuple[float, float, float, Array]:
+        """Return start-up in ms, peak in MiB, idle CPU in ms and the outputs, of one process."""
+        code = CHILD.format(setup=SETUPS[name])
+        command = [sys.executable, "-c", code, self.pixels, "idle" if idle else "-"]
+        started = time.monotonic()  # the same clock in every process
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=self.folder)
+        now, peak, idle_s, outputs = json.loads(done.stdout)
+        return 1e3 * (now - started), peak / 1024, 1e3 * idle_s, np.array(outputs, np.float32)
+
+    def check(self, names: list[str]) -> None:
+        """Raise ValueError where an engine's outputs differ from fastconv's; warms the files, too."""
+        answers = {name: self.run(name)[3] for name in names}
+        own = answers["fastconv"]
+        for name, outputs in answers.items():
+            error = float(np.abs(outputs - own).max() / np.abs(own).max())
+            if not error <= TOLERANCE:
+                raise ValueError(f"{name}: an output differs by {error:.1e} of the largest")
+
+    def measure(self, names: list[str], rounds: int) -> dict[str, dict[str, float]]:
+        """Return ``start_ms``, ``peak_mib`` and ``idle_ms`` of each engine."""
+        shuffler = random.Random(0)
+        everyone = [BASELINE, *names]
+        turns = []
+        for _ in track(range(rounds), "start-up", transient=True):
+            order = shuffler.sample(everyone, len(everyone))
+            turns.append({name: self.run(name) for name in order})
+        idle_turns = [
+            {name: self.run(name, idle=True) for name in names}
+            for _ in track(range(min(rounds, IDLE_ROUNDS)), "idle", transient=True)
+        ]
+        return {
+            name: {
+                "start_ms": statistics.median(t[name][0] - t[BASELINE][0] for t in turns),
+                "peak_mib": statistics.median(t[name][1] - t[BASELINE][1] for t in turns),
+                "idle_ms": statistics.median(t[name][2] for t in idle_turns),
+            }
+            for name in names
+        }
+
+
+def installed_mb(package: str) -> float | None:
+    """Return the size of what pip installed for ``package``, or None for an editable install."""
+    distribution = importlib.metadata.distribution(package)
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):
+        return None
+    files = [Path(str(file.locate())) for file in distribution.files or ()]
+    return sum(file.stat().st_size for file in files if file.exists()) / 1e6
+
+
+def markdown(run: dict[str, Any]) -> str:
+    """Return the README's table, with a line on where it comes from."""
+    engines = run["engines"]
+    lines = [
+        "| over `import numpy` alone | " + " | ".join(engines) + " |",
+        "|---" + "|--:" * len(engines) + "|",
+    ]
+    for title, key, form in (
+        ("process start to first LeNet prediction, extra ms", "start_ms", ",.1f"),
+        ("the same, extra peak MiB", "peak_mib", ".1f"),
+        ("installed size, MB (without dependencies)", "size_mb", ".1f"),
+        ("CPU time in the second after a batch of 256, ms", "idle_ms", ".0f"),
+    ):
+        values = [engine[key] for engine in engines.values()]
+        cells = ["–" if value is None else format(value, form) for value in values]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    versions = ", ".join(f"{name} {engine['version']}" for name, engine in engines.items())
+    machine = run["machine"]
+    lines += [
+        "",
+        f"Medians of {run['rounds']} processes each, taking turns, on {machine['cores']} cores of "
+        f"{machine['cpu']}, {run['date'][:10]}, Python {machine['python']}: {versions}.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three rounds; stores nothing")
+    options = parser.parse_args(arguments)
+    if not Path("/proc/self/status").exists():
+        print("error: reads peak memory from /proc, which Linux alone has", file=sys.stderr)
+        return 1
+    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    names = [name for name, package in PACKAGES.items() if package in installed]
+    with Image.open(DIGIT) as image:
+        digit = np.asarray(image)
+    x = digit[np.newaxis, np.newaxis].astype(np.float32) / np.float32(255)
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    machine = peers.machine()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "PyTorch" in names:
+            with peers.quiet(folder / "log"):
+                convert(names, x, folder)
+        else:
+            names = ["fastconv"]
+        runner = Runner(folder, digit.tobytes().hex())
+        runner.check(names)
+        engines: dict[str, dict[str, Any]] = {**runner.measure(names, rounds)}
+    for name in names:
+        engines[name]["version"] = importlib.metadata.version(PACKAGES[name])
+        engines[name]["size_mb"] = installed_mb(PACKAGES[name])
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    run = {"date": now, "machine": machine, "rounds": rounds, "engines": engines}
+    print(markdown(run))
+    if not options.quick:
+        STORE.parent.mkdir(exist_ok=True)
+        STORE.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        readme = report.README.read_text(encoding="utf-8")
+        readme = report.with_section(readme, markdown(run), BEGIN, END)
+        report.README.write_text(readme, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
