@@ -1,6 +1,10 @@
 """Convolutions on the register tile, NHWC: direct, through an im2col block, and depthwise."""
 
 
+cdef float[NR] NO_BIAS
+memset(NO_BIAS, 0, sizeof(NO_BIAS))
+
+
 cdef inline Epilogue epilogue(const Step* s) noexcept nogil:
     cdef Epilogue e
     e.bias = <const float*>s.bias
@@ -12,9 +16,9 @@ cdef inline Epilogue epilogue(const Step* s) noexcept nogil:
     return e
 
 
-cdef void pool_panel(const Step* s, float** base, const float* rows, int nv, int valid, Py_ssize_t row0,
+cdef void pool_panel(const Step* s, float** base, const Epilogue* e, const float* rows, int nv, Py_ssize_t row0,
                      Py_ssize_t row1, Py_ssize_t channel) noexcept nogil:
-    """Pool what `conv_direct` left in its scratch: (pooled rows * ph, ow, nv * W) -> y, non-overlapping windows."""
+    """Pool what `conv_panel` left in its scratch: (pooled rows * ph, ow, nv * W) -> y, non-overlapping windows."""
     cdef Py_ssize_t r, i, ox, ty, tx
     cdef Py_ssize_t ld = nv * FC_W
     cdef int j
@@ -29,18 +33,25 @@ cdef void pool_panel(const Step* s, float** base, const float* rows, int nv, int
             for j in range(nv):
                 x = rows + ox * s.psw * ld + j * FC_W
                 v = v_load(x)
-                for ty in range(s.ph):
-                    for tx in range(s.pw):
-                        if s.pool == MAX_POOL:
-                            v = v_nanmax(v, v_load(x + (ty * s.ow + tx) * ld))
-                        elif ty + tx > 0:
-                            v = v + v_load(x + (ty * s.ow + tx) * ld)
                 if s.pool == AVG_POOL:
+                    for ty in range(s.ph):
+                        for tx in range(s.pw):
+                            if ty + tx > 0:
+                                v = v + v_load(x + (ty * s.ow + tx) * ld)
                     v = v / count
-                if j < nv - 1 or valid == FC_W:
+                elif s.ph == 2 and s.pw == 2:
+                    v = v_nanmax(v_nanmax(v, v_load(x + ld)),
+                                 v_nanmax(v_load(x + s.ow * ld), v_load(x + (s.ow + 1) * ld)))
+                else:
+                    for ty in range(s.ph):
+                        for tx in range(s.pw):
+                            v = v_nanmax(v, v_load(x + (ty * s.ow + tx) * ld))
+                if s.pool_first:
+                    v = activate(v + v_load(e.bias + j * FC_W), e)
+                if j < nv - 1 or e.valid == FC_W:
                     v_store(y + j * FC_W, v)
                 else:
-                    v_store_n(y + j * FC_W, v, valid)
+                    v_store_n(y + j * FC_W, v, e.valid)
             y += s.y.pixel
         rows += s.ph * s.ow * ld
 
@@ -79,15 +90,26 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
     cdef Py_ssize_t down = s.psh if s.pool else 1
     cdef Py_ssize_t ld = nv * FC_W
     cdef int mr = tile_height((row1 - row0) * tall * s.ow, nv)
-    cdef Py_ssize_t r, t, i, oy, ox, full, m = 0, q = 0
-    cdef const float* xrow = NULL
-    cdef const float* zrow = NULL
-    cdef float* yrow = NULL
+    cdef Py_ssize_t xstep = s.sw * s.x.pixel if columns == NULL else K
+    cdef Py_ssize_t ystep = s.y.pixel if s.pool == NO_POOL else ld
+    cdef Py_ssize_t r, t, i, oy, ox, full, m = 0
+    cdef const float* x = columns
+    cdef const float* zp = NULL
+    cdef float* yp = scratch
     cdef const Py_ssize_t* offsets = s.table
     cdef Py_ssize_t segments = s.segments, length = s.length
     cdef Py_ssize_t zero = 0
+    cdef Epilogue raw
+    cdef Epilogue* now = &e
     e.bias += group * padded + first
     e.valid = <int>min(left - (nv - 1) * FC_W, FC_W)
+    if s.pool:              # whole vectors go to scratch; bias and activation wait where they can
+        raw = e
+        raw.valid = FC_W
+        if s.pool_first:
+            raw.bias = NO_BIAS
+            raw.activation = NO_ACTIVATION
+        now = &raw
     if columns != NULL:
         offsets, segments, length = &zero, 1, K
     for r in range(row0, row1):
@@ -95,29 +117,31 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
         for t in range(tall):
             oy = (r - i * s.rows) * down + t
             if columns == NULL:
-                xrow = at(base, &s.x, i, oy * s.sh, 0) + group_offset
+                x = at(base, &s.x, i, oy * s.sh, 0) + group_offset
             if s.pool == NO_POOL:
-                yrow = at(base, &s.y, i, oy, 0) + channel
+                yp = at(base, &s.y, i, oy, 0) + channel
             if s.has_z:
-                zrow = at(base, &s.z, i, oy, 0) + channel
+                zp = at(base, &s.z, i, oy, 0) + channel
             for ox in range(s.ow):
-                a[m] = xrow + ox * s.sw * s.x.pixel if columns == NULL else columns + q * K
-                y[m] = yrow + ox * s.y.pixel if s.pool == NO_POOL else scratch + q * ld
-                if s.has_z:
-                    z[m] = zrow + ox * s.z.pixel
-                q += 1
+                a[m] = x
+                y[m] = yp
+                x += xstep
+                yp += ystep
+                if zp != NULL:
+                    z[m] = zp
+                    zp += s.z.pixel
                 m += 1
                 if m == TILES * mr:
-                    run_tile(mr, nv, TILES, a, offsets, segments, length, b, &e, z if s.has_z else NULL, y)
+                    run_tile(mr, nv, TILES, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
                     m = 0
     full = m // mr
-    run_tile(mr, nv, full, a, offsets, segments, length, b, &e, z if s.has_z else NULL, y)
+    run_tile(mr, nv, full, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
     if m > full * mr:
         full *= mr
-        run_tile(<int>(m - full), nv, 1, a + full, offsets, segments, length, b, &e, z + full if s.has_z else NULL,
+        run_tile(<int>(m - full), nv, 1, a + full, offsets, segments, length, b, now, z + full if s.has_z else NULL,
                  y + full)
     if s.pool:
-        pool_panel(s, base, scratch, nv, e.valid, row0, row1, channel)
+        pool_panel(s, base, &e, scratch, nv, row0, row1, channel)
 
 
 cdef void conv_direct(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

@@ -179,6 +179,7 @@ cdef class Program:
         s.panels, s.unit_panels = get("panels", 1), get("unit_panels", 1)
         s.work = get("work", 0)
         s.pool, s.ph, s.pw, s.psh, s.psw = get("pool", (NO_POOL, 1, 1, 1, 1))
+        s.pool_first = get("pool_first", False)
         s.activation, s.low, s.high, s.slope = get("activation", (NO_ACTIVATION, 0.0, 0.0, 0.0))
         s.axis_outer, s.axis_size, s.axis_inner = get("axis", (1, 1, 1))
         s.log = get("log", False)

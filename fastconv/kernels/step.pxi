@@ -70,6 +70,7 @@ cdef struct Step:
     Py_ssize_t alone            # the step shares out its own work and must have one caller
     Py_ssize_t has_z
     Py_ssize_t pool             # a PoolKind fused behind the convolution, or the kind of a pool step
+    Py_ssize_t pool_first       # the maximum commutes with the activation, and comes before it: fewer elements
     Py_ssize_t ph               # its window and stride
     Py_ssize_t pw
     Py_ssize_t psh
