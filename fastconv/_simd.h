@@ -38,8 +38,8 @@
 #define FC_P 8
 #define FC_MR 6
 #define FC_MR1 12
-#define FC_PO 2
-#define FC_PV 3
+#define FC_PO 6         /* 3 vectors of pixels would not fit 16 registers, and be loaded twice */
+#define FC_PV 1
 #else
 #if defined(__SSE4_2__)
 #define FC_LEVEL "x86-64-v2"
