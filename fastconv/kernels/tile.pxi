@@ -50,7 +50,7 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
     cdef vf b0, b1, x
     cdef const float* w
     cdef int i
-    cdef Py_ssize_t s, k, t
+    cdef Py_ssize_t s, k, t, pair
     b1 = v_set1(0)
     for t in range(count):
         w = b
@@ -58,16 +58,30 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
             acc0[i] = v_set1(0)
             acc1[i] = v_set1(0)
         for s in range(segments):
-            for k in range(offsets[s], offsets[s] + length):
-                b0 = v_load(w)
-                if nv == 2:
+            k = offsets[s]
+            if nv == 1:                     # two steps at a time: each pointer is fetched once for both
+                for pair in range(length // 2):
+                    b0 = v_load(w)
                     b1 = v_load(w + FC_W)
-                for i in range(m):
-                    x = v_set1(a[i][k])
-                    acc0[i] = v_fma(x, b0, acc0[i])
-                    if nv == 2:
+                    for i in range(m):
+                        acc0[i] = v_fma(v_set1(a[i][k]), b0, acc0[i])
+                        acc0[i] = v_fma(v_set1(a[i][k + 1]), b1, acc0[i])
+                    w += 2 * FC_W
+                    k += 2
+                if length % 2:
+                    b0 = v_load(w)
+                    for i in range(m):
+                        acc0[i] = v_fma(v_set1(a[i][k]), b0, acc0[i])
+                    w += FC_W
+            else:
+                for k in range(k, k + length):
+                    b0 = v_load(w)
+                    b1 = v_load(w + FC_W)
+                    for i in range(m):
+                        x = v_set1(a[i][k])
+                        acc0[i] = v_fma(x, b0, acc0[i])
                         acc1[i] = v_fma(x, b1, acc1[i])
-                w += nv * FC_W
+                    w += 2 * FC_W
         b0 = v_load(e.bias)
         if nv == 2:
             b1 = v_load(e.bias + FC_W)
