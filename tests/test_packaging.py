@@ -123,6 +123,31 @@ def test_a_call_leaves_the_caller_s_control_word_alone() -> None:
     assert states == [0x1F80] * 4  # the ABI's: round to nearest, all masked, nothing flushed
 
 
+FORK = """
+import os, signal, sys
+import numpy as np
+import fastconv
+
+model = fastconv.load(sys.argv[1], threads=2)
+x = np.random.default_rng(0).random((64, 1, 28, 28), np.float32)
+expected = model(x)
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # a child that waits for workers it does not have
+        os._exit(0 if np.array_equal(model(x), expected) else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"a forked child ended with status {status}"
+    assert np.array_equal(model(x), expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_children_compute() -> None:
+    # gunicorn --preload, multiprocessing: OpenMP's workers do not survive a fork.
+    subprocess.run([sys.executable, "-c", FORK, str(LENET)], check=True, timeout=300)
+
+
 def test_the_stub_names_what_the_kernels_hold() -> None:
     tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}

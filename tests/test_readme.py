@@ -1,0 +1,48 @@
+"""The README's snippets run, and say the truth."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastconv
+
+ROOT = Path(__file__).resolve().parents[1]
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the one snippet that contains `text`, in a folder like the project's; returns its names."""
+    for name in ("models", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+
+    def run(text: str) -> dict[str, Any]:
+        (snippet,) = (snippet for snippet in SNIPPETS if text in snippet)
+        names: dict[str, Any] = {}
+        exec(snippet, names)
+        return names
+
+    return run
+
+
+def test_loading_and_predicting(run: Any) -> None:
+    pytest.importorskip("PIL")
+    model = run("models/lenet.npz")["model"]
+    assert model.predict("examples/digits/7.png") == 7
+
+
+def test_converting_and_saving(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pets = run("from_torch")["pets"]
+    assert (tmp_path / "pets.npz").exists()
+    assert isinstance(pets, fastconv.Model)
+    assert pets.labels == ("cat", "dog")
+
+
+def test_functions(run: Any) -> None:
+    assert run("fastconv.functional")["y"].shape == (8, 16, 16, 16)
