@@ -40,7 +40,8 @@ lint: $(VENV)/.dev  ## ruff, cython-lint and mypy
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev  ## time each kernel against the machine's peak, and the model as a whole
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/kernels.py tile
+	$(BIN)/python benchmarks/kernels.py layers models/lenet.npz
 	$(BIN)/fastconv bench models/lenet.npz
 
 bench-peers: $(PEERS_VENV)/.peers  ## compare with the other engines; rewrites the README's tables
