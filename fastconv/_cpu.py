@@ -41,8 +41,8 @@ def isa() -> str:
     if not wanted:
         return highest
     names = list(LEVELS)
-    if wanted not in names or highest not in names or names.index(wanted) > names.index(highest):
-        usable = names[1 : names.index(highest) + 1] if highest in names[1:] else ["generic"]
+    usable = names[1 : names.index(highest) + 1] if highest in names[1:] else ["generic"]
+    if wanted not in usable:
         raise ArgumentError(
             f"FASTCONV_ISA={wanted!r}: this CPU runs {', '.join(usable)}; set one of these, or unset it"
         )
