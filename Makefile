@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12   another Python (with VENV=.venv312 to keep the first one's environment)
 #   CC=clang            another compiler
+#   PYTEST='-k name'    arguments for pytest
 #   TORCH_INDEX=        take PyTorch from PyPI alone; by default PyTorch's own index of CPU builds is asked
 #                       too, because PyPI's Linux build brings gigabytes of CUDA
 
@@ -10,7 +11,7 @@ VENV ?= .venv
 PEERS_VENV ?= .venv-peers
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PYTEST ?= -n 2
+PYTEST ?=
 
 BIN := $(VENV)/bin
 PEERS_BIN := $(PEERS_VENV)/bin
@@ -18,7 +19,7 @@ CYTHON := $(wildcard fastconv/*.pyx fastconv/*.pxd fastconv/kernels/*.pxi)
 BUILD_INPUTS := setup.py pyproject.toml fastconv/_simd.h $(CYTHON)
 INSTALL_TORCH = install $(TORCH) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test test-long lint bench bench-peers pictures dist clean distclean
+.PHONY: help demo test test-long lint bench bench-peers bench-zoo pictures dist clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -49,6 +50,12 @@ bench-peers: $(PEERS_VENV)/.peers  ## compare with the other engines; rewrites t
 	$(PEERS_BIN)/python benchmarks/peers.py --isa v3
 	$(PEERS_BIN)/python benchmarks/report.py
 	$(PEERS_BIN)/python benchmarks/lightness.py
+
+bench-zoo: $(PEERS_VENV)/.peers  ## the same with large networks: an hour, 12 GB of memory
+	$(PEERS_BIN)/pip install --no-deps torchvision==0.28.0
+	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo
+	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo --isa v3
+	$(PEERS_BIN)/python benchmarks/report.py
 
 pictures: $(VENV)/.engine  ## redraw the README's picture of the command line
 	$(BIN)/python docs/terminal_picture.py
