@@ -69,6 +69,7 @@ typedef float fc_vpu __attribute__((vector_size(4 * FC_P), aligned(4), may_alias
 
 FC_INLINE vf v_load(const float *p) { return *(const fc_vfu *)p; }
 FC_INLINE void v_store(float *p, vf v) { *(fc_vfu *)p = v; }
+FC_INLINE void v_prefetch(const float *p) { __builtin_prefetch(p); }
 FC_INLINE vp p_load(const float *p) { return *(const fc_vpu *)p; }
 FC_INLINE void p_store(float *p, vp v) { *(fc_vpu *)p = v; }
 FC_INLINE void p_store_half(float *p, vp v) { memcpy(p, &v, 2 * FC_P); }

@@ -17,6 +17,7 @@ cdef extern from "_simd.h" nogil:
     const char* FC_LEVEL
 
     vf v_load(const float* p) noexcept
+    void v_prefetch(const float* p) noexcept
     vf v_load_n(const float* p, int n) noexcept
     void v_store(float* p, vf v) noexcept
     void v_store_n(float* p, vf v, int n) noexcept

@@ -33,7 +33,7 @@ FASTEST = "fastest"             # what a model gets where no algorithm is asked 
 
 # Sizes in elements (floats). They are bounds on what must stay in which cache, not tuned to a shape.
 _GROUP_BYTES = 384 * 1024       # activations of the images that go through the network together: part of a 1 MB L2
-_GROUP_IMAGES = 28              # two full tiles of rows for the linear layers; more gives nothing
+_GROUP_IMAGES = 56              # four full tiles of rows for the linear layers; more gives nothing
 _BLOCK_BYTES = 192 * 1024       # input rows of a unit, which every panel of weights passes over: part of L2
 _POOL_FLOATS = 8192             # unpooled rows of a unit: L1
 _COLUMN_FLOATS = 32768          # an im2col block: half a megabyte's quarter, so that it stays in L2 beside a panel

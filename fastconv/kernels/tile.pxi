@@ -13,6 +13,7 @@ cdef enum:
     NR = FC_NV * FC_W               # output channels of a full panel
     MAX_M = 14                      # the tallest tile of any level
     WIDE = 4                        # panels that `wide` takes at once
+    LINE = 16                       # floats in a cache line
     TILES = 8                       # tiles whose row pointers are gathered before they run
 
 # What follows the sum: bias, activation, residual, and where the results go.
@@ -49,11 +50,13 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
     cdef vf acc1[MAX_M]
     cdef vf b0, b1, x
     cdef const float* w
+    cdef const float** ahead
     cdef int i
     cdef Py_ssize_t s, k, t, pair
     b1 = v_set1(0)
     for t in range(count):
         w = b
+        ahead = a + m if t + 1 < count else a
         for i in range(m):
             acc0[i] = v_set1(0)
             acc1[i] = v_set1(0)
@@ -75,6 +78,9 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     w += FC_W
             else:
                 for k in range(k, k + length):
+                    if k % LINE == 0:       # the next tile's rows, while this one keeps the arithmetic busy
+                        for i in range(m):
+                            v_prefetch(ahead[i] + k)
                     b0 = v_load(w)
                     b1 = v_load(w + FC_W)
                     for i in range(m):

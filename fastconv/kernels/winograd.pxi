@@ -12,7 +12,6 @@ cdef enum:
     SIDE = 6                        # of an input tile
     POINTS = SIDE * SIDE
     STEP = 4                        # of an output tile, and from one tile to the next
-    LINE = 16                       # floats
 
 
 cdef inline vf pixel_at(const float* x, int lanes) noexcept nogil:
