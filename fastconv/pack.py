@@ -64,13 +64,13 @@ def pixel_blocks(weight: Array, block: int) -> Array:
 
 
 _G = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6],
-     [0, 0, 1]]
+    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+     [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
 )
 
 
 def winograd(weight: Array, vector: int, panel: int) -> Array:
-    """Transform (O, I, 3, 3) to F(4x4, 3x3)'s 36 points, G g G^T in float64, and pack each: (36, panels of (I, panel))."""
+    """Transform (O, I, 3, 3) to F(4x4, 3x3)'s 36 points, G g G^T in float64; pack each: (36, panels of (I, panel))."""
     points = np.einsum("xi,ocij,yj->xyoc", _G, weight.astype(np.float64), _G, optimize=True)
     matrices = points.reshape(36, *weight.shape[:2]).astype(weight.dtype)
     first = panels(matrices[0], 1, vector, panel)

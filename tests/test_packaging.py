@@ -6,11 +6,9 @@ import ast
 import ctypes
 import ctypes.util
 import inspect
-import os
 import platform
 import shutil
 import subprocess
-import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,31 +74,6 @@ def test_the_module_that_asks_the_cpu_runs_on_any() -> None:
     assert not registers_of(Path(_isa.__file__)) & {"ymm", "zmm"}
 
 
-@pytest.mark.parametrize("level", X86_LEVELS)
-def test_a_forced_level_is_the_one_that_runs(level: str) -> None:
-    highest = _isa.level()
-    if highest not in X86_LEVELS or X86_LEVELS.index(level) > X86_LEVELS.index(highest):
-        pytest.skip(f"this CPU stops at {highest}")
-    module_file(level)
-    code = (
-        "import sys, numpy as np, fastconv\n"
-        "model = fastconv.load(sys.argv[1])\n"
-        "print(fastconv.show_config()['isa'], model.predict(np.zeros((28, 28), np.uint8)))\n"
-        "print([name for name in sys.modules if '._isa_' in name])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(LENET)],
-        env={**os.environ, "FASTCONV_ISA": level},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    first, second = done.stdout.splitlines()
-    assert first.split()[0] == level
-    package = f"fastconv.{_cpu.LEVELS[level]}"
-    assert second == str([package, f"{package}._kernels"])
-
-
 @pytest.mark.skipif(
     platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc",
     reason="knows the place of MXCSR in glibc's fenv_t on x86-64 only",
@@ -121,31 +94,6 @@ def test_a_call_leaves_the_caller_s_control_word_alone() -> None:
     thread.start()
     thread.join()
     assert states == [0x1F80] * 4  # the ABI's: round to nearest, all masked, nothing flushed
-
-
-FORK = """
-import os, signal, sys
-import numpy as np
-import fastconv
-
-model = fastconv.load(sys.argv[1], threads=2)
-x = np.random.default_rng(0).random((64, 1, 28, 28), np.float32)
-expected = model(x)
-for _ in range(20):
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)  # a child that waits for workers it does not have
-        os._exit(0 if np.array_equal(model(x), expected) else 1)
-    _, status = os.waitpid(child, 0)
-    assert status == 0, f"a forked child ended with status {status}"
-    assert np.array_equal(model(x), expected)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_forked_children_compute() -> None:
-    # gunicorn --preload, multiprocessing: OpenMP's workers do not survive a fork.
-    subprocess.run([sys.executable, "-c", FORK, str(LENET)], check=True, timeout=300)
 
 
 def test_the_stub_names_what_the_kernels_hold() -> None:
