@@ -1,0 +1,273 @@
+"""A Hypothesis strategy that draws small networks: branches, joins, every operator, odd sizes.
+
+Nodes are drawn loosely and kept where `Graph` accepts them, so that the space is the one that
+models are loaded from, not one that the author of a kernel had in mind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from fastconv.errors import FastconvError
+from fastconv.graph import INPUT, Graph, Node
+
+Shape = tuple[int, ...]
+Weights = dict[str, np.ndarray]
+Drawn = tuple[dict[str, Any], dict[str, tuple[int, ...]]]
+
+# Around the vector widths of every level and their double, a panel.
+CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33)
+LARGEST = 30_000
+"""Elements of an activation; keeps a deep drawing from growing without end."""
+
+_small = st.integers(0, 2)
+_pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+def _conv2d(draw: st.DrawFn, shape: Shape) -> Drawn:
+    channels = shape[0] if shape else 1
+    groups = draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0] or [1]))
+    if draw(st.booleans()):
+        groups = 1
+    out = draw(st.one_of(st.just(channels), st.sampled_from(CHANNELS)))  # equal: a residual fits
+    out = groups * max(1, out // groups)
+    kernel = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (2, 2), (1, 3), (4, 1), (2, 5)]))
+    attrs = {
+        "stride": draw(st.one_of(st.just((1, 1)), _pair)),
+        "dilation": draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (1, 2), (2, 3)])),
+        "padding": draw(
+            st.one_of(st.just("same"), st.integers(0, 2), st.tuples(_small, _small, _small, _small))
+        ),
+        "groups": groups,
+    }
+    if attrs["padding"] == "same":
+        attrs["stride"] = (1, 1)
+    weights: dict[str, tuple[int, ...]] = {"weight": (out, max(1, channels // groups), *kernel)}
+    if draw(st.booleans()):
+        weights["bias"] = (out,)
+    return attrs, weights
+
+
+def _linear(draw: st.DrawFn, shape: Shape) -> Drawn:
+    out = draw(st.sampled_from(CHANNELS))
+    weights: dict[str, tuple[int, ...]] = {"weight": (out, shape[-1])}
+    if draw(st.booleans()):
+        weights["bias"] = (out,)
+    return {}, weights
+
+
+def _max_pool2d(draw: st.DrawFn, shape: Shape) -> Drawn:
+    attrs = _window(draw)
+    attrs["dilation"] = draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 2)]))
+    return attrs, {}
+
+
+def _avg_pool2d(draw: st.DrawFn, shape: Shape) -> Drawn:
+    attrs = _window(draw)
+    attrs["count_include_pad"] = draw(st.booleans())
+    attrs["divisor_override"] = draw(st.sampled_from([None, None, 3]))
+    return attrs, {}
+
+
+def _window(draw: st.DrawFn) -> dict[str, Any]:
+    if draw(st.booleans()):  # the kind that is fused into a convolution
+        return {"kernel_size": draw(st.sampled_from([2, 3, (2, 1), (1, 2), (2, 3)]))}
+    return {
+        "kernel_size": draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
+        "stride": draw(st.one_of(st.none(), _pair)),
+        "padding": draw(st.one_of(st.just((0, 0)), st.sampled_from([(1, 1), (0, 1), (2, 1)]))),
+        "ceil_mode": draw(st.booleans()),
+    }
+
+
+def _adaptive(draw: st.DrawFn, shape: Shape) -> Drawn:
+    size = st.one_of(st.none(), st.integers(1, 5))
+    return {"output_size": draw(st.tuples(size, size))}, {}
+
+
+def _plain(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {}, {}
+
+
+def _leaky_relu(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"negative_slope": draw(st.sampled_from([0.01, 0.5, 0.0, -0.5, 1.5]))}, {}
+
+
+def _hardtanh(draw: st.DrawFn, shape: Shape) -> Drawn:
+    low, high = draw(st.sampled_from([(-1.0, 1.0), (0.0, 6.0), (-0.5, 0.25), (0.5, 0.75)]))
+    return {"min_val": low, "max_val": high}, {}
+
+
+def _softmax(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"dim": draw(st.integers(1, len(shape)))}, {}
+
+
+def _batch_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
+    weights: dict[str, tuple[int, ...]] = {"running_mean": shape[:1], "running_var": shape[:1]}
+    if draw(st.booleans()):
+        weights |= {"weight": shape[:1], "bias": shape[:1]}
+    return {}, weights
+
+
+def _pad(draw: st.DrawFn, shape: Shape) -> Drawn:
+    mode = draw(st.sampled_from(["constant", "constant", "reflect", "replicate", "circular"]))
+    axes = draw(st.integers(1, len(shape)))
+    widths = draw(st.lists(st.integers(-1, 3), min_size=2 * axes, max_size=2 * axes))
+    value = draw(st.sampled_from([0.0, 0.0, 0.5, -2.0])) if mode == "constant" else 0.0
+    return {"padding": tuple(widths), "mode": mode, "value": value}, {}
+
+
+def _flatten(draw: st.DrawFn, shape: Shape) -> Drawn:
+    start = draw(st.sampled_from([1, 1, 1, *range(1, len(shape) + 1)]))
+    end = draw(st.sampled_from([-1, -1, -1, *range(start, len(shape) + 1)]))
+    return {"start_dim": start, "end_dim": end}, {}
+
+
+def _reshape(draw: st.DrawFn, shape: Shape) -> Drawn:
+    rest, sizes = prod(shape), []
+    for _ in range(draw(st.integers(0, 2))):
+        size = draw(st.sampled_from([k for k in range(1, 65) if rest % k == 0]))
+        sizes.append(size)
+        rest //= size
+    sizes.insert(draw(st.integers(0, len(sizes))), rest)
+    return {"shape": tuple(sizes)}, {}
+
+
+OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
+    "conv2d": _conv2d,
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive,
+    "adaptive_max_pool2d": _adaptive,
+    "linear": _linear,
+    "relu": _plain,
+    "leaky_relu": _leaky_relu,
+    "hardtanh": _hardtanh,
+    "sigmoid": _plain,
+    "tanh": _plain,
+    "softmax": _softmax,
+    "log_softmax": _softmax,
+    "batch_norm": _batch_norm,
+    "pad": _pad,
+    "flatten": _flatten,
+    "reshape": _reshape,
+    "identity": _plain,
+    "dropout": _plain,
+}
+# What is drawn at once, and how often: mostly what networks are made of, and what is fused.
+_Motifs = dict[tuple[str, ...], int]
+FOR_IMAGES: _Motifs = {
+    ("conv2d",): 6,
+    ("conv2d", "relu"): 2,
+    ("conv2d", "leaky_relu"): 1,
+    ("conv2d", "hardtanh"): 1,
+    ("conv2d", "sigmoid"): 1,
+    ("conv2d", "max_pool2d"): 2,
+    ("conv2d", "relu", "max_pool2d"): 2,
+    ("conv2d", "avg_pool2d"): 1,
+    ("conv2d", "batch_norm", "tanh", "avg_pool2d"): 1,
+    ("conv2d", "batch_norm", "relu"): 2,
+    ("conv2d", "batch_norm", "add", "relu"): 2,
+    ("conv2d", "add"): 2,
+    ("add",): 2,
+    ("cat",): 4,
+    ("pad", "conv2d"): 1,
+    ("flatten", "linear", "relu"): 2,
+    ("linear",): 1,
+    **{(op,): 1 for op in OPS if op not in ("conv2d", "linear")},
+}
+FOR_OTHERS: _Motifs = {
+    ("linear", "relu"): 2,
+    ("linear", "add", "sigmoid"): 1,
+    ("linear", "batch_norm"): 1,
+    ("add",): 1,
+    ("cat",): 2,
+    ("reshape",): 2,
+    **{(op,): 1 for op in OPS if "pool" not in op and op != "conv2d"},
+}
+
+
+def _weighted(motifs: _Motifs) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.sampled_from([motif for motif, weight in motifs.items() for _ in range(weight)])
+
+
+_FOR_IMAGES, _FOR_OTHERS = _weighted(FOR_IMAGES), _weighted(FOR_OTHERS)
+
+
+def weights_of(shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> Weights:
+    """Return float32 weights that keep activations near one, batch norm's variances positive."""
+    weights = {}
+    for role, shape in shapes.items():
+        values = rng.standard_normal(shape)
+        if role == "weight" and len(shape) > 1:
+            values /= np.sqrt(max(1, prod(shape[1:])))
+        elif role == "running_var":
+            values = rng.uniform(0.5, 2.0, shape)
+        weights[role] = values.astype(np.float32)
+    return weights
+
+
+@st.composite
+def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
+    """Draw a float32 network; mostly of images, with one to three outputs."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels, size = draw(st.sampled_from(CHANNELS)), st.integers(1, 17)
+    kind = draw(st.sampled_from(["image"] * 8 + ["vector", "sequence"]))
+    input_shape: Shape = (channels,)
+    if kind == "image":
+        input_shape = (channels, draw(size), draw(size))
+    elif kind == "sequence":
+        input_shape = (draw(size), channels)
+    nodes: list[Node] = []
+    shapes: dict[str, Shape] = {INPUT: input_shape}
+    for _ in range(draw(st.sampled_from(range(1, max_motifs + 1)))):
+        names = list(shapes)
+        source = draw(st.sampled_from([*names, *names[-3:], *names[-1:]]))  # late ones more often
+        for op in draw(_FOR_IMAGES if len(shapes[source]) == 3 else _FOR_OTHERS):
+            node = _node(draw, f"{op}_{len(nodes)}", op, source, shapes, rng)
+            try:
+                graph = Graph(input_shape, (*nodes, node), (node.name,))
+            except FastconvError:
+                break  # PyTorch refuses it, too
+            if not 0 < prod(graph.shapes[node.name]) <= LARGEST:
+                break
+            nodes.append(node)
+            shapes[node.name] = graph.shapes[node.name]
+            source = node.name
+    if not nodes:
+        nodes.append(Node("relu", "relu", (INPUT,), {}, {}))
+    names = [node.name for node in nodes]
+    others = draw(st.lists(st.sampled_from(names), max_size=2))
+    return Graph(input_shape, tuple(nodes), (names[-1], *others))
+
+
+def _node(
+    draw: st.DrawFn,
+    name: str,
+    op: str,
+    source: str,
+    shapes: dict[str, Shape],
+    rng: np.random.Generator,
+) -> Node:
+    """Draw a node of this operator on `source`, with weights and, for a join, partners."""
+    shape = shapes[source]
+    if op == "add":
+        partners = [other for other, its in shapes.items() if its == shape]
+        return Node(name, op, (source, draw(st.sampled_from(partners))), {}, {})
+    if op == "cat":
+        dim = draw(st.sampled_from([1, *range(1, len(shape) + 1)]))
+        rest = shape[: dim - 1] + shape[dim:]
+        partners = [
+            other
+            for other, its in shapes.items()
+            if len(its) == len(shape) and its[: dim - 1] + its[dim:] == rest
+        ]
+        more = draw(st.lists(st.sampled_from(partners), min_size=1, max_size=2))
+        return Node(name, op, (source, *more), {"dim": dim}, {})
+    attrs, weights = OPS[op](draw, shape)
+    return Node(name, op, (source,), attrs, weights_of(weights, rng))

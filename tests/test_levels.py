@@ -1,0 +1,114 @@
+"""Instruction-set levels: which one runs, that a lower one can be forced, that each is right."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from processes import run
+
+import fastconv
+from fastconv import _cpu
+from fastconv._isa import level
+from fastconv.errors import ArgumentError
+
+TESTS = Path(__file__).parent
+NAMES = list(_cpu.LEVELS)
+LANES = {"generic": 4, "x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16}
+
+# What this CPU can run: every x86-64 level up to its own, or the generic one.
+HERE = NAMES[1 : NAMES.index(level()) + 1] if level() != "generic" else ["generic"]
+BUILT = [name for name in HERE if find_spec(f"fastconv.{_cpu.LEVELS[name]}")]
+LOWER = [name for name in BUILT if name != level()]
+
+SHOW = """
+import json
+import fastconv
+from fastconv._cpu import kernels
+
+module = kernels()
+print(json.dumps([fastconv.show_config()["isa"], module.LEVEL, module.VECTOR]))
+"""
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_level_asked_for_runs(name: str) -> None:
+    shown, loaded, lanes = json.loads(run("-c", SHOW, FASTCONV_ISA=name))
+    assert shown == loaded == name
+    assert lanes == LANES[name]
+
+
+def test_by_default_the_highest_level_runs() -> None:
+    assert json.loads(run("-c", SHOW, FASTCONV_ISA=""))[:2] == [level(), level()]
+    assert fastconv.show_config()["isa_of_cpu"] == level()
+
+
+@pytest.mark.parametrize("name", ["avx2", "v3", "x86-64-v5", "X86-64-V3", "native"])
+def test_an_unknown_level_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTCONV_ISA", name)
+    with pytest.raises(ArgumentError, match=rf"'{name}'.*{level()}.*unset it"):
+        _cpu.isa()
+
+
+@pytest.mark.parametrize(
+    ("cpu", "asked"),
+    [
+        ("x86-64-v2", "x86-64-v3"),
+        ("x86-64-v3", "x86-64-v4"),
+        ("generic", "x86-64-v2"),
+        ("x86-64-v4", "generic"),
+    ],
+)
+def test_a_level_that_the_cpu_lacks_is_refused(
+    cpu: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cpu, "level", lambda: cpu)
+    monkeypatch.setenv("FASTCONV_ISA", asked)
+    with pytest.raises(ArgumentError, match=rf"'{asked}'.*this CPU runs .*{cpu}"):
+        _cpu.isa()
+
+
+def test_the_refusal_reaches_the_user() -> None:
+    code = (
+        "import fastconv\ntry: fastconv.show_config()\nexcept fastconv.FastconvError: print('no')"
+    )
+    assert run("-c", code, FASTCONV_ISA="x86-64-v9") == "no\n"
+
+
+def test_a_level_that_was_not_built_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cpu, "isa", lambda: "x86-64-v3")
+    monkeypatch.setitem(_cpu.LEVELS, "x86-64-v3", "_isa_nowhere")
+    with pytest.raises(ImportError, match=r"no kernels for this CPU \(x86-64-v3"):
+        _cpu.kernels.__wrapped__()
+
+
+# This process runs the highest level. The same tests run the others, in processes of their own.
+OPERATORS = [
+    "test_functional_conv.py::test_float32",
+    "test_functional.py",
+    "test_functional_nonfinite.py",
+    "-k",
+    "not torch",
+]
+INVARIANTS = ["test_invariants.py", "-k", "lenet or cifar_conv or anywhere"]
+NETWORKS = ["test_compile_random.py", "test_compile.py"]
+
+
+def _tests_pass(level: str, *words: str, timeout: float = 120) -> None:
+    paths = [str(TESTS / word) if ".py" in word else word for word in words]
+    arguments = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths)
+    assert " passed" in run(*arguments, timeout=timeout, FASTCONV_ISA=level, OMP_NUM_THREADS="2")
+
+
+@pytest.mark.parametrize("part", [OPERATORS, INVARIANTS], ids=["operators", "invariants"])
+@pytest.mark.parametrize("name", LOWER)
+def test_a_lower_level_is_right(name: str, part: list[str]) -> None:
+    _tests_pass(name, *part)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LOWER)
+def test_a_lower_level_computes_networks(name: str) -> None:
+    _tests_pass(name, *NETWORKS, timeout=3600)
