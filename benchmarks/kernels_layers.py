@@ -26,7 +26,8 @@ from fastconv.errors import UnsupportedOperatorError
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.rewrite import optimize
 
-AUTO = "auto"
+MODEL = "(model)"
+"""What a model is compiled with: no algorithm asked for, the dispatcher picks."""
 TOLERANCE, WINOGRAD_TOLERANCE = 1e-5, 5e-5
 """Largest error of a right answer, relative to the layer's largest output."""
 ROUNDS, QUICK_ROUNDS = 40, 3
@@ -60,7 +61,7 @@ class Layer:
     @property
     def picked(self) -> str:
         """The kernel that the dispatcher chooses."""
-        return next(trial.kernel for trial in self.trials if trial.algorithm == AUTO)
+        return next(trial.kernel for trial in self.trials if trial.algorithm == MODEL)
 
 
 def read(model: str) -> Graph:
@@ -149,9 +150,10 @@ def prepare(layer: Layer, batch: int, threads: int) -> None:
         x.astype(np.float64)
     )
     before = graph.nodes[-2].name if len(graph.nodes) > 1 else ""
-    for algorithm in ALGORITHMS:
+    for algorithm in (MODEL, *ALGORITHMS):
+        asked = None if algorithm == MODEL else algorithm
         try:
-            program = compile_graph(graph, threads=threads, algorithm=algorithm)
+            program = compile_graph(graph, threads=threads, algorithm=asked)
         except UnsupportedOperatorError:
             continue
         own = [step["kernel"] for step in program.steps if step["node"] == layer.graph.outputs[0]]
