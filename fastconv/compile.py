@@ -318,8 +318,9 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     # 1 -> 1 dilated or grouped runs shorter than this leave the tile's loop no length; im2col makes them one run
     ("conv_packed", ("auto",), lambda c: not c.double and c.groups > 1 and c.x[0] // c.groups < 4),
     ("conv_winograd", ("winograd",), lambda c: c.winograd),
-    # us at v4, direct tile against Winograd: 16->16 32x32 48/18, 64->64 8x8 42/13, 512->512 7x7 1724/931; with 3 channels
-    # in, 3->32 32x32 20/17 but 3->16 11.2/11.1. Not in "auto": the functional API keeps PyTorch's NaN and inf apart.
+    # us at v4, direct tile against Winograd: 16->16 32x32 48/18, 64->64 8x8 42/13, 512->512 7x7 1724/931; with 3
+    # channels in, 3->32 32x32 20/17 but 3->16 11.2/11.1. Not in "auto": the functional API keeps PyTorch's NaN and
+    # inf apart.
     ("conv_winograd", (FASTEST,), lambda c: c.winograd and (c.x[0] >= 8 or c.out[0] >= 32)),
     # everything else: the tile reads x in place, 99 % of the FMA peak at 56x56x64 and no im2col
     ("conv_direct", ("auto", "direct"), lambda c: not c.double),
@@ -354,7 +355,7 @@ def _emit_conv(b: _Builder, node: Node, chosen: str, conv: _Conv) -> None:
     top, bottom, left, right = attrs["padding"]
     activation, pool = _activation(attrs["activation"]), attrs["pool"]
     apart = activation[0] in (_SIGMOID, _TANH) and chosen != "conv_im2col"
-    pool_apart = pool is not None and (apart or not _POOLED.get(chosen, lambda pool: False)(pool))
+    pool_apart = pool is not None and (apart or chosen not in _POOLED or not _POOLED[chosen](pool))
     y = b.output(node)
     target = Tensor(oh, ow, o) if pool_apart else y
     common: dict[str, Any] = {
