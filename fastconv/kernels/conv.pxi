@@ -56,11 +56,28 @@ cdef void pool_panel(const Step* s, float** base, const Epilogue* e, const float
         rows += s.ph * s.ow * ld
 
 
-cdef inline int tile_height(Py_ssize_t m, int nv) noexcept nogil:
-    """Tiles of even height: 57 rows are 5 tiles of 12, not 4 of 14 and a last one of 1, which would crawl."""
+cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
+                   Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
+    """m rows in tiles as even as can be: 57 are 2 tiles of 12 and 3 of 11, not 4 of 14 and one of 1, which would crawl."""
     cdef Py_ssize_t tallest = FC_MR if nv == FC_NV else FC_MR1
     cdef Py_ssize_t tiles = (m + tallest - 1) // tallest
-    return <int>((m + tiles - 1) // tiles) if tiles > 0 else 1
+    cdef Py_ssize_t height, tall
+    if m == 0:
+        return
+    height = (m + tiles - 1) // tiles
+    tall = m - (height - 1) * tiles             # tiles of `height`; the others are one lower
+    run_tile(<int>height, nv, tall, a, offsets, segments, length, b, e, z, y)
+    if tall < tiles:
+        tall *= height
+        run_tile(<int>(height - 1), nv, tiles - tall // height, a + tall, offsets, segments, length, b, e,
+                 z + tall if z != NULL else NULL, y + tall)
+
+
+cdef inline Py_ssize_t rows_at_once(Py_ssize_t m, int nv) noexcept nogil:
+    """How many of m rows to gather before they run: as many as there is room for, in even portions."""
+    cdef Py_ssize_t room = TILES * (FC_MR if nv == FC_NV else FC_MR1)
+    cdef Py_ssize_t portions = (m + room - 1) // room
+    return (m + portions - 1) // portions if portions > 0 else 1
 
 
 cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t row1, Py_ssize_t panel,
@@ -89,10 +106,10 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
     cdef Py_ssize_t tall = s.ph if s.pool else 1
     cdef Py_ssize_t down = s.psh if s.pool else 1
     cdef Py_ssize_t ld = nv * FC_W
-    cdef int mr = tile_height((row1 - row0) * tall * s.ow, nv)
+    cdef Py_ssize_t portion = rows_at_once((row1 - row0) * tall * s.ow, nv)
     cdef Py_ssize_t xstep = s.sw * s.x.pixel if columns == NULL else K
     cdef Py_ssize_t ystep = s.y.pixel if s.pool == NO_POOL else ld
-    cdef Py_ssize_t r, t, i, oy, ox, full, m = 0
+    cdef Py_ssize_t r, t, i, oy, ox, m = 0
     cdef const float* x = columns
     cdef const float* zp = NULL
     cdef float* yp = scratch
@@ -131,15 +148,10 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
                     z[m] = zp
                     zp += s.z.pixel
                 m += 1
-                if m == TILES * mr:
-                    run_tile(mr, nv, TILES, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
+                if m == portion:
+                    run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
                     m = 0
-    full = m // mr
-    run_tile(mr, nv, full, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
-    if m > full * mr:
-        full *= mr
-        run_tile(<int>(m - full), nv, 1, a + full, offsets, segments, length, b, now, z + full if s.has_z else NULL,
-                 y + full)
+    run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
     if s.pool:
         pool_panel(s, base, &e, scratch, nv, row0, row1, channel)
 

@@ -212,8 +212,8 @@ cdef void multiply(const Step* s, const float* v, Py_ssize_t c, const float* b, 
     cdef const float* a[TILES * MAX_M]
     cdef float* y[TILES * MAX_M]
     cdef Epilogue e
-    cdef Py_ssize_t p, i, full, K = s.x.c, offset = 0
-    cdef int nv, mr
+    cdef Py_ssize_t p, i, K = s.x.c, offset = 0
+    cdef int nv
     e.bias = NO_BIAS
     e.activation = NO_ACTIVATION
     e.valid = FC_W
@@ -221,14 +221,9 @@ cdef void multiply(const Step* s, const float* v, Py_ssize_t c, const float* b, 
         a[i] = v + i * c
     for p in range(s.panels):
         nv = FC_NV if o - p * NR > FC_W else 1
-        mr = tile_height(tiles, nv)
         for i in range(tiles):
             y[i] = m + i * o + p * NR
-        full = tiles // mr
-        run_tile(mr, nv, full, a, &offset, 1, K, b, &e, NULL, y)
-        if tiles > full * mr:
-            full *= mr
-            run_tile(<int>(tiles - full), nv, 1, a + full, &offset, 1, K, b, &e, NULL, y + full)
+        run_rows(tiles, nv, a, &offset, 1, K, b, &e, NULL, y)
         b += nv * FC_W * K
 
 
