@@ -1,9 +1,9 @@
 """The register tile against the machine's FMA peak, at every level: ``kernels.py tile``.
 
-For each product (M, N, K) of a 3x3 convolution the tile multiplies a matrix that lies ready, which
-is what the target counts. Beside it the whole convolution of that product: reading the image in
-place, by im2col blocks feeding the tile, and by im2col blocks feeding BLAS; and BLAS multiplying
-the ready matrix.
+Each product (M, N, K) is that of a 3x3 convolution, so it is computed as the engine computes it: the
+tile reads the image in place. That is what the target counts. Beside it the same convolution by
+im2col blocks feeding the tile and by im2col blocks feeding BLAS; and, without a convolution, tile
+and BLAS multiplying a ready (M, K) matrix, which at 7 MB comes from the third-level cache.
 """
 
 from __future__ import annotations
@@ -31,19 +31,14 @@ PRODUCTS = ((3136, 64, 576), (784, 128, 1152))
 """(M, N, K) of the 3x3 layers at 56x56x64 and 28x28x128: M pixels, N outputs, K = 9 N taps."""
 
 TARGET = 0.95
-"""Share of the peak that the tile must reach on a ready matrix..."""
+"""Share of the peak that the tile must reach in its best round..."""
 TARGET_LEVELS = ("x86-64-v3", "x86-64-v4")
 """...at these levels. v2 has no FMA and no broadcasting load: its front end is the limit."""
 
 TOLERANCE = 1e-5
 ROUNDS, QUICK_ROUNDS = 150, 5
-PRODUCT = "tile"
-BLAS = "BLAS"
-CONVOLUTIONS = {
-    "direct": "conv: tile in place",
-    "packed": "conv: im2col + tile",
-    "im2col": "conv: im2col + BLAS",
-}
+TILE, MATRIX, BLAS = "tile", "tile, ready matrix", "BLAS, ready matrix"
+CONVOLUTIONS = {"direct": TILE, "packed": "im2col + tile", "im2col": "im2col + BLAS"}
 
 
 def _profiled(program: Any, x: Any, node: str) -> Callable[[], float]:
@@ -66,7 +61,7 @@ def _product(m: int, n: int, k: int) -> list[Candidate]:
     )
     program = compile_graph(graph, threads=1)
     expected = a.astype(np.float64) @ weight.T.astype(np.float64)
-    check(PRODUCT, program(a[np.newaxis])[0], expected, TOLERANCE)
+    check(MATRIX, program(a[np.newaxis])[0], expected, TOLERANCE)
     b = np.ascontiguousarray(weight.T)
     y = np.empty((m, n), np.float32)
 
@@ -76,8 +71,8 @@ def _product(m: int, n: int, k: int) -> list[Candidate]:
         return time.perf_counter() - start
 
     candidates = [
-        Candidate(PRODUCT, _profiled(program, a[np.newaxis], "product")),
         *_convolutions(math.isqrt(m), k // 9, n),
+        Candidate(MATRIX, _profiled(program, a[np.newaxis], "product")),
         Candidate(BLAS, blas),
     ]
     blas()
@@ -161,12 +156,12 @@ def missed(result: dict[str, Any]) -> list[str]:
     """Return a line for every product whose tile stays below the target."""
     return [
         f"{entry['level']} {'x'.join(map(str, product['product']))}: "
-        f"{product['gflops'][PRODUCT]['best'] / product['peak_gflops']:.1%} of the peak, "
+        f"{product['gflops'][TILE]['best'] / product['peak_gflops']:.1%} of the peak, "
         f"needs {TARGET:.0%}"
         for entry in result["levels"]
         if entry["level"] in TARGET_LEVELS
         for product in entry["products"]
-        if product["gflops"][PRODUCT]["best"] < TARGET * product["peak_gflops"]
+        if product["gflops"][TILE]["best"] < TARGET * product["peak_gflops"]
     ]
 
 
@@ -189,6 +184,6 @@ def _table(result: dict[str, Any]) -> Table:
                 f"{gflops['best']:.1f}",
                 f"{gflops['median'] / peak:.1%}",
                 f"{gflops['best'] / peak:.1%}",
-                style="bold" if name == PRODUCT else "",
+                style="bold" if name == TILE else "",
             )
     return table

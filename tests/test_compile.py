@@ -295,6 +295,15 @@ def test_a_residual_is_added_before_the_activation(groups: int, activation: str)
     check(net)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 15])
+def test_a_residual_of_a_first_layer(channels: int) -> None:
+    net = Net(channels, 11, 18)
+    net.conv(channels)
+    net.add("add", net.last, INPUT)
+    net.relu()
+    check(net)
+
+
 def test_a_residual_of_the_value_itself() -> None:
     net = Net(4, 6, 6)
     net.conv(4, 1)
