@@ -1,9 +1,10 @@
 """The register tile against the machine's FMA peak, at every level: ``kernels.py tile``.
 
-Each product (M, N, K) is that of a 3x3 convolution, so it is computed as the engine computes it: the
-tile reads the image in place. That is what the target counts. Beside it the same convolution by
-im2col blocks feeding the tile and by im2col blocks feeding BLAS; and, without a convolution, tile
-and BLAS multiplying a ready (M, K) matrix, which at 7 MB comes from the third-level cache.
+Each product (M, N, K) is that of a 3x3 convolution, so it is computed as the engine computes it:
+the tile reads the image in place. That is what the target counts. Beside it the same convolution
+by im2col blocks feeding the tile and by im2col blocks feeding BLAS; and, without a convolution,
+tile and BLAS multiplying a ready (M, K) matrix, which at 7 MB comes from the third-level cache.
+BLAS chooses its own instruction set, so only at the highest level is it a like for like.
 """
 
 from __future__ import annotations
