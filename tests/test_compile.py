@@ -36,7 +36,7 @@ FIRST_LAYERS = [
     ((3, 32, 32), 12, 5, {}, PIXELS),
     ((3, 32, 32), 32, 3, {}, WINOGRAD),
     ((3, 64, 64), 64, 7, {"stride": 2}, TILE),
-    ((1, 28, 4), 6, 3, {}, TILE),  # rows too short to fill the lanes with pixels
+    ((1, 28, 3), 6, 3, {}, TILE),  # rows too short to fill the lanes with pixels
 ]
 LATER_LAYERS = [
     ((6, 12, 12), 16, 5, {"padding": 0}, TILE),
