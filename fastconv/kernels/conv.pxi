@@ -58,7 +58,7 @@ cdef void pool_panel(const Step* s, float** base, const Epilogue* e, const float
 
 cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
-    """m rows in tiles as even as can be: 57 are 2 tiles of 12 and 3 of 11, not 4 of 14 and one of 1, which would crawl."""
+    """m rows in tiles as even as can be: 57 are 2 of 12 and 3 of 11, not 4 of 14 and one of 1, which would crawl."""
     cdef Py_ssize_t tallest = FC_MR if nv == FC_NV else FC_MR1
     cdef Py_ssize_t tiles = (m + tallest - 1) // tallest
     cdef Py_ssize_t height, tall
