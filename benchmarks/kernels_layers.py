@@ -174,7 +174,8 @@ def run(
         for layer in layers:
             prepare(layer, batch, threads)
         for layer in layers:
-            peak = threads * alternate([trial.candidate for trial in layer.trials], rounds, tick)
+            candidates = [trial.candidate for trial in layer.trials]
+            peak = threads * alternate(candidates, rounds, tick, threads)
             results.append(_result(layer, batch, peak))
     for result in results:
         console.print(_table(result))

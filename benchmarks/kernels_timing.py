@@ -23,6 +23,8 @@ import fastconv
 from fastconv._cpu import kernels
 
 PEAK_BURST_S = 0.002
+PAUSE_S = 0.005
+"""Longer than the workers of OpenMP and of BLAS spin after their work."""
 REFRESH_S = 0.2
 BUSY_LOAD = 0.5
 
@@ -50,8 +52,12 @@ class Candidate:
         return min(self.seconds)
 
 
-def alternate(candidates: list[Candidate], rounds: int, tick: Callable[[], None]) -> float:
+def alternate(
+    candidates: list[Candidate], rounds: int, tick: Callable[[], None], threads: int = 1
+) -> float:
     """Run one burst of each candidate in turn, ``rounds`` times, and the FMA peak between them.
+
+    With more than one thread each burst waits until the workers of the one before are asleep.
 
     Returns
     -------
@@ -65,6 +71,8 @@ def alternate(candidates: list[Candidate], rounds: int, tick: Callable[[], None]
         for _ in range(rounds):
             peak = max(peak, kernels().fma_peak(PEAK_BURST_S))
             for candidate in candidates:
+                if threads > 1:
+                    time.sleep(PAUSE_S)
                 candidate.seconds.append(candidate.burst())
             candidates = candidates[::-1]
             tick()
