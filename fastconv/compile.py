@@ -311,18 +311,17 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     ("conv_im2col", ("auto", "im2col"), lambda c: c.double),
     ("conv_im2col", ("im2col",), lambda c: True),
     ("conv_packed", ("packed",), lambda c: not c.double),
-    # one channel at a time has no product for a tile; channels in the lanes, 25 times the grouped tile at 32 channels
+    # us at v4, 32 channels 28x28, 3x3: 15 with channels in the lanes, 126 with a tile for each channel
     ("depthwise", ("auto", "direct"), lambda c: c.depthwise and not c.double),
-    # LeNet's 1 -> 6, 5x5 at v4: 1.7 us with pixels in the lanes, 3.4 us with 6 channels in 16 lanes
+    # LeNet's first layer, 1 -> 6, 5x5, us at v4 and v3: 2.0 and 2.2 with pixels in the lanes, 5.8 and 5.1 with channels
     ("conv_pixels", ("auto", "direct"), lambda c: c.planar and c.pixels and c.out[0] < 16),
-    # 1 -> 1 dilated or grouped runs shorter than this leave the tile's loop no length; im2col makes them one run
-    ("conv_packed", ("auto",), lambda c: not c.double and c.groups > 1 and c.x[0] // c.groups < 4),
     ("conv_winograd", ("winograd",), lambda c: c.winograd),
     # us at v4, direct tile against Winograd: 16->16 32x32 48/18, 64->64 8x8 42/13, 512->512 7x7 1724/931; with 3
     # channels in, 3->32 32x32 20/17 but 3->16 11.2/11.1. Not in "auto": the functional API keeps PyTorch's NaN and
     # inf apart.
     ("conv_winograd", (FASTEST,), lambda c: c.winograd and (c.x[0] >= 8 or c.out[0] >= 32)),
-    # everything else: the tile reads x in place, 99 % of the FMA peak at 56x56x64 and no im2col
+    # everything else: the tile reads x in place, 98 % of the FMA peak at 56x56x64. im2col + tile is never chosen: even
+    # for 16 groups of 2 channels, where a segment is 2 floats long, it takes 415 us and the tile in place 92
     ("conv_direct", ("auto", "direct"), lambda c: not c.double),
 )
 

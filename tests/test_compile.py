@@ -48,7 +48,7 @@ LATER_LAYERS = [
     ((32, 16, 16), 64, 5, {}, TILE),
     ((32, 16, 16), 32, 3, {"groups": 32}, DEPTHWISE),
     ((32, 16, 16), 32, 3, {"groups": 32, "stride": 2}, DEPTHWISE),
-    ((32, 16, 16), 64, 3, {"groups": 32}, PACKED),  # two outputs for each channel
+    ((32, 16, 16), 64, 3, {"groups": 32}, TILE),  # two outputs for each channel
     ((32, 16, 16), 32, 3, {"groups": 4}, TILE),
 ]
 
