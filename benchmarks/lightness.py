@@ -9,8 +9,9 @@ installed are left out.
 A run writes ``benchmarks/results/lightness.json`` and the README's table between its markers; with
 ``--quick`` it does neither. For each engine the JSON has its ``version`` and:
 
-``start_ms``
+``start_ms``, ``start_min_ms``
     From the start of the process to the first prediction: import, loading the file, predicting.
+    The second is the difference between the two fastest processes.
 ``peak_mib``
     The most physical memory of the process until then (VmHWM).
 ``size_mb``
@@ -47,7 +48,7 @@ BEGIN, END = "<!-- lightness:begin -->", "<!-- lightness:end -->"
 STORE = report.RESULTS / "lightness.json"
 LENET = report.ROOT / "models" / "lenet.npz"
 DIGIT = report.ROOT / "examples" / "digits" / "7.png"
-ROUNDS, QUICK_ROUNDS, IDLE_ROUNDS = 25, 3, 5
+ROUNDS, QUICK_ROUNDS, IDLE_ROUNDS = 21, 3, 3
 BASELINE = "NumPy alone"
 
 PACKAGES = {
@@ -159,7 +160,7 @@ class Runner:
                 raise ValueError(f"{name}: an output differs by {error:.1e} of the largest")
 
     def measure(self, names: list[str], rounds: int) -> dict[str, dict[str, float]]:
-        """Return ``start_ms``, ``peak_mib`` and ``idle_ms`` of each engine."""
+        """Return the figures of each engine, but for its size and version."""
         shuffler = random.Random(0)
         everyone = [BASELINE, *names]
         turns = []
@@ -170,9 +171,11 @@ class Runner:
             {name: self.run(name, idle=True) for name in names}
             for _ in track(range(min(rounds, IDLE_ROUNDS)), "idle", transient=True)
         ]
+        fastest = {name: min(turn[name][0] for turn in turns) for name in everyone}
         return {
             name: {
                 "start_ms": statistics.median(t[name][0] - t[BASELINE][0] for t in turns),
+                "start_min_ms": fastest[name] - fastest[BASELINE],
                 "peak_mib": statistics.median(t[name][1] - t[BASELINE][1] for t in turns),
                 "idle_ms": statistics.median(t[name][2] for t in idle_turns),
             }
@@ -199,7 +202,8 @@ def markdown(run: dict[str, Any]) -> str:
     ]
     for title, key, form in (
         ("process start to first LeNet prediction, extra ms", "start_ms", ",.1f"),
-        ("the same, extra peak MiB", "peak_mib", ".1f"),
+        ("the same, the fastest processes", "start_min_ms", ",.1f"),
+        ("extra peak MiB until then", "peak_mib", ".1f"),
         ("installed size, MB (without dependencies)", "size_mb", ".1f"),
         ("CPU time in the second after a batch of 256, ms", "idle_ms", ".0f"),
     ):
