@@ -24,6 +24,8 @@ import kernels_tile
 from kernels_timing import WrongAnswerError, context, describe
 from rich.console import Console
 
+import fastconv
+
 WIDTH = 110
 """Of the tables where the output is no terminal."""
 
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = context(getattr(options, "threads", 1))
         describe(where, console)
         faults, results = _run(options, console)
-    except (WrongAnswerError, ValueError) as error:
+    except (WrongAnswerError, fastconv.FastconvError, ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.json is not None:
