@@ -10,7 +10,8 @@ stands where:
     kernels/im2col.pxi       im2col blocks, BLAS, unfold and fold
     kernels/conv.pxi         convolution and linear layers on the tile, depthwise
     kernels/pixels.pxi       first layers: few channels, pixels in the lanes
-    kernels/winograd.pxi     3x3 layers with a quarter of the multiplications
+    kernels/transforms.pxi   Winograd's transforms, for stride 1 and 2
+    kernels/winograd.pxi     3x3 layers with fewer multiplications
     kernels/pool.pxi         pooling
     kernels/elementwise.pxi  activations, add, batch norm, softmax
     kernels/program.pxi      Program: one call, one release of the GIL, a flat loop over steps
@@ -40,15 +41,13 @@ from fastconv._simd cimport (
 
 cnp.import_array()
 
-cdef enum:
-    COPY_BLOCK = 16             # pixels of a row that a transposing copy takes at once: one cache line of floats
-
 include "kernels/step.pxi"
 include "kernels/copy.pxi"
 include "kernels/im2col.pxi"
 include "kernels/tile.pxi"
 include "kernels/conv.pxi"
 include "kernels/pixels.pxi"
+include "kernels/transforms.pxi"
 include "kernels/winograd.pxi"
 include "kernels/pool.pxi"
 include "kernels/elementwise.pxi"

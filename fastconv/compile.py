@@ -38,7 +38,8 @@ _BLOCK_BYTES = 192 * 1024       # input rows of a unit, which every panel of wei
 _POOL_FLOATS = 8192             # unpooled rows of a unit: L1
 _COLUMN_FLOATS = 32768          # an im2col block: half a megabyte's quarter, so that it stays in L2 beside a panel
 _WINOGRAD_FLOATS = 163840       # both transforms of a block of tiles: L2 again, beside the weights
-_WINOGRAD_TILES = 112           # as many as the products take row pointers for (kernels/winograd.pxi)
+_WINOGRAD_TILES = 112           # a few portions of the products' rows (kernels/winograd.pxi)
+_WINOGRAD_POINTS = {1: 36, 2: 81}       # by stride (kernels/transforms.pxi)
 _BLAS_FLOATS = 262144           # the same for BLAS, which packs it once more and wants larger products
 _PIXEL_LANES = 0.6              # below this share of used lanes in a channel vector, pixels go into the lanes
 
@@ -282,12 +283,13 @@ class _Conv:
 
     @property
     def winograd(self) -> bool:
-        """Whether F(4x4, 3x3) can do it."""
+        """Whether Winograd's algorithm can do it."""
         return (
             not self.double
             and self.kernel == (3, 3)
             and self.groups == 1
-            and self.attrs["stride"] == (1, 1) == self.attrs["dilation"]
+            and self.attrs["stride"] in ((1, 1), (2, 2))
+            and self.attrs["dilation"] == (1, 1)
         )
 
     @property
@@ -319,7 +321,7 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     # us at v4, direct tile against Winograd: 16->16 32x32 48/18, 64->64 8x8 42/13, 512->512 7x7 1724/931; with 3
     # channels in, 3->32 32x32 20/17 but 3->16 11.2/11.1. Not in "auto": the functional API keeps PyTorch's NaN and
     # inf apart.
-    ("conv_winograd", (FASTEST,), lambda c: c.winograd and (c.x[0] >= 8 or c.out[0] >= 32)),
+    ("conv_winograd", (FASTEST,), lambda c: c.winograd and (c.x[0] >= 8 or c.out[0] >= 32)), #TODO
     # everything else: the tile reads x in place, 98 % of the FMA peak at 56x56x64. im2col + tile is never chosen: even
     # for 16 groups of 2 channels, where a segment is 2 floats long, it takes 415 us and the tile in place 92
     ("conv_direct", ("auto", "direct"), lambda c: not c.double),
@@ -379,7 +381,8 @@ def _emit_conv(b: _Builder, node: Node, chosen: str, conv: _Conv) -> None:
         common["padding"] = (top, left)
     else:
         if chosen == "conv_winograd":       # the last tiles overhang
-            high, wide = (-(-size // 4) * 4 + 2 for size in (oh, ow))
+            stride = attrs["stride"][0]
+            high, wide = (-(-size // 4) * 4 * stride + 3 - stride for size in (oh, ow))
             border = (top, max(bottom, high - top - conv.x[1]), left, max(right, wide - left - conv.x[2]))
         x = Ref(b.bordered(node.inputs[0], border), top, left)
     z = Ref(b.last(node.inputs[1])) if len(node.inputs) > 1 else None
@@ -480,7 +483,7 @@ def _pack_winograd(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
     channels = weight.shape[0]
     padded = pack.padded_channels(channels, b.kernels.VECTOR, b.kernels.PANEL)
     return {
-        "weight": pack.winograd(weight, b.kernels.VECTOR, b.kernels.PANEL),
+        "weight": pack.winograd(weight, conv.attrs["stride"][0], b.kernels.VECTOR, b.kernels.PANEL),
         "bias": pack.per_channel(node.weights.get("bias"), 1, channels, padded, b.dtype),
         "panels": -(-channels // b.kernels.PANEL),
         "segments": (-(-conv.out[2] // 4), padded),
@@ -609,10 +612,11 @@ def _finish_pixels(b: _Builder, step: Step) -> None:
 def _finish_winograd(b: _Builder, step: Step) -> None:
     p = step.parameters
     wide, padded = p["segments"]
-    per_tile = 36 * (-(-step.x.tensor.c // b.kernels.VECTOR) * b.kernels.VECTOR + padded)
+    points = _WINOGRAD_POINTS[p["stride"][0]]
+    per_tile = points * (-(-step.x.tensor.c // b.kernels.VECTOR) * b.kernels.VECTOR + padded)
     tiles = min(_WINOGRAD_TILES, max(2 * b.kernels.TALLEST, _WINOGRAD_FLOATS // per_tile))
     p["block"] = _share(max(1, tiles // wide), p["rows"] * b.group, 1, b.threads)
-    step.scratch = p["block"] * wide * per_tile + 36 * 4 * 16      # points are kept off each other's cache sets
+    step.scratch = p["block"] * wide * per_tile + points * 4 * 16      # points are kept off each other's cache sets
 
 
 def _finish_border(b: _Builder, step: Step) -> None:

@@ -63,15 +63,18 @@ def pixel_blocks(weight: Array, block: int) -> Array:
     return out
 
 
-_G = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-     [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
-)
+# Transforms of three taps, by stride: kernels/transforms.pxi says which points these are.
+_G = {
+    1: np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+                 [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]),
+    2: np.array([[1 / 2, 0, 0], [-1 / 2, 0, -1 / 2], [-1 / 6, 0, 1 / 6], [1 / 6, 0, 1 / 3], [0, 0, 1], [0, 1, 0]]),
+}
 
 
-def winograd(weight: Array, vector: int, panel: int) -> Array:
-    """Transform (O, I, 3, 3) to F(4x4, 3x3)'s 36 points, G g G^T in float64; pack each: (36, panels of (I, panel))."""
-    points = np.einsum("xi,ocij,yj->xyoc", _G, weight.astype(np.float64), _G, optimize=True)
+def winograd(weight: Array, stride: int, vector: int, panel: int) -> Array:
+    """Transform (O, I, 3, 3) to Winograd's 36 matrices, G g G^T in float64; pack each: (36, panels of (I, panel))."""
+    g = _G[stride]
+    points = np.einsum("xi,ocij,yj->xyoc", g, weight.astype(np.float64), g, optimize=True)
     matrices = points.reshape(36, *weight.shape[:2]).astype(weight.dtype)
     first = panels(matrices[0], 1, vector, panel)
     out = aligned((36, first.size), weight.dtype)

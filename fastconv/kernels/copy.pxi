@@ -1,10 +1,40 @@
 """Moving activations: layout changes, padding, borders of zeros."""
 
 
+cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const float* x, Py_ssize_t xstep, float* y,
+                    Py_ssize_t ystep) noexcept nogil:
+    """y[j, i] = x[i, j], a square of FC_P at a time. x: (rows, cols), y: (cols, rows), their rows a step apart.
+
+    The last squares are moved back over what is done. Fewer rows than FC_P are stored as whole vectors too, where
+    y's rows are adjacent: what spills over is written next. Nothing is read or written outside x and y.
+    """
+    cdef vp square[FC_P]
+    cdef Py_ssize_t ib, jb, i, j, k
+    cdef int lanes = <int>min(rows, FC_P)
+    if cols < FC_P:
+        for i in range(rows):
+            for j in range(cols):
+                y[j * ystep + i] = x[i * xstep + j]
+        return
+    for ib in range((rows + FC_P - 1) // FC_P):
+        i = max(0, min(ib * FC_P, rows - FC_P))
+        for jb in range((cols + FC_P - 1) // FC_P):
+            j = min(jb * FC_P, cols - FC_P)
+            for k in range(FC_P):
+                square[k] = p_load(x + (i + (k if k < lanes else 0)) * xstep + j)
+            p_transpose(square)
+            if lanes == FC_P or (ystep == rows and (cols - j - FC_P) * rows >= FC_P - rows):
+                for k in range(FC_P):
+                    p_store(y + (j + k) * ystep + i, square[k])
+            else:
+                for k in range(FC_P):
+                    p_store_n(y + (j + k) * ystep + i, square[k], lanes)
+
+
 cdef void copy(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                real* scratch) noexcept nogil:
     """y[i, h, w, c] = x[i, h, w, c], each under its own strides. A unit is `block` rows."""
-    cdef Py_ssize_t r, i, j, j0, b, k
+    cdef Py_ssize_t r, i, j, k
     cdef Py_ssize_t w = s.y.w, c = s.y.c, xp = s.x.pixel, xc = s.x.channel, yp = s.y.pixel, yc = s.y.channel
     cdef real* x
     cdef real* y
@@ -12,18 +42,19 @@ cdef void copy(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
         i = r // s.rows
         x = at(base, &s.x, i, r - i * s.rows, 0)
         y = at(base, &s.y, i, r - i * s.rows, 0)
-        if xc == yc == 1:
-            if xp == yp == c:
-                memcpy(y, x, w * c * sizeof(real))
-            else:
-                for j in range(w):
-                    memcpy(y + j * yp, x + j * xp, c * sizeof(real))
+        if xc == yc == 1 and xp == yp == c:
+            memcpy(y, x, w * c * sizeof(real))
+        elif xc == yc == 1:
+            for j in range(w):
+                memcpy(y + j * yp, x + j * xp, c * sizeof(real))
+        elif real is float and xp == yc == 1:
+            transpose(c, w, x, xc, y, yp)
+        elif real is float and xc == yp == 1:
+            transpose(w, c, x, xp, y, yc)
         else:
-            for b in range((w + COPY_BLOCK - 1) // COPY_BLOCK):
-                j0 = b * COPY_BLOCK
-                for k in range(c):
-                    for j in range(j0, min(w, j0 + COPY_BLOCK)):
-                        y[j * yp + k * yc] = x[j * xp + k * xc]
+            for k in range(c):
+                for j in range(w):
+                    y[j * yp + k * yc] = x[j * xp + k * xc]
 
 
 cdef void zero_border(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

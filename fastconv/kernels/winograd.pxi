@@ -1,127 +1,9 @@
-"""3x3 convolution by Winograd's minimal filtering F(4x4, 3x3): a quarter of the multiplications.
+"""3x3 convolution by Winograd's minimal filtering: a quarter of the multiplications with stride 1, 9/16 with stride 2.
 
-    Y = A^T [ (G g G^T) * (B^T d B) ] A        per 4x4 outputs, from 6x6 inputs d and 3x3 weights g
-
-(Winograd 1980; as an algorithm for CNNs: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015,
-whose matrices these are: points 0, 1, -1, 2, -2 and infinity.) The elementwise product, summed over channels, is 36
-matrix products (tiles, c) x (c, o), which run on the register tile. Weights are transformed in float64 when the
-network is compiled; the result is within 5e-5 of the largest output.
+The elementwise product of the transforms (kernels/transforms.pxi), summed over channels, is a matrix product
+(tiles, c) x (c, o) for each point, on the register tile. Points that share their weights are one product. Weights are
+transformed in float64 when the network is compiled; the result is within 5e-5 of the largest output.
 """
-
-cdef enum:
-    SIDE = 6                        # of an input tile
-    POINTS = SIDE * SIDE
-    STEP = 4                        # of an output tile, and from one tile to the next
-
-
-cdef inline vf pixel_at(const float* x, int lanes) noexcept nogil:
-    return v_load(x) if lanes == FC_W else v_load_n(x, lanes)
-
-
-cdef inline void store_points(const vf* t, float* v, Py_ssize_t point) noexcept nogil:
-    """One row of B^T d B from one row t of B^T d. v: 6 vectors, `point` floats apart"""
-    cdef vf p = v_fma(v_set1(-4), t[2], t[4]), q = v_fma(v_set1(-4), t[1], t[3])
-    v_store(v, v_fma(v_set1(4), t[0], v_fma(v_set1(-5), t[2], t[4])))
-    v_store(v + point, p + q)
-    v_store(v + 2 * point, p - q)
-    p = t[4] - t[2]
-    q = t[3] - t[1]
-    v_store(v + 3 * point, v_fma(v_set1(2), q, p))
-    v_store(v + 4 * point, v_fma(v_set1(-2), q, p))
-    v_store(v + 5 * point, v_fma(v_set1(4), t[1], v_fma(v_set1(-5), t[3], t[5])))
-
-
-cdef inline void transform_input(int lanes, Py_ssize_t tiles, const float* x, Py_ssize_t row, Py_ssize_t pixel,
-                                 float* v, Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
-    """B^T d B of one vector of channels of a row of tiles. x: 6 rows of pixels; v: (36, tiles, vector).
-
-    Rows of B^T d are made in the pairs that share sums, and each is finished at once: pixels are loaded again
-    for the next pair, which is cheaper than to keep 36 vectors on the stack.
-    """
-    cdef vf t[SIDE]
-    cdef vf u[SIDE]
-    cdef vf p, q
-    cdef const float* d
-    cdef Py_ssize_t k
-    cdef int j
-    for k in range(tiles):
-        d = x
-        for j in range(SIDE):
-            t[j] = v_fma(v_set1(4), pixel_at(d, lanes),
-                         v_fma(v_set1(-5), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes)))
-            d += pixel
-        store_points(t, v, point)
-        d = x
-        for j in range(SIDE):
-            p = v_fma(v_set1(-4), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes))
-            q = v_fma(v_set1(-4), pixel_at(d + row, lanes), pixel_at(d + 3 * row, lanes))
-            t[j] = p + q
-            u[j] = p - q
-            d += pixel
-        store_points(t, v + SIDE * point, point)
-        store_points(u, v + 2 * SIDE * point, point)
-        d = x
-        for j in range(SIDE):
-            p = pixel_at(d + 4 * row, lanes) - pixel_at(d + 2 * row, lanes)
-            q = pixel_at(d + 3 * row, lanes) - pixel_at(d + row, lanes)
-            t[j] = v_fma(v_set1(2), q, p)
-            u[j] = v_fma(v_set1(-2), q, p)
-            d += pixel
-        store_points(t, v + 3 * SIDE * point, point)
-        store_points(u, v + 4 * SIDE * point, point)
-        d = x
-        for j in range(SIDE):
-            t[j] = v_fma(v_set1(4), pixel_at(d + row, lanes),
-                         v_fma(v_set1(-5), pixel_at(d + 3 * row, lanes), pixel_at(d + 5 * row, lanes)))
-            d += pixel
-        store_points(t, v + 5 * SIDE * point, point)
-        x += STEP * pixel
-        v += tile
-
-
-cdef void transform_input_whole(Py_ssize_t tiles, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
-                                Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
-    transform_input(FC_W, tiles, x, row, pixel, v, tile, point)
-
-
-cdef void transform_input_tail(int lanes, Py_ssize_t tiles, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
-                               Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
-    transform_input(lanes, tiles, x, row, pixel, v, tile, point)
-
-
-cdef inline void outputs(const vf* t, vf* out) noexcept nogil:
-    """One row of A^T m A from one row t of A^T m. out: 4 vectors"""
-    cdef vf p = t[1] + t[2], q = t[1] - t[2], r = t[3] + t[4], s = t[3] - t[4]
-    out[0] = t[0] + p + r
-    out[1] = v_fma(v_set1(2), s, q)
-    out[2] = v_fma(v_set1(4), r, p)
-    out[3] = v_fma(v_set1(8), s, q) + t[5]
-
-
-cdef inline void transform_output(const float* m, Py_ssize_t point, vf* out) noexcept nogil:
-    """A^T m A for one vector of channels. m: 36 vectors, `point` floats apart; out: 4x4"""
-    cdef vf t[SIDE]
-    cdef vf u[SIDE]
-    cdef vf p, r
-    cdef const float* d = m
-    cdef int j
-    for j in range(SIDE):
-        p = v_load(d + SIDE * point) + v_load(d + 2 * SIDE * point)
-        r = v_load(d + 3 * SIDE * point) + v_load(d + 4 * SIDE * point)
-        t[j] = v_load(d) + p + r
-        u[j] = v_fma(v_set1(4), r, p)
-        d += point
-    outputs(t, out)
-    outputs(u, out + 2 * STEP)
-    d = m
-    for j in range(SIDE):
-        p = v_load(d + SIDE * point) - v_load(d + 2 * SIDE * point)
-        r = v_load(d + 3 * SIDE * point) - v_load(d + 4 * SIDE * point)
-        t[j] = v_fma(v_set1(2), r, p)
-        u[j] = v_fma(v_set1(8), r, p) + v_load(d + 5 * SIDE * point)
-        d += point
-    outputs(t, out + STEP)
-    outputs(u, out + 3 * STEP)
 
 
 cdef inline Py_ssize_t point_stride(Py_ssize_t floats) noexcept nogil:
@@ -185,15 +67,15 @@ cdef inline void store_pooled_tile(const Step* s, float** base, const Epilogue* 
             put(y + c * s.y.pixel, v, lanes)
 
 
-cdef void finish_tiles(const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
-                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t channel,
-                       int lanes) noexcept nogil:
-    """A^T m A and what follows it, for one vector of channels of a row of tiles. m: (36, tiles, vector)"""
+cdef inline void finish_row(int stride, const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
+                            Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t channel,
+                            int lanes) noexcept nogil:
+    """A^T m A and what follows it, for one vector of channels of a row of tiles. m: (points, tiles, vector)"""
     cdef vf out[STEP * STEP]
     cdef Py_ssize_t t
     cdef int rows = <int>min(s.oh - oy, STEP), cols
     for t in range(tiles):
-        transform_output(m + t * tile, point, out)
+        transform_output(stride, m + t * tile, point, out)
         cols = <int>min(s.ow - t * STEP, STEP)
         if rows == STEP and cols == STEP and lanes == FC_W:
             if s.pool == NO_POOL:
@@ -206,25 +88,74 @@ cdef void finish_tiles(const Step* s, float** base, const Epilogue* e, Py_ssize_
             store_pooled_tile(s, base, e, out, i, oy, t * STEP, channel, lanes, rows, cols)
 
 
-cdef void multiply(const Step* s, const float* v, Py_ssize_t c, const float* b, float* m, Py_ssize_t o,
-                   Py_ssize_t tiles) noexcept nogil:
-    """The products of one point for all channels: m = v . b. v: (tiles, c padded); b: panels; m: (tiles, o padded)"""
-    cdef const float* a[TILES * MAX_M]
-    cdef float* y[TILES * MAX_M]
+cdef void prepare_tiles(const Step* s, Py_ssize_t tiles, const float* x, int lanes, float* v, Py_ssize_t tile,
+                        Py_ssize_t point) noexcept nogil:
+    """`transform_input` at the stride and lanes known only now."""
+    if s.sh == 1:
+        if lanes == FC_W:
+            transform_input(1, FC_W, tiles, x, s.x.row, s.x.pixel, v, tile, point)
+        else:
+            transform_input(1, lanes, tiles, x, s.x.row, s.x.pixel, v, tile, point)
+    elif lanes == FC_W:
+        transform_input(2, FC_W, tiles, x, s.x.row, s.x.pixel, v, tile, point)
+    else:
+        transform_input(2, lanes, tiles, x, s.x.row, s.x.pixel, v, tile, point)
+
+
+cdef void finish_tiles(const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
+                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t channel,
+                       int lanes) noexcept nogil:
+    """`finish_row` at the stride known only now."""
+    if s.sh == 1:
+        finish_row(1, s, base, e, tiles, m, tile, point, i, oy, channel, lanes)
+    else:
+        finish_row(2, s, base, e, tiles, m, tile, point, i, oy, channel, lanes)
+
+
+cdef void run_points(const Step* s, Py_ssize_t rows, const float** a, const float* b, float** y) noexcept nogil:
+    """The products of `rows` rows with every panel of one matrix. a: rows pointers to (c,); y: to (o padded,)"""
     cdef Epilogue e
     cdef Py_ssize_t p, i, K = s.x.c, offset = 0
     cdef int nv
     e.bias = NO_BIAS
     e.activation = NO_ACTIVATION
     e.valid = FC_W
-    for i in range(tiles):
-        a[i] = v + i * c
     for p in range(s.panels):
-        nv = FC_NV if o - p * NR > FC_W else 1
-        for i in range(tiles):
-            y[i] = m + i * o + p * NR
-        run_rows(tiles, nv, a, &offset, 1, K, b, &e, NULL, y)
+        nv = FC_NV if s.length - p * NR > FC_W else 1
+        run_rows(rows, nv, a, &offset, 1, K, b, &e, NULL, y)
+        for i in range(rows):
+            y[i] += NR
         b += nv * FC_W * K
+
+
+cdef void multiply(const Step* s, const float* v, Py_ssize_t c, Py_ssize_t vstep, float* m, Py_ssize_t mstep,
+                   Py_ssize_t tiles) noexcept nogil:
+    """m = v . weights at every point. v: (points, tiles, c padded), vstep to the next point; m: as v, of o padded
+
+    Along each axis, points from SHARED on have one matrix.
+    """
+    cdef const float* a[TILES * MAX_M]
+    cdef float* y[TILES * MAX_M]
+    cdef Py_ssize_t side = side_of(<int>s.sh)
+    cdef Py_ssize_t f, g, i, j, high, wide, portion, t, k
+    cdef const float* b = <const float*>s.weight
+    for f in range(SHARED + 1):
+        high = side - SHARED if f == SHARED else 1
+        for g in range(SHARED + 1):
+            wide = side - SHARED if g == SHARED else 1
+            portion = rows_at_once(high * wide * tiles, FC_NV)
+            k = 0
+            for i in range(f, f + high):
+                for j in range(g, g + wide):
+                    for t in range(tiles):
+                        a[k] = v + (i * side + j) * vstep + t * c
+                        y[k] = m + (i * side + j) * mstep + t * s.length
+                        k += 1
+                        if k == portion:
+                            run_points(s, k, a, b, y)
+                            k = 0
+            run_points(s, k, a, b, y)
+            b += s.length * s.x.c
 
 
 cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
@@ -232,12 +163,12 @@ cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t be
     """x: (n, h, w, c) with a border that whole tiles fit into; y: (n, oh, ow, o), or pooled 2x2.
 
     weight: (36, panels of (c, NR)); `rows` are rows of tiles, `segments` the tiles in one; a unit is `block` rows.
-    scratch: (36, tiles, c padded to vectors) and (36, tiles, o padded to panels), `length` = o padded.
+    scratch: (points, tiles, c padded to vectors) and (points, tiles, o padded to panels), `length` = o padded.
     """
     cdef Epilogue e = epilogue(s)
-    cdef Py_ssize_t wide = s.segments
+    cdef Py_ssize_t wide = s.segments, points = side_of(<int>s.sh) * side_of(<int>s.sh)
     cdef Py_ssize_t c = (s.x.c + FC_W - 1) // FC_W * FC_W, o = s.length
-    cdef Py_ssize_t u, r, row0, row1, tiles, i, t, k, f, vstep, mstep
+    cdef Py_ssize_t u, r, row0, row1, tiles, i, t, k, vstep, mstep
     cdef float* v = scratch
     cdef float* m
     cdef const float* x
@@ -247,18 +178,14 @@ cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t be
         tiles = (row1 - row0) * wide
         vstep = point_stride(tiles * c)
         mstep = point_stride(tiles * o)
-        m = scratch + POINTS * vstep
+        m = scratch + points * vstep
         for r in range(row0, row1):
             i = r // s.rows
-            x = at(base, &s.x, i, (r - i * s.rows) * STEP, 0)
+            x = at(base, &s.x, i, (r - i * s.rows) * STEP * s.sh, 0)
             t = (r - row0) * wide * c
-            for k in range(s.x.c // FC_W):
-                transform_input_whole(wide, x + k * FC_W, s.x.row, s.x.pixel, v + t + k * FC_W, c, vstep)
-            if s.x.c % FC_W:
-                k = s.x.c // FC_W * FC_W
-                transform_input_tail(<int>(s.x.c - k), wide, x + k, s.x.row, s.x.pixel, v + t + k, c, vstep)
-        for f in range(POINTS):
-            multiply(s, v + f * vstep, c, <const float*>s.weight + f * o * s.x.c, m + f * mstep, o, tiles)
+            for k in range((s.x.c + FC_W - 1) // FC_W):
+                prepare_tiles(s, wide, x + k * FC_W, <int>min(s.x.c - k * FC_W, FC_W), v + t + k * FC_W, c, vstep)
+        multiply(s, v, c, vstep, m, mstep, tiles)
         for r in range(row0, row1):
             i = r // s.rows
             t = (r - row0) * wide * o

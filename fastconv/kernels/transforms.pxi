@@ -1,0 +1,203 @@
+"""Winograd's transforms of 3x3 convolutions to 4x4 outputs, for one vector of channels.
+
+    Y = A^T [ (G g G^T) * (B^T d B) ] A
+
+(Winograd 1980; as an algorithm for CNNs: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.)
+
+Stride 1 is F(4x4, 3x3): d is 6x6, from the points 0, 1, -1, 2, -2 and infinity: 36 products for 144.
+
+With stride 2, y[i] = g0 x[2i] + g1 x[2i+1] + g2 x[2i+2]: the even samples under two taps, for which F(4, 2) on the points
+0, 1, -1, 2 and infinity needs 5 products for 8, and the odd ones under one tap, 4 for 4. (Splitting by phase: Yepez and
+Ko, "Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks", 2020.) d is 9x9: 81 products for 144.
+Along each axis the 5 points of the even samples come first and the odd samples, as they are, behind them; these 4 are
+multiplied by the same weights, so that either stride has 36 matrices of weights.
+
+Every function takes the stride as a constant and is inlined with it.
+"""
+
+cdef enum:
+    STEP = 4                        # side of an output tile
+    SHARED = 5                      # along an axis: from here on, all points share one matrix of weights
+    MATRICES = (SHARED + 1) * (SHARED + 1)
+    MAX_SIDE = 9
+
+
+cdef inline int side_of(int stride) noexcept nogil:
+    """Side of an input tile, and points along one axis."""
+    return 6 if stride == 1 else MAX_SIDE
+
+
+cdef inline vf pixel_at(const float* x, int lanes) noexcept nogil:
+    return v_load(x) if lanes == FC_W else v_load_n(x, lanes)
+
+
+cdef inline void store_points(int stride, const vf* t, float* v, Py_ssize_t point) noexcept nogil:
+    """One row of B^T d B from one row t of B^T d. v: 6 or 9 vectors, `point` floats apart"""
+    cdef vf p, q
+    if stride == 1:
+        p, q = v_fma(v_set1(-4), t[2], t[4]), v_fma(v_set1(-4), t[1], t[3])
+        v_store(v, v_fma(v_set1(4), t[0], v_fma(v_set1(-5), t[2], t[4])))
+        v_store(v + point, p + q)
+        v_store(v + 2 * point, p - q)
+        p = t[4] - t[2]
+        q = t[3] - t[1]
+        v_store(v + 3 * point, v_fma(v_set1(2), q, p))
+        v_store(v + 4 * point, v_fma(v_set1(-2), q, p))
+        v_store(v + 5 * point, v_fma(v_set1(4), t[1], v_fma(v_set1(-5), t[3], t[5])))
+    else:
+        p = t[6] - t[2]
+        v_store(v, v_fma(v_set1(2), t[0] - t[4], p))
+        v_store(v + point, v_fma(v_set1(-2), t[2], t[6] - t[4]))
+        v_store(v + 2 * point, v_fma(v_set1(2), t[2], v_fma(v_set1(-3), t[4], t[6])))
+        v_store(v + 3 * point, p)
+        v_store(v + 4 * point, v_fma(v_set1(-2), p, t[8] - t[4]))
+        v_store(v + 5 * point, t[1])
+        v_store(v + 6 * point, t[3])
+        v_store(v + 7 * point, t[5])
+        v_store(v + 8 * point, t[7])
+
+
+cdef inline void input_tile(int lanes, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
+                            Py_ssize_t point) noexcept nogil:
+    """B^T d B for stride 1. x: 6 rows of 6 pixels; v: 36 vectors, `point` floats apart.
+
+    Rows of B^T d are made in the pairs that share sums, and each is finished at once: pixels are loaded again
+    for the next pair, which is cheaper than to keep 36 vectors on the stack.
+    """
+    cdef vf t[6]
+    cdef vf u[6]
+    cdef vf p, q
+    cdef const float* d = x
+    cdef int j
+    for j in range(6):
+        t[j] = v_fma(v_set1(4), pixel_at(d, lanes),
+                     v_fma(v_set1(-5), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes)))
+        d += pixel
+    store_points(1, t, v, point)
+    d = x
+    for j in range(6):
+        p = v_fma(v_set1(-4), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes))
+        q = v_fma(v_set1(-4), pixel_at(d + row, lanes), pixel_at(d + 3 * row, lanes))
+        t[j] = p + q
+        u[j] = p - q
+        d += pixel
+    store_points(1, t, v + 6 * point, point)
+    store_points(1, u, v + 12 * point, point)
+    d = x
+    for j in range(6):
+        p = pixel_at(d + 4 * row, lanes) - pixel_at(d + 2 * row, lanes)
+        q = pixel_at(d + 3 * row, lanes) - pixel_at(d + row, lanes)
+        t[j] = v_fma(v_set1(2), q, p)
+        u[j] = v_fma(v_set1(-2), q, p)
+        d += pixel
+    store_points(1, t, v + 18 * point, point)
+    store_points(1, u, v + 24 * point, point)
+    d = x
+    for j in range(6):
+        t[j] = v_fma(v_set1(4), pixel_at(d + row, lanes),
+                     v_fma(v_set1(-5), pixel_at(d + 3 * row, lanes), pixel_at(d + 5 * row, lanes)))
+        d += pixel
+    store_points(1, t, v + 30 * point, point)
+
+
+cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
+                                     Py_ssize_t point) noexcept nogil:
+    """B^T d B for stride 2, as `input_tile`. x: 9 rows of 9 pixels; v: 81 vectors, `point` floats apart"""
+    cdef vf t[9]
+    cdef vf u[9]
+    cdef const float* d = x
+    cdef Py_ssize_t k
+    cdef int j
+    for j in range(9):
+        u[j] = pixel_at(d + 6 * row, lanes) - pixel_at(d + 2 * row, lanes)
+        t[j] = v_fma(v_set1(2), pixel_at(d, lanes) - pixel_at(d + 4 * row, lanes), u[j])
+        d += pixel
+    store_points(2, t, v, point)
+    store_points(2, u, v + 27 * point, point)
+    d = x
+    for j in range(9):
+        t[j] = v_fma(v_set1(-2), pixel_at(d + 2 * row, lanes),
+                     pixel_at(d + 6 * row, lanes) - pixel_at(d + 4 * row, lanes))
+        u[j] = v_fma(v_set1(2), pixel_at(d + 2 * row, lanes),
+                     v_fma(v_set1(-3), pixel_at(d + 4 * row, lanes), pixel_at(d + 6 * row, lanes)))
+        d += pixel
+    store_points(2, t, v + 9 * point, point)
+    store_points(2, u, v + 18 * point, point)
+    d = x
+    for j in range(9):
+        t[j] = v_fma(v_set1(-2), pixel_at(d + 6 * row, lanes) - pixel_at(d + 2 * row, lanes),
+                     pixel_at(d + 8 * row, lanes) - pixel_at(d + 4 * row, lanes))
+        d += pixel
+    store_points(2, t, v + 36 * point, point)
+    for k in range(4):
+        d = x + (2 * k + 1) * row
+        for j in range(9):
+            t[j] = pixel_at(d, lanes)
+            d += pixel
+        store_points(2, t, v + (5 + k) * 9 * point, point)
+
+
+cdef inline void transform_input(int stride, int lanes, Py_ssize_t tiles, const float* x, Py_ssize_t row,
+                                 Py_ssize_t pixel, float* v, Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
+    """B^T d B of a row of tiles. x: 6 or 9 rows of pixels; v: (points, tiles, vector)"""
+    cdef Py_ssize_t k
+    for k in range(tiles):
+        if stride == 1:
+            input_tile(lanes, x, row, pixel, v, point)
+        else:
+            input_tile_by_phase(lanes, x, row, pixel, v, point)
+        x += stride * STEP * pixel
+        v += tile
+
+
+cdef inline void outputs(int stride, const vf* t, vf* out) noexcept nogil:
+    """One row of A^T m A from one row t of A^T m. out: 4 vectors"""
+    cdef vf p = t[1] + t[2], q = t[1] - t[2], r, s
+    if stride == 1:
+        r, s = t[3] + t[4], t[3] - t[4]
+        out[0] = t[0] + p + r
+        out[1] = v_fma(v_set1(2), s, q)
+        out[2] = v_fma(v_set1(4), r, p)
+        out[3] = v_fma(v_set1(8), s, q) + t[5]
+    else:
+        out[0] = t[0] + p + t[3] + t[5]
+        out[1] = v_fma(v_set1(2), t[3], q) + t[6]
+        out[2] = v_fma(v_set1(4), t[3], p) + t[7]
+        out[3] = v_fma(v_set1(8), t[3], q) + t[4] + t[8]
+
+
+cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, vf* out) noexcept nogil:
+    """A^T m A. m: 36 or 81 vectors, `point` floats apart; out: 4x4"""
+    cdef vf t[MAX_SIDE]
+    cdef vf u[MAX_SIDE]
+    cdef vf p, r
+    cdef const float* d = m
+    cdef Py_ssize_t line = side_of(stride) * point
+    cdef int j
+    for j in range(side_of(stride)):
+        p = v_load(d + line) + v_load(d + 2 * line)
+        if stride == 1:
+            r = v_load(d + 3 * line) + v_load(d + 4 * line)
+            t[j] = v_load(d) + p + r
+            u[j] = v_fma(v_set1(4), r, p)
+        else:
+            r = v_load(d + 3 * line)
+            t[j] = v_load(d) + p + r + v_load(d + 5 * line)
+            u[j] = v_fma(v_set1(4), r, p) + v_load(d + 7 * line)
+        d += point
+    outputs(stride, t, out)
+    outputs(stride, u, out + 2 * STEP)
+    d = m
+    for j in range(side_of(stride)):
+        p = v_load(d + line) - v_load(d + 2 * line)
+        if stride == 1:
+            r = v_load(d + 3 * line) - v_load(d + 4 * line)
+            t[j] = v_fma(v_set1(2), r, p)
+            u[j] = v_fma(v_set1(8), r, p) + v_load(d + 5 * line)
+        else:
+            r = v_load(d + 3 * line)
+            t[j] = v_fma(v_set1(2), r, p) + v_load(d + 6 * line)
+            u[j] = v_fma(v_set1(8), r, p) + v_load(d + 4 * line) + v_load(d + 8 * line)
+        d += point
+    outputs(stride, t, out + STEP)
+    outputs(stride, u, out + 3 * STEP)
