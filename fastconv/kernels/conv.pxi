@@ -1,10 +1,6 @@
 """Convolutions on the register tile, NHWC: direct, through an im2col block, and depthwise."""
 
 
-cdef float[NR] NO_BIAS
-memset(NO_BIAS, 0, sizeof(NO_BIAS))
-
-
 cdef inline Epilogue epilogue(const Step* s) noexcept nogil:
     cdef Epilogue e
     e.bias = <const float*>s.bias
@@ -13,6 +9,7 @@ cdef inline Epilogue epilogue(const Step* s) noexcept nogil:
     e.high = <float>s.high
     e.slope = <float>s.slope
     e.valid = FC_W
+    e.shift = 0
     return e
 
 
@@ -124,7 +121,7 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
         raw = e
         raw.valid = FC_W
         if s.pool_first:
-            raw.bias = NO_BIAS
+            raw.bias = NULL
             raw.activation = NO_ACTIVATION
         now = &raw
     if columns != NULL:

@@ -18,12 +18,13 @@ cdef enum:
 
 # What follows the sum: bias, activation, residual, and where the results go.
 cdef struct Epilogue:
-    const float* bias               # (nv * W,)
+    const float* bias               # (nv * W,) or NULL
     int activation
     float low
     float high
     float slope
     int valid                       # channels of the last vector, 1..W
+    Py_ssize_t shift                # floats from what `y` points at to where the results go
 
 
 cdef inline vf activate(vf v, const Epilogue* e) noexcept nogil:
@@ -52,7 +53,7 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
     cdef const float* w
     cdef const float** ahead
     cdef int i
-    cdef Py_ssize_t s, k, t, pair
+    cdef Py_ssize_t s, k, t, pair, shift = e.shift
     b1 = v_set1(0)
     for t in range(count):
         w = b
@@ -88,13 +89,14 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                         acc0[i] = v_fma(x, b0, acc0[i])
                         acc1[i] = v_fma(x, b1, acc1[i])
                     w += 2 * FC_W
-        b0 = v_load(e.bias)
-        if nv == 2:
-            b1 = v_load(e.bias + FC_W)
-        for i in range(m):
-            acc0[i] = acc0[i] + b0
+        if e.bias != NULL:
+            b0 = v_load(e.bias)
             if nv == 2:
-                acc1[i] = acc1[i] + b1
+                b1 = v_load(e.bias + FC_W)
+            for i in range(m):
+                acc0[i] = acc0[i] + b0
+                if nv == 2:
+                    acc1[i] = acc1[i] + b1
         if z != NULL:
             for i in range(m):
                 if nv == 2:
@@ -117,16 +119,16 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     acc1[i] = v_leaky(acc1[i], b0)
         if e.valid == FC_W:
             for i in range(m):
-                v_store(y[i], acc0[i])
+                v_store(y[i] + shift, acc0[i])
                 if nv == 2:
-                    v_store(y[i] + FC_W, acc1[i])
+                    v_store(y[i] + shift + FC_W, acc1[i])
         else:
             for i in range(m):
                 if nv == 2:
-                    v_store(y[i], acc0[i])
-                    v_store_n(y[i] + FC_W, acc1[i], e.valid)
+                    v_store(y[i] + shift, acc0[i])
+                    v_store_n(y[i] + shift + FC_W, acc1[i], e.valid)
                 else:
-                    v_store_n(y[i], acc0[i], e.valid)
+                    v_store_n(y[i] + shift, acc0[i], e.valid)
         a += m
         y += m
         if z != NULL:

@@ -112,50 +112,55 @@ cdef void finish_tiles(const Step* s, float** base, const Epilogue* e, Py_ssize_
         finish_row(2, s, base, e, tiles, m, tile, point, i, oy, channel, lanes)
 
 
-cdef void run_points(const Step* s, Py_ssize_t rows, const float** a, const float* b, float** y) noexcept nogil:
-    """The products of `rows` rows with every panel of one matrix. a: rows pointers to (c,); y: to (o padded,)"""
+cdef struct Points:
+    # What the products of one convolution share.
+    Py_ssize_t side
+    Py_ssize_t vstep                # from one point to the next
+    Py_ssize_t mstep
+
+
+cdef void run_points(const Step* s, const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g0, Py_ssize_t g1,
+                     Py_ssize_t rows, const float** a, float** y) noexcept nogil:
+    """The products of points [f0, f1) x [g0, g1), a matrix of weights each. a, y: the rows, as if at point (0, 0)"""
     cdef Epilogue e
-    cdef Py_ssize_t p, i, K = s.x.c, offset = 0
+    cdef Py_ssize_t f, g, k, offset, K = s.x.c
+    cdef const float* b
     cdef int nv
-    e.bias = NO_BIAS
+    e.bias = NULL
     e.activation = NO_ACTIVATION
     e.valid = FC_W
-    for p in range(s.panels):
-        nv = FC_NV if s.length - p * NR > FC_W else 1
-        run_rows(rows, nv, a, &offset, 1, K, b, &e, NULL, y)
-        for i in range(rows):
-            y[i] += NR
-        b += nv * FC_W * K
+    for f in range(f0, f1):
+        for g in range(g0, g1):
+            offset = (f * p.side + g) * p.vstep
+            b = <const float*>s.weight + (f * (SHARED + 1) + g) * s.length * K
+            for k in range(s.panels):
+                nv = FC_NV if s.length - k * NR > FC_W else 1
+                e.shift = (f * p.side + g) * p.mstep + k * NR
+                run_rows(rows, nv, a, &offset, 1, K, b + k * NR * K, &e, NULL, y)
 
 
-cdef void multiply(const Step* s, const float* v, Py_ssize_t c, Py_ssize_t vstep, float* m, Py_ssize_t mstep,
-                   Py_ssize_t tiles) noexcept nogil:
-    """m = v . weights at every point. v: (points, tiles, c padded), vstep to the next point; m: as v, of o padded
+cdef void multiply(const Step* s, const Points* p, const float* v, Py_ssize_t c, float* m, Py_ssize_t tiles,
+                   Py_ssize_t f, Py_ssize_t g) noexcept nogil:
+    """m = v . weights at the points from f, g on: 0, the points with weights of their own, or SHARED, those that share.
 
-    Along each axis, points from SHARED on have one matrix.
+    v: (points, tiles, c padded); m: (points, tiles, o padded). Points that share are rows of one product.
     """
     cdef const float* a[TILES * MAX_M]
     cdef float* y[TILES * MAX_M]
-    cdef Py_ssize_t side = side_of(<int>s.sh)
-    cdef Py_ssize_t f, g, i, j, high, wide, portion, t, k
-    cdef const float* b = <const float*>s.weight
-    for f in range(SHARED + 1):
-        high = side - SHARED if f == SHARED else 1
-        for g in range(SHARED + 1):
-            wide = side - SHARED if g == SHARED else 1
-            portion = rows_at_once(high * wide * tiles, FC_NV)
-            k = 0
-            for i in range(f, f + high):
-                for j in range(g, g + wide):
-                    for t in range(tiles):
-                        a[k] = v + (i * side + j) * vstep + t * c
-                        y[k] = m + (i * side + j) * mstep + t * s.length
-                        k += 1
-                        if k == portion:
-                            run_points(s, k, a, b, y)
-                            k = 0
-            run_points(s, k, a, b, y)
-            b += s.length * s.x.c
+    cdef Py_ssize_t high = p.side - SHARED if f else 1, wide = p.side - SHARED if g else 1
+    cdef Py_ssize_t f_end = f + 1 if f else SHARED, g_end = g + 1 if g else SHARED
+    cdef Py_ssize_t portion = rows_at_once(high * wide * tiles, FC_NV)
+    cdef Py_ssize_t i, j, t, rows = 0
+    for i in range(high):
+        for j in range(wide):
+            for t in range(tiles):
+                a[rows] = v + (i * p.side + j) * p.vstep + t * c
+                y[rows] = m + (i * p.side + j) * p.mstep + t * s.length
+                rows += 1
+                if rows == portion:
+                    run_points(s, p, f, f_end, g, g_end, rows, a, y)
+                    rows = 0
+    run_points(s, p, f, f_end, g, g_end, rows, a, y)
 
 
 cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
@@ -166,30 +171,35 @@ cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t be
     scratch: (points, tiles, c padded to vectors) and (points, tiles, o padded to panels), `length` = o padded.
     """
     cdef Epilogue e = epilogue(s)
-    cdef Py_ssize_t wide = s.segments, points = side_of(<int>s.sh) * side_of(<int>s.sh)
+    cdef Py_ssize_t wide = s.segments
     cdef Py_ssize_t c = (s.x.c + FC_W - 1) // FC_W * FC_W, o = s.length
-    cdef Py_ssize_t u, r, row0, row1, tiles, i, t, k, vstep, mstep
+    cdef Py_ssize_t u, r, row0, row1, tiles, i, t, k
+    cdef Points p
     cdef float* v = scratch
     cdef float* m
     cdef const float* x
+    p.side = side_of(<int>s.sh)
     for u in range(begin, end):
         row0 = u * s.block
         row1 = min(row0 + s.block, n * s.rows)
         tiles = (row1 - row0) * wide
-        vstep = point_stride(tiles * c)
-        mstep = point_stride(tiles * o)
-        m = scratch + points * vstep
+        p.vstep = point_stride(tiles * c)
+        p.mstep = point_stride(tiles * o)
+        m = scratch + p.side * p.side * p.vstep
         for r in range(row0, row1):
             i = r // s.rows
             x = at(base, &s.x, i, (r - i * s.rows) * STEP * s.sh, 0)
             t = (r - row0) * wide * c
             for k in range((s.x.c + FC_W - 1) // FC_W):
-                prepare_tiles(s, wide, x + k * FC_W, <int>min(s.x.c - k * FC_W, FC_W), v + t + k * FC_W, c, vstep)
-        multiply(s, v, c, vstep, m, mstep, tiles)
+                prepare_tiles(s, wide, x + k * FC_W, <int>min(s.x.c - k * FC_W, FC_W), v + t + k * FC_W, c, p.vstep)
+        multiply(s, &p, v, c, m, tiles, 0, 0)
+        multiply(s, &p, v, c, m, tiles, 0, SHARED)
+        multiply(s, &p, v, c, m, tiles, SHARED, 0)
+        multiply(s, &p, v, c, m, tiles, SHARED, SHARED)
         for r in range(row0, row1):
             i = r // s.rows
             t = (r - row0) * wide * o
             for k in range((s.out_channels + FC_W - 1) // FC_W):
                 e.bias = <const float*>s.bias + k * FC_W
-                finish_tiles(s, base, &e, wide, m + t + k * FC_W, o, mstep, i, (r - i * s.rows) * STEP, k * FC_W,
+                finish_tiles(s, base, &e, wide, m + t + k * FC_W, o, p.mstep, i, (r - i * s.rows) * STEP, k * FC_W,
                              <int>min(s.out_channels - k * FC_W, FC_W))
