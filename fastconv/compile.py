@@ -39,9 +39,8 @@ _POOL_FLOATS = 8192             # unpooled rows of a unit: L1
 _COLUMN_FLOATS = 32768          # an im2col block: half a megabyte's quarter, so that it stays in L2 beside a panel
 _WINOGRAD_FLOATS = 163840       # both transforms of a block of tiles: L2 again, beside the weights
 _WINOGRAD_TILES = 112           # a few portions of the products' rows (kernels/winograd.pxi)
-_WINOGRAD_POINTS = {1: 36, 2: 81}       # by stride (kernels/transforms.pxi)
+WINOGRAD_POINTS = {1: 36, 2: 81}       # by stride (kernels/transforms.pxi)
 _BLAS_FLOATS = 262144           # the same for BLAS, which packs it once more and wants larger products
-_PIXEL_LANES = 0.6              # below this share of used lanes in a channel vector, pixels go into the lanes
 
 # kinds of epilogue and pool as kernels/step.pxi numbers them
 _CLAMP, _LEAKY, _SIGMOID, _TANH = 1, 2, 3, 4
@@ -293,10 +292,21 @@ class _Conv:
         )
 
     @property
-    def lanes(self) -> float:
-        """Share of the lanes that channels in the lanes would use."""
-        channels = self.out[0] // self.groups
-        return channels / (-(-channels // self.vector) * self.vector)
+    def winograd_gain(self) -> float:
+        """Time of the direct tile over Winograd's, estimated.
+
+        The products take points / (144 x used) of the direct way's; the transforms add to that a part in o for the
+        input's and a part in c for the output's. Fitted to 40 layers at v3 and v4, nearly all of which it meets
+        within 15 % (docs/performance.md). With fewer than 4 tiles there are too few rows for the register tile.
+        """
+        (c, _, _), (o, oh, ow), vector = self.x, self.out, self.vector
+        tiles = -(-oh // 4) * -(-ow // 4)
+        used = oh * ow / (16 * tiles)
+        points = WINOGRAD_POINTS[self.attrs["stride"][0]]
+        lanes = c / (-(-c // vector) * vector)
+        transforms = (3 if vector == 16 else 9) / (o * lanes) + 7.5 / c     # 32 registers or 16
+        pool = 1.15 if self.attrs["pool"] else 1        # of 2x2, it costs Winograd nothing
+        return 144 * used / points / (1 + transforms) * pool if tiles >= 4 else 0.0
 
 
 def _monotonic(activation: tuple[Any, ...] | None) -> bool:
@@ -321,7 +331,7 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     # us at v4, direct tile against Winograd: 16->16 32x32 48/18, 64->64 8x8 42/13, 512->512 7x7 1724/931; with 3
     # channels in, 3->32 32x32 20/17 but 3->16 11.2/11.1. Not in "auto": the functional API keeps PyTorch's NaN and
     # inf apart.
-    ("conv_winograd", (FASTEST,), lambda c: c.winograd and (c.x[0] >= 8 or c.out[0] >= 32)), #TODO
+    ("conv_winograd", (FASTEST,), lambda c: c.winograd and c.winograd_gain > 1.05),
     # everything else: the tile reads x in place, 98 % of the FMA peak at 56x56x64. im2col + tile is never chosen: even
     # for 16 groups of 2 channels, where a segment is 2 floats long, it takes 415 us and the tile in place 92
     ("conv_direct", ("auto", "direct"), lambda c: not c.double),
@@ -612,7 +622,7 @@ def _finish_pixels(b: _Builder, step: Step) -> None:
 def _finish_winograd(b: _Builder, step: Step) -> None:
     p = step.parameters
     wide, padded = p["segments"]
-    points = _WINOGRAD_POINTS[p["stride"][0]]
+    points = WINOGRAD_POINTS[p["stride"][0]]
     per_tile = points * (-(-step.x.tensor.c // b.kernels.VECTOR) * b.kernels.VECTOR + padded)
     tiles = min(_WINOGRAD_TILES, max(2 * b.kernels.TALLEST, _WINOGRAD_FLOATS // per_tile))
     p["block"] = _share(max(1, tiles // wide), p["rows"] * b.group, 1, b.threads)

@@ -14,6 +14,7 @@ cdef enum:
     MAX_M = 14                      # the tallest tile of any level
     WIDE = 4                        # panels that `wide` takes at once
     LINE = 16                       # floats in a cache line
+    AHEAD = 768                     # floats of weights between those in use and those prefetched
     TILES = 8                       # tiles whose row pointers are gathered before they run
 
 # What follows the sum: bias, activation, residual, and where the results go.
@@ -82,6 +83,8 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     if k % LINE == 0:       # the next tile's rows, while this one keeps the arithmetic busy
                         for i in range(m):
                             v_prefetch(ahead[i] + k)
+                    if m < FC_MR and FC_W < 16:         # few rows: the weights come from afar, a line a step
+                        v_prefetch(w + AHEAD)
                     b0 = v_load(w)
                     b1 = v_load(w + FC_W)
                     for i in range(m):
