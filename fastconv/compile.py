@@ -485,7 +485,14 @@ def _pack_pixels(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
     return {
         "weight": pack.pixel_blocks(weight.reshape(weight.shape[0], -1), block),
         "bias": pack.per_channel(node.weights.get("bias"), 1, weight.shape[0], padded, b.dtype),
+        "panels": _pixel_blocks(weight.shape[0], block),
     }
+
+
+def _pixel_blocks(channels: int, block: int) -> int:
+    """Return how many blocks the pixel kernel computes: a last one more than half full is filled up with zeros."""
+    full, left = divmod(channels, block)
+    return full + (2 * left > block)
 
 
 def _pack_winograd(b: _Builder, node: Node, conv: _Conv) -> dict[str, Any]:
@@ -616,7 +623,7 @@ def _finish_pixels(b: _Builder, step: Step) -> None:
     p["segments"] = (len(p["table"]), length)
     ld = -(-p["ow"] // b.kernels.PIXEL_VECTOR) * b.kernels.PIXEL_VECTOR
     tall = p["pool"][1] if "pool" in p else 1
-    step.scratch = p["out_channels"] * (max(tall, 2) + 1) * ld
+    step.scratch = max(p["out_channels"], p["panels"] * b.kernels.PIXEL_CHANNELS) * (max(tall, 2) + 1) * ld
 
 
 def _finish_winograd(b: _Builder, step: Step) -> None:

@@ -159,11 +159,10 @@ cdef void pixel_singles(int nv, int rows, bint pooled, Py_ssize_t blocks, const 
 
 
 cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float* out, Py_ssize_t ld) noexcept nogil:
-    """One or two output rows of every channel. out: (o, rows, ld), or the pooled (o, ld)"""
+    """One or two output rows of every channel. out: (channels, rows, ld), or the pooled (channels, ld)"""
     cdef Py_ssize_t vectors = (s.ow + FC_P - 1) // FC_P
     cdef Py_ssize_t K = s.segments * s.length
-    cdef Py_ssize_t blocks = s.out_channels // FC_PO, left = s.out_channels % FC_PO
-    cdef Py_ssize_t done = blocks * FC_PO
+    cdef Py_ssize_t done = s.panels * FC_PO, left = s.out_channels - done
     cdef const float* w = <const float*>s.weight
     cdef Py_ssize_t place[FC_PV]
     cdef Py_ssize_t j, v = 0
@@ -172,8 +171,8 @@ cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float
         nv = <int>min(vectors - v, FC_PV)
         for j in range(nv):
             place[j] = min((v + j) * FC_P, s.ow - FC_P)
-        pixel_blocks(nv, rows, pooled, blocks, x, s.sh * s.x.row, s, w, FC_PO * K, place, out, ld)
-        if left:
+        pixel_blocks(nv, rows, pooled, s.panels, x, s.sh * s.x.row, s, w, FC_PO * K, place, out, ld)
+        if left > 0:
             pixel_singles(nv, rows, pooled, left, x, s.sh * s.x.row, s, w + done * K, 1, place,
                           out + done * (1 if pooled else rows) * ld, ld)
         v += nv
@@ -226,15 +225,18 @@ cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begi
                       float* scratch) noexcept nogil:
     """Convolution of few output channels, stride 1 along the row. x: planar (n, c, h, w); y: NHWC, or max-pooled.
 
-    weight: (channel blocks, K, FC_PO), K = (c, kh, kw); table: offsets of the (c, kh) segments.
-    A unit is `block` output rows; scratch: (o, max(ph, 2), ld) and (o, ld), ld = ow padded to whole vectors.
+    weight: (channel blocks, K, FC_PO), K = (c, kh, kw); table: offsets of the (c, kh) segments. `panels` blocks are
+    computed whole, zeros included; channels beyond them one at a time.
+    A unit is `block` output rows; scratch: (channels, max(ph, 2), ld) and (channels, ld), channels = what is
+    computed, ld = ow padded to whole vectors.
     A fused maximum comes before bias and activation: both are monotonic, rounding included.
     """
     cdef Py_ssize_t ld = (s.ow + FC_P - 1) // FC_P * FC_P
     cdef Py_ssize_t r, i, t, o, last = last_row(s, n, end)
     cdef Py_ssize_t down = s.psh if s.pool else 1
     cdef bint square = s.pool != NO_POOL and s.ph == s.pw == s.psw == 2 and s.ow % 2 == 0
-    cdef float* pooled = scratch + s.out_channels * max(s.ph, 2) * ld
+    cdef Py_ssize_t channels = max(s.out_channels, s.panels * FC_PO)
+    cdef float* pooled = scratch + channels * max(s.ph, 2) * ld
     cdef int rows
     cdef const float* x
     r = first_row(s, begin)
@@ -247,9 +249,9 @@ cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begi
             r += 1
         elif s.pool:
             for t in range(s.ph):
-                pixel_rows(s, x + t * s.sh * s.x.row, 1, False, scratch + t * s.out_channels * ld, ld)
+                pixel_rows(s, x + t * s.sh * s.x.row, 1, False, scratch + t * channels * ld, ld)
             for o in range(s.out_channels):
-                max_pool_rows(s, scratch + o * ld, s.out_channels * ld, pooled + o * ld)
+                max_pool_rows(s, scratch + o * ld, channels * ld, pooled + o * ld)
             to_channels_last(s, pooled, ld, at(base, &s.y, i, r - i * s.rows, 0))
             r += 1
         else:
