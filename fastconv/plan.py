@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-__all__ = ["ARENA", "CALLER", "Ref", "Step", "Tensor", "lay_out"]
+__all__ = ["ARENA", "CALLER", "OUTPUTS", "Ref", "Step", "Tensor", "Value", "lay_out"]
 
 ARENA, CALLER, OUTPUTS = 0, 1, 2  # memory spaces: the arena, the caller's input, the first of its outputs
 _ALIGN = 16  # elements: a cache line of floats
@@ -72,6 +72,15 @@ class Tensor:
         owner = self.root
         origin = (self.border[0] - top) * row + (self.border[2] - left) * pixel + channel * step
         return (owner.space, owner.offset + origin, image, row, pixel, step, self.h, self.w, self.c)
+
+
+@dataclass
+class Value:
+    """A value of the graph in the layouts it exists in so far. Anything but an image has only a plain one."""
+
+    shape: tuple[int, ...]
+    last: Tensor | None = None          # channels last
+    planar: Tensor | None = None        # PyTorch's order; for anything but an image, the only order
 
 
 @dataclass(eq=False)
