@@ -67,6 +67,14 @@ typedef float fc_vpu __attribute__((vector_size(4 * FC_P), aligned(4), may_alias
 
 #define FC_INLINE static inline __attribute__((always_inline))
 
+/* The same pointer, but GCC no longer knows how it was made. Where a loop reads many places at runtime multiples
+ * of a stride, it would else keep an address for each, more than there are registers. */
+FC_INLINE const float *fc_hide(const float *p)
+{
+    __asm__ volatile("" : "+r"(p));     /* volatile: or two of one pointer would become one */
+    return p;
+}
+
 FC_INLINE vf v_load(const float *p) { return *(const fc_vfu *)p; }
 FC_INLINE void v_store(float *p, vf v) { *(fc_vfu *)p = v; }
 FC_INLINE void v_prefetch(const float *p) { __builtin_prefetch(p); }

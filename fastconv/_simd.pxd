@@ -16,6 +16,7 @@ cdef extern from "_simd.h" nogil:
         FC_PV
     const char* FC_LEVEL
 
+    const float* fc_hide(const float* p) noexcept
     vf v_load(const float* p) noexcept
     void v_prefetch(const float* p) noexcept
     vf v_load_n(const float* p, int n) noexcept

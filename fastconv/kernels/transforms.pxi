@@ -34,6 +34,7 @@ cdef inline vf pixel_at(const float* x, int lanes) noexcept nogil:
 cdef inline void store_points(int stride, const vf* t, float* v, Py_ssize_t point) noexcept nogil:
     """One row of B^T d B from one row t of B^T d. v: 6 or 9 vectors, `point` floats apart"""
     cdef vf p, q
+    v = <float*>fc_hide(v)
     if stride == 1:
         p, q = v_fma(v_set1(-4), t[2], t[4]), v_fma(v_set1(-4), t[1], t[3])
         v_store(v, v_fma(v_set1(4), t[0], v_fma(v_set1(-5), t[2], t[4])))
@@ -67,36 +68,36 @@ cdef inline void input_tile(int lanes, const float* x, Py_ssize_t row, Py_ssize_
     cdef vf t[6]
     cdef vf u[6]
     cdef vf p, q
-    cdef const float* d = x
+    cdef const float* d = fc_hide(x)
     cdef int j
     for j in range(6):
         t[j] = v_fma(v_set1(4), pixel_at(d, lanes),
                      v_fma(v_set1(-5), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes)))
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(1, t, v, point)
-    d = x
+    d = fc_hide(x)
     for j in range(6):
         p = v_fma(v_set1(-4), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes))
         q = v_fma(v_set1(-4), pixel_at(d + row, lanes), pixel_at(d + 3 * row, lanes))
         t[j] = p + q
         u[j] = p - q
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(1, t, v + 6 * point, point)
     store_points(1, u, v + 12 * point, point)
-    d = x
+    d = fc_hide(x)
     for j in range(6):
         p = pixel_at(d + 4 * row, lanes) - pixel_at(d + 2 * row, lanes)
         q = pixel_at(d + 3 * row, lanes) - pixel_at(d + row, lanes)
         t[j] = v_fma(v_set1(2), q, p)
         u[j] = v_fma(v_set1(-2), q, p)
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(1, t, v + 18 * point, point)
     store_points(1, u, v + 24 * point, point)
-    d = x
+    d = fc_hide(x)
     for j in range(6):
         t[j] = v_fma(v_set1(4), pixel_at(d + row, lanes),
                      v_fma(v_set1(-5), pixel_at(d + 3 * row, lanes), pixel_at(d + 5 * row, lanes)))
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(1, t, v + 30 * point, point)
 
 
@@ -105,35 +106,35 @@ cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, 
     """B^T d B for stride 2, as `input_tile`. x: 9 rows of 9 pixels; v: 81 vectors, `point` floats apart"""
     cdef vf t[9]
     cdef vf u[9]
-    cdef const float* d = x
+    cdef const float* d = fc_hide(x)
     cdef Py_ssize_t k
     cdef int j
     for j in range(9):
         u[j] = pixel_at(d + 6 * row, lanes) - pixel_at(d + 2 * row, lanes)
         t[j] = v_fma(v_set1(2), pixel_at(d, lanes) - pixel_at(d + 4 * row, lanes), u[j])
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(2, t, v, point)
     store_points(2, u, v + 27 * point, point)
-    d = x
+    d = fc_hide(x)
     for j in range(9):
         t[j] = v_fma(v_set1(-2), pixel_at(d + 2 * row, lanes),
                      pixel_at(d + 6 * row, lanes) - pixel_at(d + 4 * row, lanes))
         u[j] = v_fma(v_set1(2), pixel_at(d + 2 * row, lanes),
                      v_fma(v_set1(-3), pixel_at(d + 4 * row, lanes), pixel_at(d + 6 * row, lanes)))
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(2, t, v + 9 * point, point)
     store_points(2, u, v + 18 * point, point)
-    d = x
+    d = fc_hide(x)
     for j in range(9):
         t[j] = v_fma(v_set1(-2), pixel_at(d + 6 * row, lanes) - pixel_at(d + 2 * row, lanes),
                      pixel_at(d + 8 * row, lanes) - pixel_at(d + 4 * row, lanes))
-        d += pixel
+        d = fc_hide(d + pixel)
     store_points(2, t, v + 36 * point, point)
     for k in range(4):
-        d = x + (2 * k + 1) * row
+        d = fc_hide(x + (2 * k + 1) * row)
         for j in range(9):
             t[j] = pixel_at(d, lanes)
-            d += pixel
+            d = fc_hide(d + pixel)
         store_points(2, t, v + (5 + k) * 9 * point, point)
 
 
@@ -171,7 +172,7 @@ cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, 
     cdef vf t[MAX_SIDE]
     cdef vf u[MAX_SIDE]
     cdef vf p, r
-    cdef const float* d = m
+    cdef const float* d = fc_hide(m)
     cdef Py_ssize_t line = side_of(stride) * point
     cdef int j
     for j in range(side_of(stride)):
@@ -184,10 +185,10 @@ cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, 
             r = v_load(d + 3 * line)
             t[j] = v_load(d) + p + r + v_load(d + 5 * line)
             u[j] = v_fma(v_set1(4), r, p) + v_load(d + 7 * line)
-        d += point
+        d = fc_hide(d + point)
     outputs(stride, t, out)
     outputs(stride, u, out + 2 * STEP)
-    d = m
+    d = fc_hide(m)
     for j in range(side_of(stride)):
         p = v_load(d + line) - v_load(d + 2 * line)
         if stride == 1:
@@ -198,6 +199,6 @@ cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, 
             r = v_load(d + 3 * line)
             t[j] = v_fma(v_set1(2), r, p) + v_load(d + 6 * line)
             u[j] = v_fma(v_set1(8), r, p) + v_load(d + 4 * line) + v_load(d + 8 * line)
-        d += point
+        d = fc_hide(d + point)
     outputs(stride, t, out + STEP)
     outputs(stride, u, out + 3 * STEP)
