@@ -5,6 +5,9 @@ The elementwise product of the transforms (kernels/transforms.pxi), summed over 
 transformed in float64 when the network is compiled; the result is within 5e-5 of the largest output.
 """
 
+cdef enum:
+    FEW_TILES = 8                   # whose products with a vector of channels are accumulated at once
+
 
 cdef inline Py_ssize_t point_stride(Py_ssize_t floats) noexcept nogil:
     """Distance from one of the 36 points to the next: an odd number of cache lines, or they would share few sets."""
@@ -68,14 +71,15 @@ cdef inline void store_pooled_tile(const Step* s, float** base, const Epilogue* 
 
 
 cdef inline void finish_row(int stride, const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
-                            Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t channel,
-                            int lanes) noexcept nogil:
-    """A^T m A and what follows it, for one vector of channels of a row of tiles. m: (points, tiles, vector)"""
+                            Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t first,
+                            Py_ssize_t channel, int lanes) noexcept nogil:
+    """A^T m A and what follows it, for one vector of channels of tiles `first` and on in a row. m: (points, tiles, vector)"""
     cdef vf out[STEP * STEP]
     cdef Py_ssize_t t
     cdef int rows = <int>min(s.oh - oy, STEP), cols
-    for t in range(tiles):
-        transform_output(stride, m + t * tile, point, out)
+    for t in range(first, first + tiles):
+        transform_output(stride, m, point, out)
+        m += tile
         cols = <int>min(s.ow - t * STEP, STEP)
         if rows == STEP and cols == STEP and lanes == FC_W:
             if s.pool == NO_POOL:
@@ -103,13 +107,22 @@ cdef void prepare_tiles(const Step* s, Py_ssize_t tiles, const float* x, int lan
 
 
 cdef void finish_tiles(const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
-                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t channel,
-                       int lanes) noexcept nogil:
+                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t first,
+                       Py_ssize_t channel, int lanes) noexcept nogil:
     """`finish_row` at the stride known only now."""
     if s.sh == 1:
-        finish_row(1, s, base, e, tiles, m, tile, point, i, oy, channel, lanes)
+        finish_row(1, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
     else:
-        finish_row(2, s, base, e, tiles, m, tile, point, i, oy, channel, lanes)
+        finish_row(2, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
+
+
+cdef void finish_few(const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m, Py_ssize_t i,
+                     Py_ssize_t oy, Py_ssize_t first, Py_ssize_t channel, int lanes) noexcept nogil:
+    """The same for what `few_channels` computes at once. m: (points, FEW_TILES, vector)"""
+    if s.sh == 1:
+        finish_row(1, s, base, e, tiles, m, FC_W, FEW_TILES * FC_W, i, oy, first, channel, lanes)
+    else:
+        finish_row(2, s, base, e, tiles, m, FC_W, FEW_TILES * FC_W, i, oy, first, channel, lanes)
 
 
 cdef struct Points:
@@ -163,6 +176,108 @@ cdef void multiply(const Step* s, const Points* p, const float* v, Py_ssize_t c,
     run_points(s, p, f, f_end, g, g_end, rows, a, y)
 
 
+cdef inline void vector_products(int tiles, int channels, const Step* s, const Points* p, const float* v, Py_ssize_t c,
+                                 const float* b, Py_ssize_t ld, float* m) noexcept nogil:
+    """m = v . b at every point, for a few tiles and one vector of channels.
+
+    v: (points, tiles, c padded); b: (36, c, vector), its rows ld apart; m: (points, FEW_TILES, vector)
+    """
+    cdef vf acc[FEW_TILES]
+    cdef vf w
+    cdef const float* matrix
+    cdef const float* bk
+    cdef const float* vk
+    cdef Py_ssize_t f, g, k, K = channels if channels else s.x.c, step = s.length * K
+    cdef int i
+    for f in range(p.side):
+        matrix = b + min(f, SHARED) * (SHARED + 1) * step
+        for g in range(p.side):
+            bk = matrix
+            vk = v
+            for i in range(tiles):
+                acc[i] = v_set1(0)
+            for k in range(K):
+                w = v_load(bk)
+                for i in range(tiles):
+                    acc[i] = v_fma(v_set1(vk[i * c]), w, acc[i])
+                bk += ld
+                vk += 1
+            for i in range(tiles):
+                v_store(m + i * FC_W, acc[i])
+            m += FEW_TILES * FC_W
+            v += p.vstep
+            if g < SHARED:
+                matrix += step
+
+
+cdef void run_vector_products(Py_ssize_t tiles, const Step* s, const Points* p, const float* v, Py_ssize_t c,
+                              const float* b, Py_ssize_t ld, float* m) noexcept nogil:
+    """`vector_products` at a size known only now; for the three channels of a colour image, without a loop over them."""
+    if s.x.c == 3:
+        if tiles == 1:
+            vector_products(1, 3, s, p, v, c, b, ld, m)
+        elif tiles == 2:
+            vector_products(2, 3, s, p, v, c, b, ld, m)
+        elif tiles == 3:
+            vector_products(3, 3, s, p, v, c, b, ld, m)
+        elif tiles == 4:
+            vector_products(4, 3, s, p, v, c, b, ld, m)
+        elif tiles == 5:
+            vector_products(5, 3, s, p, v, c, b, ld, m)
+        elif tiles == 6:
+            vector_products(6, 3, s, p, v, c, b, ld, m)
+        elif tiles == 7:
+            vector_products(7, 3, s, p, v, c, b, ld, m)
+        elif tiles == 8:
+            vector_products(8, 3, s, p, v, c, b, ld, m)
+    elif tiles == 1:
+        vector_products(1, 0, s, p, v, c, b, ld, m)
+    elif tiles == 2:
+        vector_products(2, 0, s, p, v, c, b, ld, m)
+    elif tiles == 3:
+        vector_products(3, 0, s, p, v, c, b, ld, m)
+    elif tiles == 4:
+        vector_products(4, 0, s, p, v, c, b, ld, m)
+    elif tiles == 5:
+        vector_products(5, 0, s, p, v, c, b, ld, m)
+    elif tiles == 6:
+        vector_products(6, 0, s, p, v, c, b, ld, m)
+    elif tiles == 7:
+        vector_products(7, 0, s, p, v, c, b, ld, m)
+    elif tiles == 8:
+        vector_products(8, 0, s, p, v, c, b, ld, m)
+
+
+cdef void few_channels(const Step* s, float** base, const Points* p, const float* v, Py_ssize_t c, Py_ssize_t row0,
+                       Py_ssize_t tiles, float* m) noexcept nogil:
+    """Products and output of `tiles` tiles, for few input channels: a few tiles and one vector of outputs at a time.
+
+    With so few products to a sum, storing and fetching all the sums would cost more than the sums: these stay in L1.
+    """
+    cdef Epilogue e = epilogue(s)
+    cdef Py_ssize_t chunk = (tiles + FEW_TILES - 1) // FEW_TILES
+    cdef Py_ssize_t k, t, end, now, r, i, count, ld
+    cdef int lanes
+    chunk = (tiles + chunk - 1) // chunk
+    for k in range((s.out_channels + FC_W - 1) // FC_W):
+        e.bias = <const float*>s.bias + k * FC_W
+        lanes = <int>min(s.out_channels - k * FC_W, FC_W)
+        ld = min(s.length - k // FC_NV * NR, NR)
+        t = 0
+        while t < tiles:
+            count = min(chunk, tiles - t)
+            run_vector_products(count, s, p, v + t * c, c,
+                                <const float*>s.weight + k // FC_NV * NR * s.x.c + k % FC_NV * FC_W, ld, m)
+            end = t + count
+            while t < end:                          # what of them lies in one row
+                r = row0 + t // s.segments
+                i = r // s.rows
+                now = min(end, (r + 1 - row0) * s.segments) - t
+                finish_few(s, base, &e, now, m + (t + count - end) * FC_W, i, (r - i * s.rows) * STEP,
+                           t - (r - row0) * s.segments, k * FC_W, lanes)
+                t += now
+
+
 cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                         float* scratch) noexcept nogil:
     """x: (n, h, w, c) with a border that whole tiles fit into; y: (n, oh, ow, o), or pooled 2x2.
@@ -192,6 +307,9 @@ cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t be
             t = (r - row0) * wide * c
             for k in range((s.x.c + FC_W - 1) // FC_W):
                 prepare_tiles(s, wide, x + k * FC_W, <int>min(s.x.c - k * FC_W, FC_W), v + t + k * FC_W, c, p.vstep)
+        if s.x.c <= FC_W:
+            few_channels(s, base, &p, v, c, row0, tiles, m)
+            continue
         multiply(s, &p, v, c, m, tiles, 0, 0)
         multiply(s, &p, v, c, m, tiles, 0, SHARED)
         multiply(s, &p, v, c, m, tiles, SHARED, 0)
@@ -201,5 +319,5 @@ cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t be
             t = (r - row0) * wide * o
             for k in range((s.out_channels + FC_W - 1) // FC_W):
                 e.bias = <const float*>s.bias + k * FC_W
-                finish_tiles(s, base, &e, wide, m + t + k * FC_W, o, p.mstep, i, (r - i * s.rows) * STEP, k * FC_W,
+                finish_tiles(s, base, &e, wide, m + t + k * FC_W, o, p.mstep, i, (r - i * s.rows) * STEP, 0, k * FC_W,
                              <int>min(s.out_channels - k * FC_W, FC_W))
