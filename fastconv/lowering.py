@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["FINISH", "LOWER", "POOL_KINDS", "activation_code", "emit_pool"]
 
 # kinds of epilogue and pool as kernels/step.pxi numbers them
-CLAMP, LEAKY, SIGMOID, TANH = 1, 2, 3, 4
+RELU, CLAMP, LEAKY, SIGMOID, TANH = 1, 2, 3, 4, 5
 POOL_KINDS = {"max": 1, "avg": 2}
 
 
@@ -30,7 +30,7 @@ def activation_code(activation: tuple[Any, ...] | None) -> tuple[int, float, flo
         return (0, 0.0, 0.0, 0.0)
     name, *parameters = activation
     if name == "relu":
-        return (CLAMP, 0.0, inf, 0.0)
+        return (RELU, 0.0, inf, 0.0)
     if name == "hardtanh":
         return (CLAMP, *parameters, 0.0)
     if name == "leaky_relu":

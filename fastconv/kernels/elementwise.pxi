@@ -12,7 +12,7 @@ cdef void unary(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_s
         for j in range(s.y.w):
             x = at(base, &s.x, i, r - i * s.rows, j)
             y = at(base, &s.y, i, r - i * s.rows, j)
-            if s.activation == CLAMP:
+            if s.activation == RELU or s.activation == CLAMP:
                 clamp(x, y, s.y.c, <real>s.low, <real>s.high)
             else:
                 for k in range(s.y.c):
@@ -50,7 +50,7 @@ cdef void add(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssi
 cdef inline void activate_row(real* y, const Step* s) noexcept nogil:
     """y = act(y) over the channels of one pixel."""
     cdef Py_ssize_t k
-    if s.activation == CLAMP:
+    if s.activation == RELU or s.activation == CLAMP:
         clamp(y, y, s.y.c, <real>s.low, <real>s.high)
     elif s.activation != NO_ACTIVATION:
         for k in range(s.y.c):

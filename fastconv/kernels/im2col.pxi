@@ -84,7 +84,7 @@ cdef inline void im2col_row(const Step* s, real** base, Py_ssize_t r, Py_ssize_t
 
 cdef inline real apply(real v, const Step* s) noexcept nogil:
     """The scalar epilogue; NaN passes through."""
-    if s.activation == CLAMP:
+    if s.activation == RELU or s.activation == CLAMP:
         v = <real>s.low if v < <real>s.low else v
         return <real>s.high if v > <real>s.high else v
     if s.activation == LEAKY:

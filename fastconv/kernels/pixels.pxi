@@ -7,6 +7,8 @@ a time, so that each weight is read once for both and a 2x2 pool never leaves th
 
 
 cdef inline vp pixel_activate(vp v, const Step* s) noexcept nogil:
+    if s.activation == RELU:
+        return p_max(p_set1(0), v)
     if s.activation == CLAMP:
         return p_min(p_set1(<float>s.high), p_max(p_set1(<float>s.low), v))
     if s.activation == LEAKY:

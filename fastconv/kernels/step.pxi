@@ -26,13 +26,14 @@ cdef struct View:
     Py_ssize_t w
     Py_ssize_t c
 
-# epilogues; CLAMP is relu, relu6 and hardtanh, the rest run as steps of their own ("unary")
+# epilogues; CLAMP is relu6 and hardtanh; SIGMOID and TANH run as steps of their own ("unary")
 cdef enum Activation:
     NO_ACTIVATION = 0
-    CLAMP = 1
-    LEAKY = 2
-    SIGMOID = 3
-    TANH = 4
+    RELU = 1                    # a CLAMP from 0 to infinity
+    CLAMP = 2
+    LEAKY = 3
+    SIGMOID = 4
+    TANH = 5
 
 cdef enum PoolKind:
     NO_POOL = 0

@@ -29,6 +29,8 @@ cdef struct Epilogue:
 
 
 cdef inline vf activate(vf v, const Epilogue* e) noexcept nogil:
+    if e.activation == RELU:
+        return v_max(v_set1(0), v)
     if e.activation == CLAMP:
         return v_min(v_set1(e.high), v_max(v_set1(e.low), v))
     if e.activation == LEAKY:
@@ -107,7 +109,13 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     acc1[i] = acc1[i] + v_load_n(z[i] + FC_W, e.valid)
                 else:
                     acc0[i] = acc0[i] + v_load_n(z[i], e.valid)
-        if e.activation == CLAMP:
+        if e.activation == RELU:
+            b0 = v_set1(0)
+            for i in range(m):
+                acc0[i] = v_max(b0, acc0[i])
+                if nv == 2:
+                    acc1[i] = v_max(b0, acc1[i])
+        elif e.activation == CLAMP:
             b0 = v_set1(e.low)
             b1 = v_set1(e.high)
             for i in range(m):
