@@ -35,7 +35,7 @@ from fastconv._simd cimport (
     FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_W,
     fc_flush_denormals, fc_hide, fc_restore_denormals,
     p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half,
-    p_store_n, p_transpose, vp,
+    p_store_n, p_store_three, p_transpose, vp,
     v_fma, v_leaky, v_load, v_load_n, v_max, v_min, v_nanmax, v_prefetch, v_set1, v_store, v_store_n, vf,
 )
 

@@ -190,7 +190,8 @@ typedef int32_t fc_pi __attribute__((vector_size(4 * FC_P)));
 #define FC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (fc_pi){__VA_ARGS__})
 #endif
 
-/* p_even and p_odd: every second lane of a followed by b. p_transpose: FC_P vectors as a matrix, in place. */
+/* p_even and p_odd: every second lane of a followed by b. p_transpose: FC_P vectors as a matrix, in place.
+ * p_store_three: a0 b0 c0 a1 b1 c1 ..., the pixels of a colour image. */
 #if FC_P == 8
 FC_INLINE vp p_even(vp a, vp b) { return FC_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 FC_INLINE vp p_odd(vp a, vp b) { return FC_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
@@ -213,6 +214,14 @@ FC_INLINE void p_transpose(vp *r)
         r[i + 4] = FC_SHUFFLE(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
 }
+FC_INLINE void p_store_three(float *p, vp a, vp b, vp c)
+{
+    vp x = FC_SHUFFLE(a, b, 0, 8, 0, 1, 9, 0, 2, 10), y = FC_SHUFFLE(a, b, 0, 3, 11, 0, 4, 12, 0, 5);
+    vp z = FC_SHUFFLE(a, b, 13, 0, 6, 14, 0, 7, 15, 0);
+    p_store(p, FC_SHUFFLE(x, c, 0, 1, 8, 3, 4, 9, 6, 7));
+    p_store(p + 8, FC_SHUFFLE(y, c, 10, 1, 2, 11, 4, 5, 12, 7));
+    p_store(p + 16, FC_SHUFFLE(z, c, 0, 13, 2, 3, 14, 5, 6, 15));
+}
 #else
 FC_INLINE vp p_even(vp a, vp b) { return FC_SHUFFLE(a, b, 0, 2, 4, 6); }
 FC_INLINE vp p_odd(vp a, vp b) { return FC_SHUFFLE(a, b, 1, 3, 5, 7); }
@@ -224,6 +233,13 @@ FC_INLINE void p_transpose(vp *r)
     r[1] = FC_SHUFFLE(a, c, 2, 3, 6, 7);
     r[2] = FC_SHUFFLE(b, d, 0, 1, 4, 5);
     r[3] = FC_SHUFFLE(b, d, 2, 3, 6, 7);
+}
+FC_INLINE void p_store_three(float *p, vp a, vp b, vp c)
+{
+    vp x = FC_SHUFFLE(a, b, 0, 4, 0, 1), y = FC_SHUFFLE(a, b, 5, 0, 2, 6), z = FC_SHUFFLE(a, b, 0, 3, 7, 0);
+    p_store(p, FC_SHUFFLE(x, c, 0, 1, 4, 3));
+    p_store(p + 4, FC_SHUFFLE(y, c, 0, 5, 2, 3));
+    p_store(p + 8, FC_SHUFFLE(z, c, 6, 1, 2, 7));
 }
 #endif
 FC_INLINE void p_store_n(float *p, vp v, int n)

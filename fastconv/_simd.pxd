@@ -41,6 +41,7 @@ cdef extern from "_simd.h" nogil:
     vp p_even(vp a, vp b) noexcept
     vp p_odd(vp a, vp b) noexcept
     void p_transpose(vp* r) noexcept
+    void p_store_three(float* p, vp a, vp b, vp c) noexcept
     void p_store_n(float* p, vp v, int n) noexcept
 
     uint64_t fc_flush_denormals() noexcept

@@ -88,8 +88,9 @@ class Conv:
     def winograd_gain(self) -> float:
         """Time of the direct tile over Winograd's, estimated; 0 where that cannot do it.
 
-        The products take points / (144 x used) of the direct way's; the transforms add to that a part in o for the
-        input's and a part in c for the output's. With fewer than 4 tiles there are too few rows for the register tile.
+        The products take points / (144 x used) of the direct way's; the transforms add to that a part in 1/o for the
+        input's and a part in 1/c for the output's, less where sums stay in L1 (few_channels in kernels/winograd.pxi)
+        or registers are 32 rather than 16. With fewer than 4 tiles there are too few rows for the register tile.
         """
         (c, _, _), (o, oh, ow), vector = self.x, self.out, self.vector
         tiles = -(-oh // 4) * -(-ow // 4)
@@ -97,7 +98,8 @@ class Conv:
             return 0.0
         used = oh * ow / (16 * tiles)
         lanes = c / (-(-c // vector) * vector)
-        transforms = (3 if vector == 16 else 9) / (o * lanes) + 7.5 / c     # 32 registers or 16
+        before, after = (4, 5.2) if c <= vector else (3, 7.5) if vector == 16 else (7, 7.5)
+        transforms = before / (o * lanes) + after / c
         pool = 1.15 if self.attrs["pool"] else 1        # of 2x2, it costs Winograd nothing
         return 144 * used / WINOGRAD_POINTS[self.attrs["stride"][0]] / (1 + transforms) * pool
 
@@ -126,9 +128,9 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     # us at v4, 32 channels 28x28, 3x3: 15 with channels in the lanes, 126 with a tile for each channel
     ("depthwise", ("auto", "direct"), lambda c: c.depthwise and not c.double),
     ("conv_winograd", ("winograd",), lambda c: c.winograd),
-    # us at v4, direct tile against Winograd: 16->16 32x32 45/17, 64->64 7x7 33/13, 512->512 7x7 2100/930; stride 2,
-    # 32->64 16x16 20.8/15.0, 64->128 56x56 998/668; 3->32 32x32 18.5/19.1, pooled 19.8/17.0. Not in "auto": the
-    # functional API keeps PyTorch's NaN and inf apart.
+    # us at v4, direct tile against Winograd: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; stride 2,
+    # 16->32 32x32 21.6/16.1, 64->128 56x56 998/668; 3->32 32x32 18.5/14.8. Not in "auto": the functional API keeps
+    # PyTorch's NaN and inf apart.
     ("conv_winograd", (FASTEST,), lambda c: c.winograd_gain > max(1.05, c.pixels_gain)),
     # LeNet's first layer, 1 -> 6, 5x5, us at v4 and v3: 2.0 and 2.2 with pixels in the lanes, 5.8 and 5.1 with channels
     ("conv_pixels", ("auto", "direct"), lambda c: c.pixels_gain > 1),

@@ -16,6 +16,11 @@ cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const float* x, Py_ssize_t
             for j in range(cols):
                 y[j * ystep + i] = x[i * xstep + j]
         return
+    if rows == ystep == 3:
+        for jb in range((cols + FC_P - 1) // FC_P):
+            j = min(jb * FC_P, cols - FC_P)
+            p_store_three(y + 3 * j, p_load(x + j), p_load(x + xstep + j), p_load(x + 2 * xstep + j))
+        return
     for ib in range((rows + FC_P - 1) // FC_P):
         i = max(0, min(ib * FC_P, rows - FC_P))
         for jb in range((cols + FC_P - 1) // FC_P):
