@@ -54,6 +54,7 @@ class Kernels(Protocol):
     PIXEL_CHANNELS: int
     PIXEL_VECTOR: int
     PANELS_AT_ONCE: int
+    FEW_TILES_AT_ONCE: int
     OPENMP: int
     Program: type[_Program]
 

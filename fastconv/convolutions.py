@@ -86,7 +86,8 @@ def _emit_conv(b: Builder, node: Node, chosen: str, conv: Conv) -> None:
         x = Ref(b.bordered(node.inputs[0], border), top, left)
     z = Ref(b.last(node.inputs[1])) if len(node.inputs) > 1 else None
     pack_weights = _PACK[chosen]
-    label = _LABELS[chosen] + (f" + {pool[0]} pool" if "pool" in common else "")
+    label = _LABELS[chosen] + (", stride 2" if chosen == "conv_winograd" and attrs["stride"][0] == 2 else "") + \
+        (f" + {pool[0]} pool" if "pool" in common else "")
     b.emit(chosen, node.name, x, Ref(target), z=z, label=label, **common, **pack_weights(b, node, conv))
     if apart:
         b.emit("unary", node.name, Ref(target), Ref(target), activation=activation, label=attrs["activation"][0])
@@ -310,13 +311,15 @@ def _finish_pixels(b: Builder, step: Step) -> None:
 
 
 def _finish_winograd(b: Builder, step: Step) -> None:
-    p = step.parameters
+    """Blocks of rows of tiles. Scratch: both transforms of a block, each point kept off its neighbours' cache sets."""
+    p, k = step.parameters, b.kernels
     wide, padded = p["segments"]
     points = WINOGRAD_POINTS[p["stride"][0]]
-    per_tile = points * (-(-step.x.tensor.c // b.kernels.VECTOR) * b.kernels.VECTOR + padded)
-    tiles = min(_WINOGRAD_TILES, max(2 * b.kernels.TALLEST, _WINOGRAD_FLOATS // per_tile))
+    channels = -(-step.x.tensor.c // k.VECTOR) * k.VECTOR
+    tiles = min(_WINOGRAD_TILES, max(2 * k.TALLEST, _WINOGRAD_FLOATS // (points * (channels + padded))))
     p["block"] = _share(max(1, tiles // wide), p["rows"] * b.group, 1, b.threads)
-    step.scratch = p["block"] * wide * per_tile + points * 4 * 16      # points are kept off each other's cache sets
+    tiles = p["block"] * wide
+    step.scratch = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + 4 * 16)
 
 
 def _share(block: int, rows: int, panels: int, threads: int) -> int:

@@ -21,7 +21,7 @@ def compiled(graph: Graph, threads: int, algorithm: str | None = None) -> Any:
     try:
         return compile_graph(graph, threads=threads, algorithm=algorithm)
     except UnsupportedOperatorError:
-        assert algorithm == "winograd"  # only 3x3 with stride 1
+        assert algorithm == "winograd"  # only 3x3 with stride 1 or 2
         return compile_graph(graph, threads=threads)
 
 

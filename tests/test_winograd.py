@@ -1,0 +1,67 @@
+"""3x3 convolutions on Winograd's algorithm, at every shape its loops treat differently.
+
+Few input channels (no more than a vector) and many go different ways, in tiles that overhang, at
+both strides, with every epilogue.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from compiling import assert_equals_interpreter, batch_of
+from networks import Net
+
+from fastconv import pack
+from fastconv.compile import compile_graph
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("channels", "out"),
+    [(1, 1), (2, 17), (3, 16), (3, 40), (4, 5), (8, 33), (9, 8), (16, 16), (17, 64), (40, 7)],
+)
+@pytest.mark.parametrize(
+    ("height", "width", "padding"),
+    [(3, 3, 0), (4, 4, 1), (8, 8, 1), (9, 23, 1), (17, 5, (2, 0)), (33, 32, 1)],
+)
+def test_equals_the_interpreter(
+    channels: int, out: int, height: int, width: int, padding: Any, stride: int
+) -> None:
+    net = Net(channels, height, width)
+    net.conv(out, 3, padding=padding, stride=stride)
+    graph = net.graph()
+    assert_equals_interpreter(graph, batch_of(graph, 3), algorithm="winograd")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [3, 24])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "hardtanh", "sigmoid"])
+@pytest.mark.parametrize("pool", [None, "max_pool2d", "avg_pool2d"])
+def test_epilogues(channels: int, stride: int, activation: str, pool: str | None) -> None:
+    net = Net(channels, 20, 18)
+    net.conv(20, 3, padding=1, stride=stride)
+    net.add(activation)
+    if pool:
+        net.add(pool, kernel_size=2)
+    graph = net.graph()
+    assert_equals_interpreter(graph, batch_of(graph, 3), algorithm="winograd")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_matrices_of_weights_reproduce_one_tap(stride: int) -> None:
+    # A kernel of one tap is constant under no transform, so each matrix shows where it went wrong.
+    transform = pack._G[stride]
+    weight = np.zeros((1, 1, 3, 3), np.float32)
+    weight[0, 0, 1, 2] = 1
+    packed = pack.winograd(weight, stride, 4, 8).reshape(36, -1)[:, 0]
+    np.testing.assert_allclose(packed, np.outer(transform[:, 1], transform[:, 2]).ravel(), 1e-6)
+
+
+def test_both_strides_are_named() -> None:
+    for stride, name in ((1, "Winograd F(4x4, 3x3)"), (2, "Winograd F(4x4, 3x3), stride 2")):
+        net = Net(32, 16, 16)
+        net.conv(64, 3, padding=1, stride=stride)
+        steps = compile_graph(net.graph()).steps
+        assert name in [step["kernel"] for step in steps]
