@@ -175,28 +175,27 @@ cdef void linear(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py
     x: (n, K); y: (n, o). A unit is `block` images of WIDE panels.
     """
     cdef Epilogue e
-    cdef Py_ssize_t u, blk, row0, row1, p0, p1, p, full, left
+    cdef Py_ssize_t u, blk, row0, row1, p0, p1, p, left
     cdef Py_ssize_t groups = (s.panels + WIDE - 1) // WIDE
     cdef Py_ssize_t K = s.segments * s.length
+    cdef bint half
     for u in range(begin, end):
         blk = u // groups
         row0 = blk * s.block
         row1 = min(row0 + s.block, n * s.rows)
         p0 = (u - blk * groups) * WIDE
         p1 = min(p0 + WIDE, s.panels)
-        if row1 - row0 == 1:
-            left = s.out_channels - (p1 - 1) * NR           # in the last panel
-            full = p1 - p0 if left > FC_W else p1 - p0 - 1
-            if full > 0:
-                e = epilogue(s)
-                e.bias += p0 * NR
-                e.valid = <int>min(s.out_channels - (p0 + full) * NR + FC_W, FC_W)
-                run_wide(<int>full, 1, at(base, &s.x, row0, 0, 0), s.table, s.segments, s.length,
-                         <const float*>s.weight + p0 * NR * K, NR * K, &e,
-                         at(base, &s.y, row0, 0, 0) + p0 * NR)
-            p0 += full
-        for p in range(p0, p1):
-            conv_panel(s, base, row0, row1, p, NULL, scratch)
+        left = s.out_channels - (p1 - 1) * NR           # in the last panel
+        half = left <= FC_W
+        if row1 - row0 == 1 and p1 - p0 > half:
+            e = epilogue(s)
+            e.bias += p0 * NR
+            e.valid = <int>min(left if half else left - FC_W, FC_W)
+            run_wide(p1 - p0 - half, half, at(base, &s.x, row0, 0, 0), s.table, s.segments, s.length,
+                     <const float*>s.weight + p0 * NR * K, NR * K, &e, at(base, &s.y, row0, 0, 0) + p0 * NR)
+        else:
+            for p in range(p0, p1):
+                conv_panel(s, base, row0, row1, p, NULL, scratch)
 
 
 cdef void conv_packed(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

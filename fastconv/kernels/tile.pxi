@@ -146,38 +146,40 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
             z += m
 
 
-cdef inline void wide(int panels, Py_ssize_t count, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
+cdef inline void wide(int panels, int half, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
                       Py_ssize_t length, const float* b, Py_ssize_t panel, const Epilogue* e,
                       float* y) noexcept nogil:
-    """The tile turned on its side, for a product of one row: y = act(a . B + bias) over count * panels full panels.
+    """The tile turned on its side, for a product of one row: y = act(a . B + bias) over several panels.
 
     One row of one panel is two chains of FMAs, which wait for each other; several panels are enough chains.
-    a: (K,) as in `tile`; b: panels of (K, NR), `panel` floats apart; e.valid: of the very last vector
+    a: (K,) as in `tile`; b: `panels` of (K, NR), `panel` floats apart, and behind them, with `half`, one of (K, W);
+    e.valid: of the very last vector
     """
-    cdef vf acc[WIDE * FC_NV]
+    cdef vf acc[WIDE * FC_NV + 1]
     cdef vf x
-    cdef const float* w
-    cdef int j, last = panels * FC_NV - 1
-    cdef Py_ssize_t s, k, t
-    for t in range(count):
-        w = b + t * panels * panel
-        for j in range(panels * FC_NV):
-            acc[j] = v_set1(0)
-        for s in range(segments):
-            for k in range(offsets[s], offsets[s] + length):
-                x = v_set1(a[k])
-                for j in range(panels * FC_NV):
-                    acc[j] = v_fma(x, v_load(w + (j // FC_NV) * panel + (j % FC_NV) * FC_W), acc[j])
-                w += NR
-        for j in range(panels * FC_NV):
-            acc[j] = activate(acc[j] + v_load(e.bias + (t * panels * FC_NV + j) * FC_W), e)
-        for j in range(last):
-            v_store(y + j * FC_W, acc[j])
-        if t + 1 < count or e.valid == FC_W:
-            v_store(y + last * FC_W, acc[last])
-        else:
-            v_store_n(y + last * FC_W, acc[last], e.valid)
-        y += panels * NR
+    cdef const float* w = b
+    cdef const float* h = b + panels * panel
+    cdef int j, last = panels * FC_NV + half - 1
+    cdef Py_ssize_t s, k
+    for j in range(last + 1):
+        acc[j] = v_set1(0)
+    for s in range(segments):
+        for k in range(offsets[s], offsets[s] + length):
+            x = v_set1(a[k])
+            for j in range(panels * FC_NV):
+                acc[j] = v_fma(x, v_load(w + (j // FC_NV) * panel + (j % FC_NV) * FC_W), acc[j])
+            w += NR
+            if half:
+                acc[last] = v_fma(x, v_load(h), acc[last])
+                h += FC_W
+    for j in range(last + 1):
+        acc[j] = activate(acc[j] + v_load(e.bias + j * FC_W), e)
+    for j in range(last):
+        v_store(y + j * FC_W, acc[j])
+    if e.valid == FC_W:
+        v_store(y + last * FC_W, acc[last])
+    else:
+        v_store_n(y + last * FC_W, acc[last], e.valid)
 
 
 cdef void run_tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
@@ -245,14 +247,21 @@ cdef void run_tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ss
             tile(14 if FC_MR1 >= 14 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
 
 
-cdef void run_wide(int panels, Py_ssize_t count, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
+cdef void run_wide(Py_ssize_t panels, bint half, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, Py_ssize_t panel, const Epilogue* e,
                    float* y) noexcept nogil:
-    if panels == 1:
-        wide(1, count, a, offsets, segments, length, b, panel, e, y)
+    if half:
+        if panels == 1:
+            wide(1, 1, a, offsets, segments, length, b, panel, e, y)
+        elif panels == 2:
+            wide(2, 1, a, offsets, segments, length, b, panel, e, y)
+        elif panels == 3:
+            wide(3, 1, a, offsets, segments, length, b, panel, e, y)
+    elif panels == 1:
+        wide(1, 0, a, offsets, segments, length, b, panel, e, y)
     elif panels == 2:
-        wide(2, count, a, offsets, segments, length, b, panel, e, y)
+        wide(2, 0, a, offsets, segments, length, b, panel, e, y)
     elif panels == 3:
-        wide(3, count, a, offsets, segments, length, b, panel, e, y)
+        wide(3, 0, a, offsets, segments, length, b, panel, e, y)
     elif panels == 4:
-        wide(4, count, a, offsets, segments, length, b, panel, e, y)
+        wide(4, 0, a, offsets, segments, length, b, panel, e, y)
