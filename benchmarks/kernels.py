@@ -1,7 +1,8 @@
-"""The kernels one at a time: the register tile, and each convolution of a model.
+"""The kernels one at a time: the register tile, each convolution of a model, the dispatcher's rules.
 
     kernels.py tile             the tile against this machine's FMA peak, at every level
     kernels.py layers lenet     each convolution under every algorithm, the dispatcher's pick marked
+    kernels.py rules            what the dispatcher expects of 60 layers, and what they take
 
 Answers are checked against float64 before anything is timed; candidates take turns within one run.
 Times are of single steps (`Program.profile`), so Python has no share in them. The peak is measured
@@ -20,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import kernels_layers
+import kernels_rules
 import kernels_tile
 from kernels_timing import WrongAnswerError, context, describe
 from rich.console import Console
 
 import fastconv
 
-WIDTH = 110
+WIDTH = 120
 """Of the tables where the output is no terminal."""
 
 
@@ -45,7 +47,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     layers.add_argument("--batch", type=int, default=1)
     layers.add_argument("--threads", type=int, default=1)
-    for command in (tile, layers):
+    rules = commands.add_parser("rules", help="the dispatcher's estimates against the clock")
+    for command in (tile, layers, rules):
         command.add_argument("--quick", action="store_true", help="a few seconds; answers count")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     return parser.parse_args(arguments)
@@ -81,6 +84,8 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[list[str], dict
         return [], kernels_layers.run(
             options.model, options.only, options.batch, options.threads, options.quick, console
         )
+    if options.command == "rules":
+        return [], kernels_rules.run(options.quick, console)
     results = kernels_tile.run(options.quick, console)
     return [] if options.quick else kernels_tile.missed(results), results
 

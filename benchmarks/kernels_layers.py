@@ -138,8 +138,10 @@ def _candidate(program: Any, x: Any, before: str) -> Candidate:
     return Candidate("", lambda: sum(program.profile(x, repeats)[k] for k in steps))
 
 
-def prepare(layer: Layer, batch: int, threads: int) -> None:
-    """Compile the layer under every algorithm that can do it, and check the answers."""
+def prepare(
+    layer: Layer, batch: int, threads: int, algorithms: tuple[str, ...] = (MODEL, *ALGORITHMS)
+) -> None:
+    """Compile the layer under each algorithm that can do it, and check the answers."""
     graph = layer.graph
     x = np.random.default_rng(0).standard_normal((batch, *graph.input_shape), np.float32)
     wide = [
@@ -150,7 +152,7 @@ def prepare(layer: Layer, batch: int, threads: int) -> None:
         x.astype(np.float64)
     )
     before = graph.nodes[-2].name if len(graph.nodes) > 1 else ""
-    for algorithm in (MODEL, *ALGORITHMS):
+    for algorithm in algorithms:
         asked = None if algorithm == MODEL else algorithm
         try:
             program = compile_graph(graph, threads=threads, algorithm=asked)

@@ -49,10 +49,12 @@ FIRST = [
 # channels in, channels out, size, stride
 LATER = [
     *((c, o, 32, 1) for c, o in ((4, 16), (8, 16), (16, 16), (32, 32))),
-    *((c, o, s, 1) for c, o, s in ((32, 64, 16), (64, 64, 7), (32, 32, 6), (64, 64, 4))),
+    *((c, o, s, 1) for c, o, s in ((32, 64, 16), (64, 64, 7), (32, 32, 6))),
+    *((c, c, 4, 1) for c in (16, 64, 256, 512)),
     *((c, c, s, 1) for c, s in ((64, 56), (128, 28), (256, 14), (512, 7))),
     *((c, o, 32, 2) for c, o in ((8, 16), (8, 32), (16, 16), (16, 32))),
     *((c, o, s, 2) for c, o, s in ((32, 64, 16), (32, 32, 16), (24, 48, 30), (64, 64, 28))),
+    *((c, c, 8, 2) for c in (64, 256)),
     *((c, 2 * c, s, 2) for c, s in ((16, 14), (64, 56), (128, 28), (256, 14))),
 ]
 
@@ -160,7 +162,7 @@ def run(quick: bool, console: Console) -> dict[str, Any]:
 def _table(results: list[dict[str, Any]]) -> Table:
     """Return the table: times, gains measured and estimated, what the pick costs."""
     table = Table(title="Least µs of each kernel, gain over the direct tile: measured (estimated)")
-    table.add_column("layer", min_width=34)
+    table.add_column("layer", min_width=30)
     table.add_column("direct", justify="right")
     for kernel in GAINS:
         table.add_column(HEADINGS[kernel], justify="right")

@@ -55,6 +55,8 @@ class Kernels(Protocol):
     PIXEL_VECTOR: int
     PANELS_AT_ONCE: int
     FEW_TILES_AT_ONCE: int
+    WINOGRAD_POINTS: tuple[int, int]
+    OUTPUTS_AT_MOST: int
     OPENMP: int
     Program: type[_Program]
 

@@ -14,7 +14,7 @@ import numpy as np
 from . import convolutions, lowering
 from ._cpu import check_threads, kernels
 from .dispatch import ALGORITHMS, FASTEST
-from .errors import ArgumentError
+from .errors import ArgumentError, UnsupportedOperatorError
 from .graph import INPUT, Graph, Node
 from .plan import ARENA, CALLER, OUTPUTS, Ref, Step, Tensor, Value, lay_out
 
@@ -49,10 +49,15 @@ def compile_graph(graph: Graph, *, threads: int | None = None, algorithm: str | 
     Raises
     ------
     UnsupportedOperatorError
-        A convolution cannot be done by that algorithm; the message names it.
+        A convolution cannot be done by that algorithm, or there are too many outputs; the message names them.
     """
     if algorithm not in (None, *ALGORITHMS):
         raise ArgumentError(f"algorithm: needs one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+    most = kernels().OUTPUTS_AT_MOST
+    if len(graph.outputs) > most:
+        raise UnsupportedOperatorError(
+            f"a network with {len(graph.outputs)} outputs: at most {most} are computed in one call; "
+            "concatenate some of them, or make two networks")
     builder = Builder(graph, check_threads(threads), algorithm or FASTEST)
     return builder.program()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import pack
 from ._cpu import kernels
-from .dispatch import WINOGRAD_POINTS, Conv, choose, monotonic, pixel_blocks
+from .dispatch import Conv, choose, monotonic, pixel_blocks
 from .graph import Node
 from .lowering import POOL_KINDS, SIGMOID, TANH, activation_code, emit_pool
 from .plan import Ref, Step, Tensor, Value
@@ -314,7 +314,7 @@ def _finish_winograd(b: Builder, step: Step) -> None:
     """Blocks of rows of tiles. Scratch: both transforms of a block, each point kept off its neighbours' cache sets."""
     p, k = step.parameters, b.kernels
     wide, padded = p["segments"]
-    points = WINOGRAD_POINTS[p["stride"][0]]
+    points = k.WINOGRAD_POINTS[p["stride"][0] - 1]
     channels = -(-step.x.tensor.c // k.VECTOR) * k.VECTOR
     tiles = min(_WINOGRAD_TILES, max(2 * k.TALLEST, _WINOGRAD_FLOATS // (points * (channels + padded))))
     p["block"] = _share(max(1, tiles // wide), p["rows"] * b.group, 1, b.threads)

@@ -10,12 +10,14 @@ from typing import Any, TypeAlias
 from .errors import UnsupportedOperatorError
 from .graph import Node
 
-__all__ = ["ALGORITHMS", "CONVOLUTIONS", "FASTEST", "WINOGRAD_POINTS", "Conv", "choose", "pixel_blocks"]
+__all__ = ["ALGORITHMS", "CONVOLUTIONS", "FASTEST", "Conv", "choose", "pixel_blocks"]
 
 ALGORITHMS = ("auto", "im2col", "packed", "direct", "winograd")
 FASTEST = "fastest"             # what a model gets where no algorithm is asked for: "auto" and Winograd
 
-WINOGRAD_POINTS = {1: 36, 2: 81}        # products of a 4x4 tile, by stride (kernels/transforms.pxi)
+# Products of a 4x4 tile by stride, and how many of them share their weights with no other (kernels/transforms.pxi).
+_WINOGRAD_PRODUCTS = {1: (36, 36), 2: (81, 25)}
+_CACHED_BYTES = 2**24           # weights that a last-level cache may hold
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,29 @@ class Conv:
         )
 
     @property
+    def _wide(self) -> bool:
+        """Whether vectors are 16 wide: then there are 32 registers, and one FMA a cycle rather than two."""
+        return self.vector == 16
+
+    @property
+    def _tile(self) -> float:
+        """Channels whose time the direct tile takes: whole vectors; with 16 registers a lone one is bound by loads."""
+        vectors = -(-self.out[0] // self.vector)
+        return self.vector * (vectors + (0 if self._wide or vectors % 2 == 0 else 0.35))
+
+    @property
     def pixels_gain(self) -> float:
         """Time of the direct tile over the pixel kernel's, estimated; 0 where that cannot do it.
 
-        The tile computes whole vectors of channels, and a lone vector of them is bound by loads where there are only
-        16 registers. The pixel kernel computes blocks of channels, and single ones in 1.7 of a block channel's time;
-        without a pool it has a sum's result to transpose for every K products.
+        This one computes blocks of channels, and single ones in 1.7 of a block channel's time; without a pool it has
+        a result to transpose for every K products.
         """
         if not self.pixels:
             return 0.0
-        o, vector = self.out[0], self.vector
-        vectors = -(-o // vector)
-        tile = vector * (vectors + (0.15 if vectors % 2 and vector < 16 else 0))
-        blocks = pixel_blocks(o, self.pixel_block) * self.pixel_block
-        channels = blocks + 1.7 * max(0, o - blocks)
-        return tile / channels / (0.9 if self.attrs["pool"] else 1 + 6 / (self.x[0] * prod(self.kernel)))
+        blocks = pixel_blocks(self.out[0], self.pixel_block) * self.pixel_block
+        channels = blocks + 1.7 * max(0, self.out[0] - blocks)
+        products = self.x[0] * prod(self.kernel)
+        return self._tile / channels / (0.9 if self.attrs["pool"] else 1 + (6 if self._wide else 3) / products)
 
     @property
     def winograd(self) -> bool:
@@ -90,18 +100,23 @@ class Conv:
 
         The products take points / (144 x used) of the direct way's; the transforms add to that a part in 1/o for the
         input's and a part in 1/c for the output's, less where sums stay in L1 (few_channels in kernels/winograd.pxi)
-        or registers are 32 rather than 16. With fewer than 4 tiles there are too few rows for the register tile.
+        or there are more registers. A tile is a row of the points' products: too few of them are too few chains of
+        FMAs to hide their latency.
         """
-        (c, _, _), (o, oh, ow), vector = self.x, self.out, self.vector
-        tiles = -(-oh // 4) * -(-ow // 4)
-        if not self.winograd or tiles < 4:
+        if not self.winograd:
             return 0.0
+        (c, _, _), (o, oh, ow) = self.x, self.out
+        tiles = -(-oh // 4) * -(-ow // 4)
+        points, alone = _WINOGRAD_PRODUCTS[self.attrs["stride"][0]]
+        points += alone * (max(1.0, (2 if self._wide else 4) / tiles) - 1)
+        if 144 * c * o > _CACHED_BYTES:         # read from memory, at some 10 bytes a cycle
+            points = max(points, 230 / tiles)
         used = oh * ow / (16 * tiles)
-        lanes = c / (-(-c // vector) * vector)
-        before, after = (4, 5.2) if c <= vector else (3, 7.5) if vector == 16 else (7, 7.5)
-        transforms = before / (o * lanes) + after / c
+        padded_c, padded_o = (-(-n // self.vector) * self.vector for n in (c, o))
+        before, after = (4, 5.2) if c <= self.vector else (3, 7.5) if self._wide else (7, 7.5)
+        transforms = before * padded_c / (padded_o * c) + after / c
         pool = 1.15 if self.attrs["pool"] else 1        # of 2x2, it costs Winograd nothing
-        return 144 * used / WINOGRAD_POINTS[self.attrs["stride"][0]] / (1 + transforms) * pool
+        return 144 * used / points / (1 + transforms) * self._tile / padded_o * pool
 
 
 def pixel_blocks(channels: int, block: int) -> int:
@@ -119,7 +134,8 @@ def monotonic(activation: tuple[Any, ...] | None) -> bool:
 Rule: TypeAlias = tuple[str, tuple[str, ...], Callable[[Conv], bool]]
 
 # The kernel of a convolution: the first row whose algorithm is asked for and whose condition holds. The estimated
-# gains were fitted to 80 layers at v3 and v4; nearly all lie within 15 % (docs/performance.md).
+# gains were fitted to the 66 layers of `benchmarks/kernels.py rules`, at v3 and v4: three in four lie within 15 %, and
+# where a pick is not the fastest, it takes 13 % longer at most but for one layer (docs/performance.md).
 CONVOLUTIONS: tuple[Rule, ...] = (
     # float64 has no tile; BLAS serves the functional API
     ("conv_im2col", ("auto", "im2col"), lambda c: c.double),
@@ -133,7 +149,7 @@ CONVOLUTIONS: tuple[Rule, ...] = (
     # PyTorch's NaN and inf apart.
     ("conv_winograd", (FASTEST,), lambda c: c.winograd_gain > max(1.05, c.pixels_gain)),
     # LeNet's first layer, 1 -> 6, 5x5, us at v4 and v3: 2.0 and 2.2 with pixels in the lanes, 5.8 and 5.1 with channels
-    ("conv_pixels", ("auto", "direct"), lambda c: c.pixels_gain > 1),
+    ("conv_pixels", ("auto", "direct"), lambda c: c.pixels_gain > 1.08),
     # everything else: the tile reads x in place, 98 % of the FMA peak at 56x56x64. im2col + tile is never chosen: even
     # for 16 groups of 2 channels, where a segment is 2 floats long, it takes 415 us and the tile in place 92
     ("conv_direct", ("auto", "direct"), lambda c: not c.double),

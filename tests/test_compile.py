@@ -11,6 +11,7 @@ import pytest
 import threadpoolctl
 from compiling import assert_equals_interpreter, batch_of, in_float64, outputs_of
 from networks import Net
+from numpy.testing import assert_array_equal
 
 from fastconv.compile import ALGORITHMS, compile_graph
 from fastconv.errors import ArgumentError, UnsupportedOperatorError
@@ -45,7 +46,7 @@ LATER_LAYERS = [
     ((32, 16, 16), 64, 3, {}, WINOGRAD),
     ((32, 16, 16), 64, 3, {"stride": 2}, WINOGRAD_BY_TWO),
     ((32, 16, 16), 64, 3, {"stride": (2, 1)}, TILE),
-    ((64, 8, 8), 64, 3, {"stride": 2}, TILE),  # one tile: too few rows for its products
+    ((64, 4, 4), 64, 3, {"stride": 2}, TILE),  # a quarter of one tile
     ((32, 16, 16), 64, 3, {"dilation": 2}, TILE),
     ((32, 16, 16), 64, 1, {}, TILE),
     ((32, 16, 16), 64, 5, {}, TILE),
@@ -506,3 +507,27 @@ def test_a_poisoned_program_shows() -> None:
     (y,) = outputs_of(program, np.zeros((1, 3, 32, 32), np.float32))
     assert np.isfinite(y).all()
     assert np.isnan(program(np.full((1, 3, 32, 32), np.nan, np.float32))).all()
+
+
+# --- limits -----------------------------------------------------------------------------------------
+
+
+def test_a_tensor_may_have_as_many_axes_as_numpy_allows() -> None:
+    shape = (1,) * 30 + (3,)  # and the batch: 32, NumPy 1.26's most
+    net = Net(3)
+    net.add("reshape", shape=shape)
+    net.relu()
+    x = np.array([[-1, 2, 3], [4, -5, 6]], np.float32)
+    result = compile_graph(net.graph()).run(x)
+    assert result.shape == (2, *shape)
+    assert_array_equal(result.ravel(), [0, 2, 3, 4, 0, 6])
+
+
+def test_too_many_outputs_are_refused() -> None:
+    net = Net(3)
+    names = [net.add("relu", INPUT) for _ in range(65)]
+    x = np.array([[-1, 2, 3]], np.float32)
+    for result in compile_graph(net.graph(*names[:64]))(x):
+        assert_array_equal(result, [[0, 2, 3]])
+    with pytest.raises(UnsupportedOperatorError, match=r"65 outputs: at most 64.*concatenate"):
+        compile_graph(net.graph(*names))

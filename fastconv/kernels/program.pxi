@@ -1,7 +1,8 @@
 """Program: the steps of a network, and the one call that runs them."""
 
 cdef enum:
-    MAX_OUTPUTS = 30
+    MAX_OUTPUTS = 64
+    MAX_AXES = 32                   # of an array, the batch among them: NumPy 1.26 has no more, nor has a Graph
     ALIGN = 64                      # bytes: a cache line and the widest vector
 
 # A second thread is woken only for work that repays the waking: about 20 microseconds of arithmetic each.
@@ -114,12 +115,14 @@ cdef class Program:
     cdef Step* _steps
     cdef Py_ssize_t _count, _group, _arena, _scratch, _threads, _work
     cdef Py_ssize_t _input_size, _input_ndim, _outputs
-    cdef cnp.npy_intp _input_shape[8]
+    cdef cnp.npy_intp _input_shape[MAX_AXES]
     cdef list _keep, _idle, _descriptions
     cdef readonly tuple input_shape, output_shapes
     cdef bint _double, _alone
     cdef object _levels
     cdef Py_ssize_t _output_sizes[MAX_OUTPUTS]
+    cdef int _output_ndims[MAX_OUTPUTS]
+    cdef cnp.npy_intp* _output_dims                 # (outputs, MAX_AXES), the first for the batch
 
     def __cinit__(self, list steps, tuple input_shape, tuple output_shapes, *, Py_ssize_t group, Py_ssize_t arena,
                   Py_ssize_t scratch, Py_ssize_t threads, Py_ssize_t work, bint double, levels=None):
@@ -128,8 +131,8 @@ cdef class Program:
         self._steps = <Step*>calloc(max(self._count, 1), sizeof(Step))
         if self._steps == NULL:
             raise MemoryError("fastconv: no memory for a program")
-        if len(output_shapes) > MAX_OUTPUTS or len(input_shape) > 7:
-            raise ValueError(f"a program has at most {MAX_OUTPUTS} outputs and 7 input axes")
+        if len(output_shapes) > MAX_OUTPUTS or max(map(len, (input_shape, *output_shapes))) >= MAX_AXES:
+            raise ValueError(f"a program has at most {MAX_OUTPUTS} outputs, and arrays of at most {MAX_AXES} axes")
         self.input_shape, self.output_shapes = input_shape, output_shapes
         self._group, self._arena, self._scratch = group, arena, scratch
         self._threads, self._work, self._double = threads, work, double
@@ -142,15 +145,21 @@ cdef class Program:
         for i, size in enumerate(input_shape):
             self._input_shape[i + 1] = size
             self._input_size *= size
+        self._output_dims = <cnp.npy_intp*>calloc(max(self._outputs, 1) * MAX_AXES, sizeof(cnp.npy_intp))
+        if self._output_dims == NULL:
+            raise MemoryError("fastconv: no memory for a program")
         for i, shape in enumerate(output_shapes):
             self._output_sizes[i] = 1
-            for size in shape:
+            self._output_ndims[i] = len(shape) + 1
+            for axis, size in enumerate(shape, start=i * MAX_AXES + 1):
                 self._output_sizes[i] *= size
+                self._output_dims[axis] = size
         for i, spec in enumerate(steps):
             self._fill(&self._steps[i], spec)
 
     def __dealloc__(self):
         free(self._steps)
+        free(self._output_dims)
 
     cdef _fill(self, Step* s, dict spec):
         cdef bytes kernel = spec["kernel"].encode()
@@ -227,7 +236,7 @@ cdef class Program:
     def run(self, x):
         """Outputs for x: C-contiguous, of the program's dtype, (n, *input_shape). NotImplemented for anything else."""
         cdef cnp.ndarray array, out
-        cdef cnp.npy_intp dims[8]
+        cdef cnp.npy_intp n
         cdef char* outputs[MAX_OUTPUTS]
         cdef Py_ssize_t i, k
         cdef int dtype = cnp.NPY_DOUBLE if self._double else cnp.NPY_FLOAT
@@ -240,12 +249,10 @@ cdef class Program:
         for i in range(1, self._input_ndim):
             if cnp.PyArray_DIMS(array)[i] != self._input_shape[i]:
                 return NotImplemented
-        dims[0] = cnp.PyArray_DIMS(array)[0]
+        n = cnp.PyArray_DIMS(array)[0]
         results = None
-        for k, shape in enumerate(self.output_shapes):
-            for i in range(len(<tuple>shape)):
-                dims[i + 1] = (<tuple>shape)[i]
-            out = cnp.PyArray_EMPTY(<int>len(<tuple>shape) + 1, dims, dtype, 0)
+        for k in range(self._outputs):
+            out = self._empty(k, n)
             outputs[k] = <char*>cnp.PyArray_DATA(out)
             if k == 0:
                 results = out
@@ -253,18 +260,33 @@ cdef class Program:
                 results = (results, out)
             else:
                 results = (*results, out)
-        if dims[0] > 0:
-            self._execute(<char*>cnp.PyArray_DATA(array), outputs, dims[0])
+        if n > 0:
+            self._execute(<char*>cnp.PyArray_DATA(array), outputs, n)
         return results
+
+    cdef cnp.ndarray _empty(self, Py_ssize_t k, cnp.npy_intp n):
+        """An array for output k of n images."""
+        cdef cnp.npy_intp dims[MAX_AXES]
+        memcpy(dims, self._output_dims + k * MAX_AXES, self._output_ndims[k] * sizeof(cnp.npy_intp))
+        dims[0] = n
+        return cnp.PyArray_EMPTY(self._output_ndims[k], dims, cnp.NPY_DOUBLE if self._double else cnp.NPY_FLOAT, 0)
 
     cdef int _execute(self, char* x, char** outputs, Py_ssize_t n) except -1:
         """Run n images, in one of two ways: whole images per thread, or each layer shared out."""
         cdef Py_ssize_t threads = min(self._threads, 1 + n * self._work // WORK_PER_THREAD)
         cdef bint whole = not self._alone and (threads == 1 or n % threads == 0 or n >= 4 * threads)
         cdef Py_ssize_t t
-        cdef list taken = []
-        cdef void** memory = <void**>malloc(threads * sizeof(void*))
+        cdef list taken
+        cdef void** memory
         cdef Workspace workspace
+        if whole and threads == 1:              # one image of a small network: every 10 ns count
+            workspace = self._take()
+            with nogil:
+                self._images(workspace.start, x, outputs, 0, n)
+            self._idle.append(workspace)
+            return 0
+        taken = []
+        memory = <void**>malloc(threads * sizeof(void*))
         if memory == NULL:
             raise MemoryError("fastconv: no memory for a call")
         try:
@@ -278,8 +300,6 @@ cdef class Program:
                         self._share_layers(<double*>memory[0], <double*>x, <double**>outputs, n, threads, NULL)
                     else:
                         self._share_layers(<float*>memory[0], <float*>x, <float**>outputs, n, threads, NULL)
-                elif threads == 1:
-                    self._images(memory[0], x, outputs, 0, n)
                 else:
                     for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
                         self._images(memory[t], x, outputs, n * t // threads, n * (t + 1) // threads)
