@@ -107,8 +107,8 @@ class Conv:
             return 0.0
         (c, _, _), (o, oh, ow) = self.x, self.out
         tiles = -(-oh // 4) * -(-ow // 4)
-        points, alone = _WINOGRAD_PRODUCTS[self.attrs["stride"][0]]
-        points += alone * (max(1.0, (2 if self._wide else 4) / tiles) - 1)
+        products, alone = _WINOGRAD_PRODUCTS[self.attrs["stride"][0]]
+        points = products + alone * (max(1.0, (2 if self._wide else 4) / tiles) - 1)
         if 144 * c * o > _CACHED_BYTES:         # read from memory, at some 10 bytes a cycle
             points = max(points, 230 / tiles)
         used = oh * ow / (16 * tiles)

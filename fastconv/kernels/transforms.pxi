@@ -6,9 +6,10 @@
 
 Stride 1 is F(4x4, 3x3): d is 6x6, from the points 0, 1, -1, 2, -2 and infinity: 36 products for 144.
 
-With stride 2, y[i] = g0 x[2i] + g1 x[2i+1] + g2 x[2i+2]: the even samples under two taps, for which F(4, 2) on the points
-0, 1, -1, 2 and infinity needs 5 products for 8, and the odd ones under one tap, 4 for 4. (Splitting by phase: Yepez and
-Ko, "Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks", 2020.) d is 9x9: 81 products for 144.
+With stride 2, y[i] = g0 x[2i] + g1 x[2i+1] + g2 x[2i+2]: the even samples under two taps, for which F(4, 2) on the
+points 0, 1, -1, 2 and infinity needs 5 products for 8, and the odd ones under one tap, 4 for 4. (Splitting by phase:
+Yepez and Ko, "Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks", 2020.) d is 9x9: 81 products
+for 144.
 Along each axis the 5 points of the even samples come first and the odd samples, as they are, behind them; these 4 are
 multiplied by the same weights, so that either stride has 36 matrices of weights.
 

@@ -70,10 +70,13 @@ cdef inline void store_pooled_tile(const Step* s, float** base, const Epilogue* 
             put(y + c * s.y.pixel, v, lanes)
 
 
-cdef inline void finish_row(int stride, const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
-                            Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t first,
-                            Py_ssize_t channel, int lanes) noexcept nogil:
-    """A^T m A and what follows it, for one vector of channels of tiles `first` and on in a row. m: (points, tiles, vector)"""
+cdef inline void finish_row(int stride, const Step* s, float** base, const Epilogue* e, Py_ssize_t tiles,
+                            const float* m, Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy,
+                            Py_ssize_t first, Py_ssize_t channel, int lanes) noexcept nogil:
+    """A^T m A and what follows it, for one vector of channels of tiles `first` and on in a row.
+
+    m: (points, tiles, vector)
+    """
     cdef vf out[STEP * STEP]
     cdef Py_ssize_t t
     cdef int rows = <int>min(s.oh - oy, STEP), cols
@@ -212,7 +215,7 @@ cdef inline void vector_products(int tiles, int channels, const Step* s, const P
 
 cdef void run_vector_products(Py_ssize_t tiles, const Step* s, const Points* p, const float* v, Py_ssize_t c,
                               const float* b, Py_ssize_t ld, float* m) noexcept nogil:
-    """`vector_products` at a size known only now; for the three channels of a colour image, without a loop over them."""
+    """`vector_products` at a size known only now; without a loop over channels for those of a colour image."""
     if s.x.c == 3:
         if tiles == 1:
             vector_products(1, 3, s, p, v, c, b, ld, m)
