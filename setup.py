@@ -130,12 +130,13 @@ class BuildKernels(build_ext):
 
 
 def extensions() -> list[Extension]:
-    """The CPU check, and one Extension per level, all of the same C file."""
+    """What runs anywhere, and one Extension per level, all of the same C file."""
     sources = [Extension("fastconv._kernels", [SOURCE], include_dirs=[np.get_include(), "fastconv"]),
-               Extension("fastconv._isa", ["fastconv/_isa.pyx"])]
-    kernels, isa = cythonize(sources, compiler_directives=DIRECTIVES,
+               Extension("fastconv._isa", ["fastconv/_isa.pyx"]),
+               Extension("fastconv._call", ["fastconv/_call.pyx"])]
+    kernels, *anywhere = cythonize(sources, compiler_directives=DIRECTIVES,
                              annotate=os.environ.get("FASTCONV_ANNOTATE") == "1")
-    return [isa] + [Extension(f"{PREFIX}{level}._kernels", kernels.sources, include_dirs=kernels.include_dirs,
+    return anywhere + [Extension(f"{PREFIX}{level}._kernels", kernels.sources, include_dirs=kernels.include_dirs,
                               depends=[*kernels.depends, "fastconv/_simd.h"])
                     for level in levels_of_this_machine()]
 

@@ -88,10 +88,14 @@ class Builder:
         for index, name in enumerate(self.graph.outputs):
             self._place_output(index, name)
         image_bytes = max(1, sum({id(s.y.tensor.root): s.y.tensor.root.size for s in self.steps}.values()))
-        self.group = max(1, min(_GROUP_IMAGES, _GROUP_BYTES // (image_bytes * self.dtype.itemsize)))
+        image_bytes *= self.dtype.itemsize
+        self.group = max(1, min(_GROUP_IMAGES, _GROUP_BYTES // image_bytes))
+        keep = image_bytes <= _GROUP_BYTES      # a small network: its borders need not be zeroed in every call
+        if keep:
+            self.steps = [step for step in self.steps if step.kernel != "zero_border"]
         for step in self.steps:
             self._cut(step)
-        arena = lay_out(self.steps, self.group)
+        arena = lay_out(self.steps, self.group, keep)
         return self.kernels.Program(
             [step.spec() for step in self.steps],
             self.graph.input_shape,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._call import Call
 from .compile import compile_graph
 from .errors import DTypeError, ModelFormatError, ShapeError
 from .graph import INPUT, Graph
@@ -112,7 +113,7 @@ def from_torch(
     return Model(read(module, input_shape, labels=labels, mean=mean, std=std), threads=threads)
 
 
-class Model:
+class Model(Call):
     """A network, ready to run on this machine. Made by `load` and `from_torch`.
 
     Safe to call from many threads at once; releases the GIL; picklable.
@@ -125,7 +126,7 @@ class Model:
         As for `load`.
     """
 
-    __slots__ = ("__weakref__", "_graph", "_program", "_run", "_threads")
+    __slots__ = ("__weakref__", "_graph", "_program", "_threads")
 
     def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         self._graph = graph
@@ -134,34 +135,6 @@ class Model:
         self._run = self._program.run
 
     # --- running ----------------------------------------------------------------------------------
-
-    def __call__(self, x: npt.ArrayLike) -> Any:
-        """Return the network's raw outputs.
-
-        Parameters
-        ----------
-        x : (N, C, H, W) or (C, H, W)
-            Of any real dtype and any strides, used as it is: nothing is scaled. C-contiguous
-            float32 is not copied.
-
-        Returns
-        -------
-        ndarray, float32, or a tuple of them
-            One per output of the network; with a batch axis if ``x`` has one. Always fresh.
-
-        Raises
-        ------
-        fastconv.ShapeError
-            ``x`` does not have the model's `input_shape`.
-        fastconv.errors.DTypeError
-            ``x`` does not hold real numbers.
-        """
-        outputs = self._run(x)
-        if (
-            outputs is NotImplemented
-        ):  # all but the usual batch: C-contiguous and of the model's dtype
-            return self._run_any(x)
-        return outputs
 
     def predict(self, img: Any) -> Any:
         """Return the class of an image, or an array of classes for a batch.

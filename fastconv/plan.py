@@ -125,10 +125,11 @@ class Step:
         }
 
 
-def lay_out(steps: list[Step], group: int) -> int:
+def lay_out(steps: list[Step], group: int, keep: bool) -> int:
     """Give each tensor in the arena its offset and return the arena's size, for `group` images, in elements.
 
-    Tensors that are never alive together share memory: the largest are placed first, each at the lowest offset
+    Tensors that are never alive together share memory (with `keep`, only those without a border do: the others are
+    alive always, and what is zero in them stays zero). The largest are placed first, each at the lowest offset
     that is free throughout its life (the greedy-by-size planner of Pisarchyk and Lee, "Efficient Memory Management
     for Deep Neural Net Inference", 2020).
     """
@@ -140,6 +141,9 @@ def lay_out(steps: list[Step], group: int) -> int:
             tensor = ref.tensor.root
             first = lives[id(tensor)][1] if id(tensor) in lives else index
             lives[id(tensor)] = (tensor, first, index)
+    if keep:
+        last = len(steps)
+        lives = {key: (t, 0, last) if any(t.border) else (t, a, b) for key, (t, a, b) in lives.items()}
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     for tensor, first, last in sorted(lives.values(), key=lambda life: -life[0].size):
         size = -(-tensor.size * group // _ALIGN) * _ALIGN
