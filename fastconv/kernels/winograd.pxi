@@ -286,7 +286,8 @@ cdef void conv_winograd(const Step* s, float** base, Py_ssize_t n, Py_ssize_t be
     """x: (n, h, w, c) with a border that whole tiles fit into; y: (n, oh, ow, o), or pooled 2x2.
 
     weight: (36, panels of (c, NR)); `rows` are rows of tiles, `segments` the tiles in one; a unit is `block` rows.
-    scratch: (points, tiles, c padded to vectors) and (points, tiles, o padded to panels), `length` = o padded.
+    scratch: (points, tiles, c padded to vectors) and (points, tiles, o padded to panels), `length` = o padded;
+    instead of the latter, where channels are few, (points, FEW_TILES, vector).
     """
     cdef Epilogue e = epilogue(s)
     cdef Py_ssize_t wide = s.segments
