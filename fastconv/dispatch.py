@@ -135,7 +135,7 @@ Rule: TypeAlias = tuple[str, tuple[str, ...], Callable[[Conv], bool]]
 
 # The kernel of a convolution: the first row whose algorithm is asked for and whose condition holds. The estimated
 # gains were fitted to the 66 layers of `benchmarks/kernels.py rules`, at v3 and v4: three in four lie within 15 %, and
-# where a pick is not the fastest, it takes 13 % longer at most but for one layer (docs/performance.md).
+# where a pick is not the fastest, it takes 14 % longer at most but for one layer (docs/performance.md).
 CONVOLUTIONS: tuple[Rule, ...] = (
     # float64 has no tile; BLAS serves the functional API
     ("conv_im2col", ("auto", "im2col"), lambda c: c.double),

@@ -71,19 +71,19 @@ def layer(shape: tuple[int, ...], out: int, kernel: int, later: bool, **attrs: A
     return net.graph()
 
 
-@pytest.mark.parametrize(("shape", "out", "kernel", "attrs", "expected"), FIRST_LAYERS)
-def test_kernels_of_first_layers(
-    shape: tuple[int, ...], out: int, kernel: int, attrs: dict[str, Any], expected: str
+@pytest.mark.parametrize(
+    ("later", "shape", "out", "kernel", "attrs", "expected"),
+    [(False, *case) for case in FIRST_LAYERS] + [(True, *case) for case in LATER_LAYERS],
+)
+def test_kernels_of_layers(
+    later: bool,
+    shape: tuple[int, ...],
+    out: int,
+    kernel: int,
+    attrs: dict[str, Any],
+    expected: str,
 ) -> None:
-    graph = layer(shape, out, kernel, False, **attrs)
-    assert kernel_of(graph, graph.outputs[0]) == expected
-
-
-@pytest.mark.parametrize(("shape", "out", "kernel", "attrs", "expected"), LATER_LAYERS)
-def test_kernels_of_later_layers(
-    shape: tuple[int, ...], out: int, kernel: int, attrs: dict[str, Any], expected: str
-) -> None:
-    graph = layer(shape, out, kernel, True, **attrs)
+    graph = layer(shape, out, kernel, later, **attrs)
     assert kernel_of(graph, graph.outputs[0]) == expected
 
 
