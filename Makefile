@@ -15,8 +15,8 @@ PYTEST ?=
 
 BIN := $(VENV)/bin
 PEERS_BIN := $(PEERS_VENV)/bin
-CYTHON := $(wildcard fastconv/*.pyx fastconv/*.pxd fastconv/kernels/*.pxi)
-BUILD_INPUTS := setup.py pyproject.toml fastconv/_simd.h $(CYTHON)
+CYTHON := $(wildcard fastconv/*.pyx fastconv/*/*.pyx fastconv/*/*.pxd fastconv/*/*.pxi)
+BUILD_INPUTS := setup.py pyproject.toml fastconv/kernels/simd.h $(CYTHON)
 INSTALL_TORCH = install $(TORCH) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: help demo test test-long lint bench bench-peers bench-zoo pictures dist clean distclean
@@ -37,6 +37,7 @@ test-long: $(VENV)/.dev  ## the soaks and the fuzzing, too: many minutes
 
 lint: $(VENV)/.dev  ## ruff, cython-lint and mypy
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint $(CYTHON)
 	$(BIN)/mypy
 
@@ -66,7 +67,8 @@ dist: $(VENV)/.dev  ## build the source distribution and the wheel, check and tr
 	$(BIN)/python .ci/check_dist.py dist
 
 clean:  ## remove what was built; the virtual environments stay
-	rm -rf build dist fastconv.egg-info fastconv/_isa_* fastconv/*.so fastconv/*.c fastconv/*.html
+	rm -rf build dist fastconv.egg-info fastconv/kernels/generic fastconv/kernels/x86_64_*
+	rm -f $(foreach kind,so c html,fastconv/*.$(kind) fastconv/*/*.$(kind))
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -f $(VENV)/.engine $(VENV)/.dev $(PEERS_VENV)/.peers
 
@@ -93,7 +95,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.engine
 	$(BIN)/pip install --group dev
 	@touch $@
 
-$(PEERS_VENV)/.peers: benchmarks/requirements-peers.txt $(BUILD_INPUTS) $(wildcard fastconv/*.py fastconv/*/*.py)
+$(PEERS_VENV)/.peers: benchmarks/requirements-peers.txt $(BUILD_INPUTS) $(wildcard fastconv/*.py fastconv/*/*.py fastconv/*/*/*.py)
 	test -x $(PEERS_BIN)/python || $(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_BIN)/pip $(INSTALL_TORCH)
 	$(PEERS_BIN)/pip install -r benchmarks/requirements-peers.txt

@@ -1,13 +1,14 @@
 """Builds the compiled kernels: one source, once per instruction-set level.
 
-The level modules are `fastconv._isa_<level>._kernels`; only they may carry instruction-set flags, so that
-the package imports anywhere and `fastconv._cpu` chooses. Everything else about the package stands in
+The level modules are `fastconv.kernels.<level>._kernels`; only they may carry instruction-set flags, so that
+the package imports anywhere and `fastconv.machine.cpu` chooses. Everything else about the package stands in
 pyproject.toml.
 
 Environment variables, all meant for developers: FASTCONV_LEVELS (build only these levels, e.g. x86_64_v4),
 FASTCONV_OPENMP=0 (build without threads), FASTCONV_DEBUG=1 (keep symbols and line numbers),
 FASTCONV_ANNOTATE=1 (write Cython's annotated HTML beside the source).
 """
+
 import os
 import platform
 import shlex
@@ -22,7 +23,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCE = "fastconv/_kernels.pyx"
+SOURCE = "fastconv/kernels/_kernels.pyx"
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -32,16 +33,21 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 # Not -ffast-math: linked into a shared library it flushes the whole process's denormals, and it breaks NaN.
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-         # kernels are specialised by constant arguments, which only works if every `cdef inline` is inlined
-         "-DCYTHON_INLINE=__inline__ __attribute__((always_inline, unused))"]
+FLAGS = [
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    # kernels are specialised by constant arguments, which only works if every `cdef inline` is inlined
+    "-DCYTHON_INLINE=__inline__ __attribute__((always_inline, unused))",
+]
 LEVELS = {
     "generic": [],
     "x86_64_v2": ["-march=x86-64-v2"],
     "x86_64_v3": ["-march=x86-64-v3"],
     "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
-PREFIX = "fastconv._isa_"
+PREFIX = "fastconv.kernels."
 
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
 COMMON_FLAGS = ["-fvisibility=hidden", "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION", "-g" if DEBUG else "-g0"]
@@ -76,7 +82,7 @@ class BuildKernels(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or True       # the levels, side by side
+        self.parallel = self.parallel or True  # the levels, side by side
 
     def build_extensions(self) -> None:
         if self.compiler.compiler_type not in ("unix", "mingw32", "cygwin"):
@@ -109,7 +115,7 @@ class BuildKernels(build_ext):
     def _openmp_flags(self) -> list[str]:
         if os.environ.get("FASTCONV_OPENMP") == "0":
             return []
-        for flags in (["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]):       # the latter is Apple's Clang
+        for flags in (["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]):  # the latter is Apple's Clang
             if self._compiles("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n", flags):
                 return flags
         print("*" * 110, NO_OPENMP.format(compiler=self._compiler_name()), "*" * 110, sep="\n", file=sys.stderr)
@@ -124,21 +130,36 @@ class BuildKernels(build_ext):
             path = os.path.join(folder, "probe.c")
             with open(path, "w") as file:
                 file.write(source)
-            command = [*self.compiler.compiler_so, path, "-o", os.path.join(folder, "probe"), *flags,
-                       *shlex.split(os.environ.get("LDFLAGS", ""))]
+            command = [
+                *self.compiler.compiler_so,
+                path,
+                "-o",
+                os.path.join(folder, "probe"),
+                *flags,
+                *shlex.split(os.environ.get("LDFLAGS", "")),
+            ]
             return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def extensions() -> list[Extension]:
     """What runs anywhere, and one Extension per level, all of the same C file."""
-    sources = [Extension("fastconv._kernels", [SOURCE], include_dirs=[np.get_include(), "fastconv"]),
-               Extension("fastconv._isa", ["fastconv/_isa.pyx"]),
-               Extension("fastconv._call", ["fastconv/_call.pyx"])]
-    kernels, *anywhere = cythonize(sources, compiler_directives=DIRECTIVES,
-                             annotate=os.environ.get("FASTCONV_ANNOTATE") == "1")
-    return anywhere + [Extension(f"{PREFIX}{level}._kernels", kernels.sources, include_dirs=kernels.include_dirs,
-                              depends=[*kernels.depends, "fastconv/_simd.h"])
-                    for level in levels_of_this_machine()]
+    sources = [
+        Extension("fastconv.kernels._kernels", [SOURCE], include_dirs=[np.get_include(), "fastconv/kernels"]),
+        Extension("fastconv.machine._isa", ["fastconv/machine/_isa.pyx"]),
+        Extension("fastconv._call", ["fastconv/_call.pyx"]),
+    ]
+    kernels, *anywhere = cythonize(
+        sources, compiler_directives=DIRECTIVES, annotate=os.environ.get("FASTCONV_ANNOTATE") == "1"
+    )
+    return anywhere + [
+        Extension(
+            f"{PREFIX}{level}._kernels",
+            kernels.sources,
+            include_dirs=kernels.include_dirs,
+            depends=[*kernels.depends, "fastconv/kernels/simd.h"],
+        )
+        for level in levels_of_this_machine()
+    ]
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})

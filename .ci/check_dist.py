@@ -52,7 +52,7 @@ def wheel_faults(path: Path) -> list[str]:
         entries = archive.infolist()
     package = [e.filename for e in entries if e.filename.startswith("fastconv/")]
     faults = [f"{path.name} holds {n}" for n in package if not n.endswith(ALLOWED_IN_WHEEL)]
-    for needed in ("fastconv/py.typed", "fastconv/_kernels.pyi"):
+    for needed in ("fastconv/py.typed", "fastconv/kernels/_kernels.pyi"):
         if needed not in package:
             faults.append(f"{path.name} lacks {needed}")
     if not any(e.filename.endswith("licenses/LICENSE") for e in entries):

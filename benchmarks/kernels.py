@@ -39,12 +39,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     tile = commands.add_parser("tile", help="the register tile against the FMA peak")
     tile.add_argument("--level", action="store_true", help="this process's level only, as JSON")
     layers = commands.add_parser("layers", help="each convolution under every algorithm")
-    layers.add_argument(
-        "model", help="a .npz file, or a network of nets.py such as lenet, cifar_conv"
-    )
-    layers.add_argument(
-        "--only", metavar="TEXT", default="", help="layers whose name contains TEXT"
-    )
+    layers.add_argument("model", help="a .npz file, or a network of nets.py such as lenet, cifar_conv")
+    layers.add_argument("--only", metavar="TEXT", default="", help="layers whose name contains TEXT")
     layers.add_argument("--batch", type=int, default=1)
     layers.add_argument("--threads", type=int, default=1)
     rules = commands.add_parser("rules", help="the dispatcher's estimates against the clock")

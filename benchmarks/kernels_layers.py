@@ -138,19 +138,12 @@ def _candidate(program: Any, x: Any, before: str) -> Candidate:
     return Candidate("", lambda: sum(program.profile(x, repeats)[k] for k in steps))
 
 
-def prepare(
-    layer: Layer, batch: int, threads: int, algorithms: tuple[str, ...] = (MODEL, *ALGORITHMS)
-) -> None:
+def prepare(layer: Layer, batch: int, threads: int, algorithms: tuple[str, ...] = (MODEL, *ALGORITHMS)) -> None:
     """Compile the layer under each algorithm that can do it, and check the answers."""
     graph = layer.graph
     x = np.random.default_rng(0).standard_normal((batch, *graph.input_shape), np.float32)
-    wide = [
-        node.replace(weights={k: v.astype(np.float64) for k, v in node.weights.items()})
-        for node in graph.nodes
-    ]
-    expected = compile_graph(Graph(graph.input_shape, tuple(wide), graph.outputs))(
-        x.astype(np.float64)
-    )
+    wide = [node.replace(weights={k: v.astype(np.float64) for k, v in node.weights.items()}) for node in graph.nodes]
+    expected = compile_graph(Graph(graph.input_shape, tuple(wide), graph.outputs))(x.astype(np.float64))
     before = graph.nodes[-2].name if len(graph.nodes) > 1 else ""
     for algorithm in algorithms:
         asked = None if algorithm == MODEL else algorithm
@@ -165,9 +158,7 @@ def prepare(
         layer.trials.append(Trial(algorithm, kernel, _candidate(program, x, before)))
 
 
-def run(
-    model: str, only: str, batch: int, threads: int, quick: bool, console: Console
-) -> dict[str, Any]:
+def run(model: str, only: str, batch: int, threads: int, quick: bool, console: Console) -> dict[str, Any]:
     """Check and time the layers of a model, print a table of each; return all for the JSON."""
     layers = layers_of(read(model), only)
     rounds = QUICK_ROUNDS if quick else ROUNDS

@@ -1,4 +1,4 @@
-"""The rules of ``fastconv.dispatch`` against the clock: ``kernels.py rules``.
+"""The rules of ``fastconv.compile.dispatch`` against the clock: ``kernels.py rules``.
 
 Layers across the space that the rules look at are compiled under each kernel that can do them. The
 table sets the gain over the direct tile beside the one that the dispatcher estimates, and says how
@@ -20,7 +20,7 @@ from kernels_timing import alternate, progress
 from rich.console import Console
 from rich.table import Table
 
-from fastconv import dispatch
+from fastconv.compile import dispatch
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.rewrite import optimize
 

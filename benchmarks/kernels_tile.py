@@ -23,10 +23,10 @@ from kernels_timing import Candidate, alternate, blas_threads, check, context, p
 from rich.console import Console
 from rich.table import Table
 
-from fastconv._cpu import LEVELS, kernels
-from fastconv._isa import level
 from fastconv.compile import compile_graph
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.machine._isa import level
+from fastconv.machine.cpu import LEVELS, kernels
 
 PRODUCTS = ((3136, 64, 576), (784, 128, 1152))
 """(M, N, K) of the 3x3 layers at 56x56x64 and 28x28x128: M pixels, N outputs, K = 9 N taps."""
@@ -44,11 +44,7 @@ CONVOLUTIONS = {"direct": TILE, "packed": "im2col + tile", "im2col": "im2col + B
 
 def _profiled(program: Any, x: Any, node: str) -> Callable[[], float]:
     """Return a burst that gives the seconds of the steps that compute `node`, layouts left out."""
-    steps = [
-        k
-        for k, step in enumerate(program.steps)
-        if step["node"] == node and not step["kernel"].startswith("to ")
-    ]
+    steps = [k for k, step in enumerate(program.steps) if step["node"] == node and not step["kernel"].startswith("to ")]
     return lambda: sum(program.profile(x)[k] for k in steps)
 
 
@@ -57,9 +53,7 @@ def _product(m: int, n: int, k: int) -> list[Candidate]:
     rng = np.random.default_rng(0)
     a = rng.standard_normal((m, k), np.float32)
     weight = rng.standard_normal((n, k), np.float32)
-    graph = Graph(
-        (m, k), (Node("product", "linear", (INPUT,), {}, {"weight": weight}),), ("product",)
-    )
+    graph = Graph((m, k), (Node("product", "linear", (INPUT,), {}, {"weight": weight}),), ("product",))
     program = compile_graph(graph, threads=1)
     expected = a.astype(np.float64) @ weight.T.astype(np.float64)
     check(MATRIX, program(a[np.newaxis])[0], expected, TOLERANCE)
@@ -112,10 +106,7 @@ def measure(quick: bool) -> dict[str, Any]:
                 {
                     "product": [m, n, k],
                     "peak_gflops": peak,
-                    "gflops": {
-                        c.name: {"median": flops / c.median, "best": flops / c.minimum}
-                        for c in candidates
-                    },
+                    "gflops": {c.name: {"median": flops / c.median, "best": flops / c.minimum} for c in candidates},
                 }
             )
     return {"level": name, "context": context(1), "products": products}
@@ -125,7 +116,7 @@ def levels_here() -> list[str]:
     """Return the levels that this CPU runs and that are built, lowest first."""
     names = list(LEVELS)
     lower = names[1 : names.index(level()) + 1] if level() in names[1:] else ["generic"]
-    probe = "import fastconv._cpu; fastconv._cpu.kernels()"
+    probe = "import fastconv.machine.cpu; fastconv.machine.cpu.kernels()"
     return [
         name
         for name in lower
@@ -144,9 +135,7 @@ def run(quick: bool, console: Console) -> dict[str, Any]:
     for name in levels_here():
         command = [sys.executable, os.path.join(os.path.dirname(__file__), "kernels.py"), "tile"]
         command += ["--level", *(["--quick"] if quick else [])]
-        child = subprocess.run(
-            command, env={**os.environ, "FASTCONV_ISA": name}, stdout=subprocess.PIPE, check=True
-        )
+        child = subprocess.run(command, env={**os.environ, "FASTCONV_ISA": name}, stdout=subprocess.PIPE, check=True)
         result = json.loads(child.stdout)
         results.append(result)
         console.print(_table(result))

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import fastconv
-from fastconv._cpu import kernels
+from fastconv.machine.cpu import kernels
 
 PEAK_BURST_S = 0.002
 PAUSE_S = 0.005
@@ -52,9 +52,7 @@ class Candidate:
         return min(self.seconds)
 
 
-def alternate(
-    candidates: list[Candidate], rounds: int, tick: Callable[[], None], threads: int = 1
-) -> float:
+def alternate(candidates: list[Candidate], rounds: int, tick: Callable[[], None], threads: int = 1) -> float:
     """Run one burst of each candidate in turn, ``rounds`` times, and the FMA peak between them.
 
     With more than one thread each burst waits until the workers of the one before are asleep.

@@ -45,9 +45,7 @@ def compare_threads() -> bool:
     for name in NETWORKS:
         network = nets.NETWORKS[name]
         module = nets.build(name)
-        models: dict[str, Call] = {
-            str(n): fastconv.from_torch(module, network.input_shape, threads=n) for n in (1, 2)
-        }
+        models: dict[str, Call] = {str(n): fastconv.from_torch(module, network.input_shape, threads=n) for n in (1, 2)}
         for batch in BATCHES:
             times = medians_us(models, nets.images(nets.Case(name, batch, 1)))
             share = times["2"] / times["1"]

@@ -121,8 +121,7 @@ def fastconv_config(isa: str) -> dict[str, Any] | None:
     config: dict[str, Any] = json.loads(
         json.dumps(fastconv.show_config()),
         object_hook=lambda pairs: {
-            key: _without_folders(value) if isinstance(value, str) else value
-            for key, value in pairs.items()
+            key: _without_folders(value) if isinstance(value, str) else value for key, value in pairs.items()
         },
     )
     asked = peers_engines.V3_ENVIRONMENT["FASTCONV_ISA"]
@@ -152,9 +151,7 @@ def admit_all(
             continue
         try:
             forms = engine.build(artefacts, case.threads)
-            candidates.append(
-                peers_timing.admit(engine.name, forms, x, reference, case.threads, plan)
-            )
+            candidates.append(peers_timing.admit(engine.name, forms, x, reference, case.threads, plan))
         except (ImportError, peers_engines.UnavailableError) as error:
             results[engine.name] = {"status": "unavailable", "reason": _reason(error)}
         except peers_engines.UnsupportedError as error:
@@ -167,9 +164,7 @@ def admit_all(
     return candidates, results
 
 
-def run_case(
-    case: nets.Case, names: list[str], plan: peers_timing.Plan, console: Console
-) -> dict[str, Any]:
+def run_case(case: nets.Case, names: list[str], plan: peers_timing.Plan, console: Console) -> dict[str, Any]:
     """Check and time all engines on ``case``, showing progress; return its entry for the JSON."""
     gc.collect()  # the last case's engines hold gigabytes in a large network, some in cycles
     x = nets.images(case)
@@ -273,9 +268,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="v3: hold fastconv, and the engines that allow it, to AVX2",
     )
     parser.add_argument("--only", metavar="TEXT", help="only cases whose name contains TEXT")
-    parser.add_argument(
-        "--engines", metavar="A,B", help="only these engines, by the start of their names"
-    )
+    parser.add_argument("--engines", metavar="A,B", help="only these engines, by the start of their names")
     parser.add_argument("--quick", action="store_true", help="few rounds: a first look")
     parser.add_argument("--output", type=Path, help="folder of the JSON and the plot")
     return parser.parse_args(arguments)
@@ -300,9 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
         "machine": machine(),
         "versions": {e.package: e.version for e in engines} | {"numpy": np.__version__},
         "plan": asdict(plan),
-        "engines": {
-            e.name: {"settings": e.settings, "held_to_v3": e.held_to_v3} for e in engines
-        },
+        "engines": {e.name: {"settings": e.settings, "held_to_v3": e.held_to_v3} for e in engines},
         "environment": peers_engines.V3_ENVIRONMENT if options.isa == report.V3 else {},
         "fastconv_config": fastconv_config(options.isa),
         "cases": [],
@@ -322,9 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
         output = options.output or report.RESULTS
         output.mkdir(parents=True, exist_ok=True)
         path = output / report.stem(options.suite, options.isa)
-        path.with_suffix(".json").write_text(
-            json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        path.with_suffix(".json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         report.plot(run, path.with_suffix(".png"))
         console.print(f"Written: {path}.json and .png")
     return 0

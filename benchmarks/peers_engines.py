@@ -233,9 +233,7 @@ def _onnxruntime(artefacts: Artefacts, threads: int) -> dict[str, Call]:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = onnxruntime.InferenceSession(
-        str(artefacts.onnx), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(artefacts.onnx), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     shape = session.get_outputs()[0].shape
     bound = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty(shape, np.float32))

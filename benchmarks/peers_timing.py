@@ -184,9 +184,7 @@ def admit(
     return best
 
 
-def measure(
-    candidates: list[Candidate], x: Array, plan: Plan, seed: int
-) -> Iterator[tuple[int, Candidate]]:
+def measure(candidates: list[Candidate], x: Array, plan: Plan, seed: int) -> Iterator[tuple[int, Candidate]]:
     """Time ``candidates`` in rounds, each in another order; yield before every burst.
 
     Whatever the caller does between two bursts (drawing a progress bar, say) ends before the

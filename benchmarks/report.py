@@ -123,9 +123,7 @@ def _key(row: Row) -> tuple[str, int, int]:
 
 def _caption(run: Run, run_v3: Run | None) -> str:
     machine = run["machine"]
-    versions = ", ".join(
-        f"{name} {version}" for name, version in sorted(run["versions"].items()) if version
-    )
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(run["versions"].items()) if version)
     text = (
         f"Medians on {machine['cores']} cores of {machine['cpu']}, {run['date'][:10]}, float32, "
         "every engine called from Python with a NumPy array in and out, interleaved in one "
@@ -200,9 +198,7 @@ def plot(run: Run, path: Path) -> None:
     bars = max(sum("median_us" in r for r in row["results"].values()) for row in rows)
     panel_rows = -(-len(rows) // PANEL_COLUMNS)
     height = panel_rows * (bars * BAR_IN + PANEL_MARGIN_IN) + TITLE_IN
-    figure, axes = pyplot.subplots(
-        panel_rows, PANEL_COLUMNS, figsize=(WIDTH_IN, height), squeeze=False
-    )
+    figure, axes = pyplot.subplots(panel_rows, PANEL_COLUMNS, figsize=(WIDTH_IN, height), squeeze=False)
     for axis, row in zip(axes.flat, rows, strict=False):
         _panel(axis, row, bars)
     for axis in list(axes.flat)[len(rows) :]:

@@ -17,7 +17,7 @@ from .model import Model, from_torch, load
 
 if TYPE_CHECKING:
     from . import functional
-    from ._cpu import show_config
+    from .machine.cpu import show_config
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
 
         return importlib.import_module(".functional", __name__)
     if name == "show_config":
-        from ._cpu import show_config
+        from .machine.cpu import show_config
 
         return show_config
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -105,8 +105,7 @@ def _open(path: str | os.PathLike[str], what: str) -> Any:
         from PIL import Image
     except ImportError:
         raise MissingExtraError(
-            f"{what}: opening {os.fspath(path)!r} needs Pillow; pip install pillow, "
-            "or pass the pixels as an array"
+            f"{what}: opening {os.fspath(path)!r} needs Pillow; pip install pillow, or pass the pixels as an array"
         ) from None
     with Image.open(path) as image:
         image.load()
@@ -154,9 +153,7 @@ def _scaled(pixels: np.ndarray, what: str) -> np.ndarray:
     )
 
 
-def _arrange(
-    values: np.ndarray, shape: Sequence[int], is_uint8: bool, what: str
-) -> tuple[np.ndarray, bool]:
+def _arrange(values: np.ndarray, shape: Sequence[int], is_uint8: bool, what: str) -> tuple[np.ndarray, bool]:
     """Bring an image or a batch to (N, *shape) by its axes' sizes alone; say whether it was one.
 
     Layouts are tried from the rank; a channels-last reading and a channels-first one can only both
@@ -216,9 +213,7 @@ def _misfit(given: tuple[int, ...], shape: tuple[int, ...], what: str) -> ShapeE
             f"{given}; resize the image first, e.g. PIL.Image.fromarray(img).resize(({width}, "
             f"{height})): nothing is resized silently"
         )
-    return ShapeError(
-        f"{what}: expects {size}, as HxW, HxWxC, CxHxW or a batch of those, got shape {given}"
-    )
+    return ShapeError(f"{what}: expects {size}, as HxW, HxWxC, CxHxW or a batch of those, got shape {given}")
 
 
 def _normalized(batch: np.ndarray, graph: Graph) -> np.ndarray:

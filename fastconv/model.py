@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from .summary import Profile, Summary
+    from .inspect.summary import Profile, Summary
 
 __all__ = ["Model", "from_torch", "load"]
 
@@ -207,16 +207,13 @@ class Model(Call):
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise DTypeError(
-                f"input: expects real numbers, got dtype {array.dtype}; convert it with "
-                "np.asarray(x, np.float32)"
+                f"input: expects real numbers, got dtype {array.dtype}; convert it with np.asarray(x, np.float32)"
             )
         shape = self._graph.input_shape
         single = array.shape == shape
         if not single and (array.ndim == 0 or array.shape[1:] != shape):
             raise _wrong_shape(array.shape, shape)
-        batch = np.require(
-            array[np.newaxis] if single else array, self._graph.dtype, ["C", "A", "E"]
-        )
+        batch = np.require(array[np.newaxis] if single else array, self._graph.dtype, ["C", "A", "E"])
         return batch, single
 
     def _outputs_of(self, img: Any, method: str) -> tuple[np.ndarray, bool]:
@@ -267,7 +264,7 @@ class Model(Call):
 
     def summary(self) -> Summary:
         """Return the layers as a table: shapes, parameters, MACs, receptive field, kernel."""
-        from .summary import summarize
+        from .inspect.summary import summarize
 
         return summarize(self._graph, optimize(self._graph), self._program.steps)
 
@@ -285,7 +282,7 @@ class Model(Call):
         -------
         Profile
         """
-        from .summary import profile
+        from .inspect.summary import profile
 
         batch, _ = self._as_batch(x)
         return profile(self._graph, optimize(self._graph), self._program, batch, repeats)
@@ -332,10 +329,7 @@ def _ends_in_softmax(graph: Graph) -> bool:
     while name != INPUT:
         node = graph.node(name)
         if node.op == "softmax":
-            return bool(
-                node.attrs["dim"] == 1
-                and graph.shapes[name][0] == graph.shapes[graph.outputs[0]][0]
-            )
+            return bool(node.attrs["dim"] == 1 and graph.shapes[name][0] == graph.shapes[graph.outputs[0]][0])
         if node.op not in ("identity", "dropout", "flatten", "reshape"):
             return False
         name = node.inputs[0]

@@ -162,9 +162,7 @@ def train(x: Tensor, y: Tensor, *, epochs: int, seed: int) -> LeNet:
     net = LeNet()
     steps = -(-len(x) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_LEARNING_RATE, total_steps=epochs * steps
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=epochs * steps)
     for epoch in range(1, epochs + 1):
         seen, loss_sum, right = 0, 0.0, 0
         order = torch.randperm(len(x), generator=rng).split(BATCH)

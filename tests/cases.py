@@ -183,20 +183,14 @@ _DIVISORS: list[dict[str, Any]] = [
 MAX_POOL = (
     _cases("max_pool2d", (2, 3, 10, 11), attrs=_WINDOWS + _CEIL + _DILATED)
     + _cases("max_pool2d", (3, 9, 8), attrs=_WINDOWS + _CEIL)
-    + [
-        Case("max_pool2d", ((1, n, 7, 9),), {"kernel_size": 3, "stride": 2, "padding": 1})
-        for n in AROUND_VECTOR_WIDTH
-    ]
+    + [Case("max_pool2d", ((1, n, 7, 9),), {"kernel_size": 3, "stride": 2, "padding": 1}) for n in AROUND_VECTOR_WIDTH]
     + [Case("max_pool2d", ((1, 2, 4, n),), {"kernel_size": 2, "ceil_mode": True}) for n in (7, 33)]
     + _cases("max_pool2d", (0, 3, 7, 7), attrs=_WINDOWS[:4] + _CEIL[:2])
 )
 AVG_POOL = (
     _cases("avg_pool2d", (2, 3, 10, 11), attrs=_WINDOWS + _CEIL + _DIVISORS)
     + _cases("avg_pool2d", (3, 9, 8), attrs=_WINDOWS + _CEIL + _DIVISORS)
-    + [
-        Case("avg_pool2d", ((1, n, 7, 9),), {"kernel_size": 3, "stride": 2, "padding": 1})
-        for n in AROUND_VECTOR_WIDTH
-    ]
+    + [Case("avg_pool2d", ((1, n, 7, 9),), {"kernel_size": 3, "stride": 2, "padding": 1}) for n in AROUND_VECTOR_WIDTH]
     + [Case("avg_pool2d", ((1, 2, 4, n),), {"kernel_size": 2, "ceil_mode": True}) for n in (7, 33)]
     + _cases("avg_pool2d", (0, 3, 7, 7), attrs=_WINDOWS[:4] + _CEIL[:2])
 )
@@ -329,15 +323,9 @@ LINEAR = [
 ]
 
 _SHAPES = [(), (0, 3), (2, 3, 5, 7), *((n,) for n in AROUND_VECTOR_WIDTH), (1, 67)]
-ACTIVATIONS = [
-    Case(op, (shape,))
-    for op in ("relu", "leaky_relu", "hardtanh", "sigmoid", "tanh")
-    for shape in _SHAPES
-]
+ACTIVATIONS = [Case(op, (shape,)) for op in ("relu", "leaky_relu", "hardtanh", "sigmoid", "tanh") for shape in _SHAPES]
 ACTIVATIONS += [Case("relu6", ((3, 5),)), Case("hardtanh", ((3, 5),), {"min_val": 0, "max_val": 0})]
-ACTIVATIONS += _cases(
-    "leaky_relu", (3, 5), attrs=[{"negative_slope": slope} for slope in (0.2, 0, 1, -0.5, 3.0)]
-)
+ACTIVATIONS += _cases("leaky_relu", (3, 5), attrs=[{"negative_slope": slope} for slope in (0.2, 0, 1, -0.5, 3.0)])
 
 SOFTMAX = [
     Case(op, (shape,), {"dim": dim})

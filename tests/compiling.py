@@ -44,9 +44,7 @@ def assert_right(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> 
     assert error <= tolerance * max(1.0, np.abs(expected).max(initial=0.0))
 
 
-def assert_equals_interpreter(
-    graph: Graph, x: np.ndarray, expected: Any = None, algorithm: str | None = None
-) -> None:
+def assert_equals_interpreter(graph: Graph, x: np.ndarray, expected: Any = None, algorithm: str | None = None) -> None:
     """Compile as it is and optimised, for one thread and for two, and compare with the interpreter.
 
     Threads must not change a bit of the outputs, nor must the images before the last one those of
@@ -75,7 +73,6 @@ def batch_of(graph: Graph, count: int, seed: int = 0) -> np.ndarray:
 
 def in_float64(graph: Graph) -> Graph:
     nodes = [
-        node.replace(weights={role: w.astype(np.float64) for role, w in node.weights.items()})
-        for node in graph.nodes
+        node.replace(weights={role: w.astype(np.float64) for role, w in node.weights.items()}) for node in graph.nodes
     ]
     return Graph(graph.input_shape, tuple(nodes), graph.outputs, dtype=np.dtype(np.float64))

@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, settings
 
 # No deadline: a machine that is busy is not a machine that is wrong.
 settings.register_profile("ci", max_examples=400, derandomize=True, deadline=None, database=None)
-settings.register_profile(
-    "long", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("long", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

@@ -50,9 +50,7 @@ def build(shape: tuple[int, ...], *nodes: Node, outputs: tuple[str, ...] = ()) -
     return Graph(shape, nodes, outputs or (nodes[-1].name,))
 
 
-def one(
-    kind: str, shape: tuple[int, ...], attrs: Any = None, weights: dict[str, Any] | None = None
-) -> Graph:
+def one(kind: str, shape: tuple[int, ...], attrs: Any = None, weights: dict[str, Any] | None = None) -> Graph:
     """Return a graph of one node that bears its operator's name."""
     return build(shape, Node(kind, kind, (INPUT,), attrs or {}, weights or {}))
 

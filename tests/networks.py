@@ -37,9 +37,7 @@ class Net:
 
     def linear(self, out: int) -> str:
         into = self._shapes[self.last][-1]
-        return self.add(
-            "linear", weights={"weight": self._weight(out, into), "bias": self._normal(out)}
-        )
+        return self.add("linear", weights={"weight": self._weight(out, into), "bias": self._normal(out)})
 
     def norm(self) -> str:
         channels = self._shapes[self.last][0]

@@ -40,9 +40,7 @@ def _conv2d(draw: st.DrawFn, shape: Shape) -> Drawn:
     attrs = {
         "stride": draw(st.one_of(st.just((1, 1)), _pair)),
         "dilation": draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (1, 2), (2, 3)])),
-        "padding": draw(
-            st.one_of(st.just("same"), st.integers(0, 2), st.tuples(_small, _small, _small, _small))
-        ),
+        "padding": draw(st.one_of(st.just("same"), st.integers(0, 2), st.tuples(_small, _small, _small, _small))),
         "groups": groups,
     }
     if attrs["padding"] == "same":
@@ -263,9 +261,7 @@ def _node(
         dim = draw(st.sampled_from([1, *range(1, len(shape) + 1)]))
         rest = shape[: dim - 1] + shape[dim:]
         partners = [
-            other
-            for other, its in shapes.items()
-            if len(its) == len(shape) and its[: dim - 1] + its[dim:] == rest
+            other for other, its in shapes.items() if len(its) == len(shape) and its[: dim - 1] + its[dim:] == rest
         ]
         more = draw(st.lists(st.sampled_from(partners), min_size=1, max_size=2))
         return Node(name, op, (source, *more), {"dim": dim}, {})

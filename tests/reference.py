@@ -55,15 +55,12 @@ def _pad_image(x: F64, rows: tuple[int, int], cols: tuple[int, int], value: floa
 def _conv_output(padded: Size, kernel: Size, stride: Size, dilation: Size) -> tuple[int, int]:
     """Count the windows that fit wholly into a padded image."""
     height, width = (
-        (size - d * (k - 1) - 1) // s + 1
-        for size, k, s, d in zip(padded, kernel, stride, dilation, strict=True)
+        (size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(padded, kernel, stride, dilation, strict=True)
     )
     return height, width
 
 
-def _pool_output(
-    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
-) -> int:
+def _pool_output(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
     """Count the pooling windows along one axis.
 
     ``ceil_mode`` admits one more window, overhanging the end, unless it would start in the padding
@@ -108,9 +105,7 @@ def conv2d(
     return y if bias is None else y + _f64(bias)[:, None, None]
 
 
-def unfold(
-    input: ArrayLike, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1
-) -> F64:
+def unfold(input: ArrayLike, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> F64:
     """(..., C, H, W) -> (..., C * KH * KW, OH * OW): each window as a column (im2col)."""
     kernel, (pad_h, pad_w) = _pair(kernel_size), _pair(padding)
     stride, dilation = _pair(stride), _pair(dilation)
@@ -183,12 +178,8 @@ def max_pool2d(
         for args in zip((height, width), kernel, stride, (pad_h, pad_w), dilation, strict=True)
     ]
     shape = *out, *kernel
-    rows = np.broadcast_to(
-        _taps(out[0], kernel[0], stride[0], dilation[0])[:, None, :, None] - pad_h, shape
-    )
-    cols = np.broadcast_to(
-        _taps(out[1], kernel[1], stride[1], dilation[1])[None, :, None, :] - pad_w, shape
-    )
+    rows = np.broadcast_to(_taps(out[0], kernel[0], stride[0], dilation[0])[:, None, :, None] - pad_h, shape)
+    cols = np.broadcast_to(_taps(out[1], kernel[1], stride[1], dilation[1])[None, :, None, :] - pad_w, shape)
     inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
     taps = np.where(inside, x[..., rows.clip(0, height - 1), cols.clip(0, width - 1)], -np.inf)
 
@@ -261,9 +252,7 @@ def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None
     return y
 
 
-def adaptive_max_pool2d(
-    input: ArrayLike, output_size: int | Sequence[int | None], return_indices: bool = False
-) -> Any:
+def adaptive_max_pool2d(input: ArrayLike, output_size: int | Sequence[int | None], return_indices: bool = False) -> Any:
     """(..., H, W) -> (..., *output_size), and the positions as in :func:`max_pool2d`."""
     x = _f64(input)
     out = _adaptive_size(x, output_size)

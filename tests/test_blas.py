@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import _blas
+from fastconv.machine import blas
 
 ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112
 
 # Prints what a fresh process binds, and the product [[1, 2], [3, 4]] x [[5, 6], [7, 8]] through it.
 PROBE = """
 import json, ctypes, numpy as np
-from fastconv import _blas
-found = _blas.address()
+from fastconv.machine import blas
+found = blas.address()
 product = None
 if found is not None:
     sgemm, _, bits = found
@@ -33,7 +33,7 @@ if found is not None:
     c = np.zeros((2, 2), np.float32)
     call(101, 111, 111, 2, 2, 2, 1.0, a.ctypes.data, 2, b.ctypes.data, 2, 0.0, c.ctypes.data, 2)
     product = c.tolist()
-print(json.dumps({"info": _blas.info(), "product": product}))
+print(json.dumps({"info": blas.info(), "product": product}))
 """
 
 # A BLAS of a few lines: row-major, nothing transposed, alpha 1, beta 0, and a count of its calls.
@@ -65,7 +65,7 @@ float JOIN(PREFIX, cblas_sdot, SUFFIX)(INT n, const float *x, INT incx, const fl
 }
 """
 
-needs_blas = pytest.mark.skipif(_blas.address() is None, reason="this NumPy has loaded no BLAS")
+needs_blas = pytest.mark.skipif(blas.address() is None, reason="this NumPy has loaded no BLAS")
 
 
 def run_probe(blas: str | None, code: str = PROBE) -> subprocess.CompletedProcess[str]:
@@ -73,9 +73,7 @@ def run_probe(blas: str | None, code: str = PROBE) -> subprocess.CompletedProces
     env = {key: value for key, value in os.environ.items() if key != "FASTCONV_BLAS"}
     if blas is not None:
         env["FASTCONV_BLAS"] = blas
-    return subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
 
 
 def build(folder: Path, prefix: str = "", suffix: str = "", integer: str = "int32_t") -> Path:
@@ -86,9 +84,7 @@ def build(folder: Path, prefix: str = "", suffix: str = "", integer: str = "int3
     source, library = folder / "small_blas.c", folder / "small_blas.so"
     source.write_text(SMALL_BLAS)
     names = [f"-DPREFIX={prefix}", f"-DSUFFIX={suffix}", f"-DINT={integer}"]
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", *names, str(source), "-o", str(library)], check=True
-    )
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", *names, str(source), "-o", str(library)], check=True)
     return library
 
 
@@ -103,7 +99,7 @@ def bound_by(blas: str | None) -> dict:
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (5, 7, 3), (33, 17, 65)])
 def test_bound_gemm_computes_the_equation(dtype, transposed, m, n, k):
-    sgemm, dgemm, bits = _blas.address()
+    sgemm, dgemm, bits = blas.address()
     real = ctypes.c_float if dtype is np.float32 else ctypes.c_double
     integer = ctypes.c_int64 if bits == 64 else ctypes.c_int32
     flag, pointer = ctypes.c_int, ctypes.c_void_p
@@ -133,7 +129,7 @@ def test_the_bound_library_is_one_that_is_loaded_and_keeps_its_thread_count():
         return {os.path.realpath(x["filepath"]): x["num_threads"] for x in libraries}
 
     before = loaded()
-    described = _blas.info()
+    described = blas.info()
     assert described["symbol"].endswith(("cblas_sgemm", "64_", "_64", "ILP64", "NEWLAPACK"))
     assert loaded() == before
     path = os.path.realpath(described["library"])
@@ -144,18 +140,18 @@ def test_the_bound_library_is_one_that_is_loaded_and_keeps_its_thread_count():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the wheel's folder")
 def test_numpys_own_blas_is_preferred_to_others_that_are_loaded(monkeypatch):
-    own = _blas._loaded()
+    own = blas._loaded()
     if not any("numpy.libs" in library["filepath"] for library in own):
         pytest.skip("this NumPy does not carry its BLAS")
     other = {"filepath": "/elsewhere/libblas.so", "user_api": "blas"}
-    monkeypatch.setattr(_blas, "_loaded", lambda: [other, *own])
-    assert "numpy.libs" in _blas._bind_numpy().path
+    monkeypatch.setattr(blas, "_loaded", lambda: [other, *own])
+    assert "numpy.libs" in blas._bind_numpy().path
 
 
 def test_a_loaded_library_that_cannot_be_bound_is_passed_over(monkeypatch):
-    monkeypatch.setattr(_blas, "_loaded", lambda: [{"filepath": "/elsewhere/libblas.so"}])
-    monkeypatch.setattr(_blas.sys, "platform", "linux")
-    assert _blas._bind_numpy() is None
+    monkeypatch.setattr(blas, "_loaded", lambda: [{"filepath": "/elsewhere/libblas.so"}])
+    monkeypatch.setattr(blas.sys, "platform", "linux")
+    assert blas._bind_numpy() is None
 
 
 def test_none_disables_the_blas():
@@ -163,7 +159,7 @@ def test_none_disables_the_blas():
 
 
 def test_nothing_is_loaded_by_the_import():
-    code = "import sys, fastconv._blas; sys.exit('threadpoolctl' in sys.modules)"
+    code = "import sys, fastconv.machine.blas; sys.exit('threadpoolctl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -18,8 +18,9 @@ click_testing = pytest.importorskip("click.testing")
 rich_console = pytest.importorskip("rich.console")
 Image = pytest.importorskip("PIL.Image")
 
-from fastconv import _bench, _terminal, _timing  # noqa: E402  # they need the extra
-from fastconv._commands import cli  # noqa: E402
+from fastconv.cli import bench as bench_command  # noqa: E402  # they need the extra
+from fastconv.cli import terminal, timing  # noqa: E402
+from fastconv.cli.commands import cli  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LENET = str(ROOT / "models" / "lenet.npz")
@@ -67,9 +68,7 @@ def test_predict_prints_a_row_for_each_image() -> None:
 def test_predict_top_lists_the_best_classes_best_first() -> None:
     result = run("predict", LENET, DIGITS / "3.png", "--top", 3)
     shares = fastconv.load(LENET).predict_proba(DIGITS / "3.png")
-    labels = [
-        line.replace(str(DIGITS / "3.png"), "").split()[0] for line in result.stdout.splitlines()
-    ]
+    labels = [line.replace(str(DIGITS / "3.png"), "").split()[0] for line in result.stdout.splitlines()]
     assert labels == [str(i) for i in np.argsort(-shares)[:3]]
 
 
@@ -93,9 +92,7 @@ def test_predict_prints_labels(tmp_path: Path) -> None:
     Image.new("L", (2, 2), 255).save(tmp_path / "white.png")
     result = run("predict", tmp_path / "model.npz", tmp_path / "white.png")
     assert "  猫 [bold]  " in result.stdout
-    (row,) = json.loads(
-        run("predict", tmp_path / "model.npz", tmp_path / "white.png", "--json").stdout
-    )
+    (row,) = json.loads(run("predict", tmp_path / "model.npz", tmp_path / "white.png", "--json").stdout)
     assert row["predictions"][0]["label"] == "猫 [bold]"
 
 
@@ -151,9 +148,7 @@ def test_predict_shows_nan_instead_of_a_bar(tmp_path: Path) -> None:
     net[1].bias.data[:] = float("nan")
     fastconv.from_torch(net, (1, 2, 2)).save(tmp_path / "model.npz")
     Image.new("L", (2, 2)).save(tmp_path / "black.png")
-    assert (
-        run("predict", tmp_path / "model.npz", tmp_path / "black.png").stdout.split()[-1] == "nan"
-    )
+    assert run("predict", tmp_path / "model.npz", tmp_path / "black.png").stdout.split()[-1] == "nan"
     result = run("predict", tmp_path / "model.npz", tmp_path / "black.png", "--json")
     assert json.loads(result.stdout)[0]["predictions"][0]["probability"] is None
 
@@ -205,7 +200,7 @@ def test_bench_times_both_engines(tmp_path: Path) -> None:
     cases = [(row["engine"], row["batch"], row["threads"]) for row in report["timings"]]
     assert cases == [("fastconv", 1, 1), ("torch", 1, 1), ("fastconv", 3, 1), ("torch", 3, 1)]
     for row in report["timings"]:
-        assert row["calls"] >= _timing.MIN_ROUNDS
+        assert row["calls"] >= timing.MIN_ROUNDS
         assert 0 < row["minimum_s"] <= row["median_s"]
         assert row["images_per_s"] == pytest.approx(row["batch"] / row["median_s"])
     rows = [line.split() for line in result.stdout.splitlines()]
@@ -234,10 +229,10 @@ def test_bench_times_no_wrong_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
             self.net = net
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.net(x) * (1 + 2 * _timing.TOLERANCE)
+            return self.net(x) * (1 + 2 * timing.TOLERANCE)
 
-    right = _timing.torch_net
-    monkeypatch.setattr(_bench, "torch_net", lambda model: (Wrong(right(model)[0]), ""))
+    right = timing.torch_net
+    monkeypatch.setattr(bench_command, "torch_net", lambda model: (Wrong(right(model)[0]), ""))
     result, report = bench(tmp_path, "--batch", 1, "--threads", 1)
     assert result.exit_code == 1
     assert "fastconv and torch differ" in result.stderr
@@ -265,7 +260,7 @@ def test_bench_refuses_a_missing_folder_before_timing(tmp_path: Path) -> None:
      (0.0456, "45.6 ms"), (2.5, "2.50 s"), (1234.0, "1234 s")],
 )  # fmt: skip
 def test_durations_have_three_digits(seconds: float, text: str) -> None:
-    assert _bench._duration(seconds) == text
+    assert bench_command._duration(seconds) == text
 
 
 # --- errors, help, progress -----------------------------------------------------------------------
@@ -281,9 +276,7 @@ def test_a_bad_model_is_one_line(tmp_path: Path) -> None:
 
 
 def test_input_shape() -> None:
-    assert "pass input_shape=(1, 28, 28)" in error_of(
-        run("info", LENET, "--input-shape", "1,32,32")
-    )
+    assert "pass input_shape=(1, 28, 28)" in error_of(run("info", LENET, "--input-shape", "1,32,32"))
     record = json.loads(run("info", LENET, "--input-shape", "1x28x28", "--json").stdout)
     assert record["input_shape"] == [1, 28, 28]
     result = run("info", LENET, "--input-shape", "1x28xwide")
@@ -307,20 +300,18 @@ def test_help(command: list[str]) -> None:
 
 def test_progress_shows_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     def shown(patience: float) -> str:
-        monkeypatch.setattr(_terminal, "PATIENCE_S", patience)
-        terminal = rich_console.Console(file=io.StringIO(), force_terminal=True)
-        with _terminal.progress("waiting", 2, terminal) as advance:
+        monkeypatch.setattr(terminal, "PATIENCE_S", patience)
+        console = rich_console.Console(file=io.StringIO(), force_terminal=True)
+        with terminal.progress("waiting", 2, console) as advance:
             advance(1)
-        return terminal.file.getvalue()
+        return console.file.getvalue()
 
     assert shown(1000.0) == ""
     assert "waiting" in shown(-1.0)
 
 
 def start(*code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, *code], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_process_that_a_user_starts() -> None:
@@ -333,7 +324,7 @@ def test_the_process_that_a_user_starts() -> None:
 
 @pytest.mark.parametrize("module", ["click", "rich", "PIL"])
 def test_a_missing_extra_is_named(module: str) -> None:
-    program = f"import sys; sys.modules[{module!r}] = None; from fastconv.cli import main; main()"
+    program = f"import sys; sys.modules[{module!r}] = None; from fastconv.cli.main import main; main()"
     result = start("-c", program)
     assert result.returncode == 2
     assert 'pip install "fastconv[cli]"' in result.stderr
@@ -341,8 +332,5 @@ def test_a_missing_extra_is_named(module: str) -> None:
 
 
 def test_the_entry_imports_nothing_of_the_extra() -> None:
-    program = (
-        "import sys, fastconv.cli\n"
-        "print(sorted({'click', 'rich', 'PIL', 'torch'} & set(sys.modules)))"
-    )
+    program = "import sys, fastconv.cli.main\nprint(sorted({'click', 'rich', 'PIL', 'torch'} & set(sys.modules)))"
     assert start("-c", program).stdout.strip() == "[]"

@@ -132,9 +132,7 @@ def test_float64_runs_on_blas() -> None:
     ],
 )
 def test_what_an_algorithm_cannot_do_is_refused_by_name(algorithm: str, graph: Graph) -> None:
-    with pytest.raises(
-        UnsupportedOperatorError, match=rf"conv2d0: algorithm='{algorithm}'.*im2col"
-    ):
+    with pytest.raises(UnsupportedOperatorError, match=rf"conv2d0: algorithm='{algorithm}'.*im2col"):
         compile_graph(graph, algorithm=algorithm)
 
 
@@ -179,9 +177,7 @@ def test_profile_has_a_time_for_each_step() -> None:
     seconds = program.profile(x, 3)
     assert len(seconds) == len(program.steps)
     assert all(0 < time < 1 for time in seconds)
-    assert {step["node"] for step in program.steps} <= {INPUT} | {
-        node.name for node in networks.mixed().nodes
-    }
+    assert {step["node"] for step in program.steps} <= {INPUT} | {node.name for node in networks.mixed().nodes}
 
 
 def test_outputs_are_fresh() -> None:

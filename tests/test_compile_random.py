@@ -36,9 +36,7 @@ def run_finite(graph: Graph, x: np.ndarray) -> tuple[Any, ...]:
 
 
 @given(graphs(), st.integers(1, 5), st.sampled_from((None, *ALGORITHMS)), seeds)
-def test_networks_equal_the_interpreter(
-    graph: Graph, batch: int, algorithm: str | None, seed: int
-) -> None:
+def test_networks_equal_the_interpreter(graph: Graph, batch: int, algorithm: str | None, seed: int) -> None:
     x = batch_of(graph, batch, seed)
     assert_equals_interpreter(graph, x, run_finite(graph, x), algorithm)
 

@@ -8,9 +8,7 @@ import sys
 import pytest
 from processes import run
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork") or sys.platform == "darwin", reason="forks processes"
-)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks processes")
 
 SETUP = """
 import os

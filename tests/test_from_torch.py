@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 F = torch.nn.functional
 nn = torch.nn
 
-from fastconv.formats.torch import BATCH, from_torch, to_torch  # noqa: E402
+from fastconv.formats.torch.export import BATCH, from_torch, to_torch  # noqa: E402
 
 Forward = Callable[..., object]
 
@@ -66,9 +66,7 @@ def outputs(module: nn.Module, x: torch.Tensor) -> tuple[np.ndarray, ...]:
     return tuple(t.numpy() for t in (y if isinstance(y, (tuple, list)) else (y,)))
 
 
-def check(
-    module: nn.Module, shape: tuple[int, ...], ops: str | None = None, tolerance: float = 1e-9
-) -> Graph:
+def check(module: nn.Module, shape: tuple[int, ...], ops: str | None = None, tolerance: float = 1e-9) -> Graph:
     """Convert, and compare with the module on a batch of another size than the exported one."""
     graph = from_torch(randomise(module), shape)
     x = torch.randn(3, *shape)

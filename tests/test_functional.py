@@ -157,7 +157,5 @@ def test_numpy_integers_are_integers() -> None:
         engine("conv2d", x, w, stride=(2, 1), padding=1, groups=2),
     )
     np.testing.assert_array_equal(engine("max_pool2d", x, two), engine("max_pool2d", x, 2))
-    np.testing.assert_array_equal(
-        engine("adaptive_avg_pool2d", x, (two, two)), engine("adaptive_avg_pool2d", x, 2)
-    )
+    np.testing.assert_array_equal(engine("adaptive_avg_pool2d", x, (two, two)), engine("adaptive_avg_pool2d", x, 2))
     np.testing.assert_array_equal(engine("softmax", x, one), engine("softmax", x, 1))

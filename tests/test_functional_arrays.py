@@ -98,12 +98,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 # The choice of an algorithm is for float32.
-TYPED_SAMPLES = [
-    (case, dtype)
-    for case in SAMPLES
-    for dtype in (F32, F64)
-    if case not in CONV_SAMPLES or dtype == F32
-]
+TYPED_SAMPLES = [(case, dtype) for case in SAMPLES for dtype in (F32, F64) if case not in CONV_SAMPLES or dtype == F32]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -29,9 +29,7 @@ def test_float64(case: cases.Case, peer: Peer) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (5, 4)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 8), (9, 16), (17, 31)])
-def test_every_stride_and_padding(
-    size: tuple[int, int], kernel: tuple[int, int], algorithm: str
-) -> None:
+def test_every_stride_and_padding(size: tuple[int, int], kernel: tuple[int, int], algorithm: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 3, *size)).astype(F32)
     w = rng.standard_normal((5, 3, *kernel)).astype(F32)

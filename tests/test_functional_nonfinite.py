@@ -28,12 +28,8 @@ def _sprinkled(x: NDArray[Any], seed: int = 0) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize(
-    "case", [c for c in cases.CONV_SIZES + cases.CONV_ATTRIBUTES if 0 not in c.shapes[0]], ids=str
-)
-def test_conv2d_spreads_them_over_their_windows_only(
-    case: Case, algorithm: str, peer: Peer
-) -> None:
+@pytest.mark.parametrize("case", [c for c in cases.CONV_SIZES + cases.CONV_ATTRIBUTES if 0 not in c.shapes[0]], ids=str)
+def test_conv2d_spreads_them_over_their_windows_only(case: Case, algorithm: str, peer: Peer) -> None:
     x, *weights = case.arrays(F32)
     x = _sprinkled(x)
     expected = peer("conv2d", x, *weights, **case.attrs)

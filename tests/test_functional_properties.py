@@ -104,9 +104,7 @@ def _pool(draw: DrawFn, op: str) -> Case:
 @st.composite
 def _adaptive(draw: DrawFn, op: str) -> Case:
     sizes = st.one_of(st.none(), st.integers(0, 12))
-    attrs: dict[str, Any] = {
-        "output_size": draw(st.one_of(st.integers(0, 12), st.tuples(sizes, sizes)))
-    }
+    attrs: dict[str, Any] = {"output_size": draw(st.one_of(st.integers(0, 12), st.tuples(sizes, sizes)))}
     if op == "adaptive_max_pool2d":
         attrs["return_indices"] = draw(st.booleans())
     shape = (*draw(BATCHES), draw(st.integers(1, 9)), draw(SIDES), draw(SIDES))
@@ -160,10 +158,7 @@ def _pad(draw: DrawFn) -> Case:
     # Narrow enough for every mode, usually.
     wide = [draw(st.integers(1, 20)) == 1 for _ in range(2 * axes)]
     size = [n for n in shape[: -axes - 1 : -1] for _ in range(2)]
-    pad = [
-        draw(st.integers(-3, 7) if w else st.integers(-1, min(n - 1, 3)))
-        for n, w in zip(size, wide, strict=True)
-    ]
+    pad = [draw(st.integers(-3, 7) if w else st.integers(-1, min(n - 1, 3))) for n, w in zip(size, wide, strict=True)]
     attrs: dict[str, Any] = {
         "pad": draw(st.sampled_from([tuple, list]))(pad),
         "mode": mode,

@@ -19,9 +19,7 @@ def _each(name: str, *values: Any) -> list[dict[str, Any]]:
     return [{name: value} for value in values]
 
 
-def _calls(
-    op: str, shape: tuple[int, ...], common: dict[str, Any], *attrs: dict[str, Any]
-) -> list[Case]:
+def _calls(op: str, shape: tuple[int, ...], common: dict[str, Any], *attrs: dict[str, Any]) -> list[Case]:
     """One call per set of attributes, each on top of the `common` ones."""
     return [Case(op, (shape,), common | a) for a in attrs]
 
@@ -209,9 +207,7 @@ OTHER_REFUSED = [
     *(Case("batch_norm", NORM, {"eps": eps}) for eps in (-1.0, None, "a")),
 ]
 
-REFUSED = (
-    CONV_REFUSED + POOL_REFUSED + ADAPTIVE_REFUSED + BLOCK_REFUSED + PAD_REFUSED + OTHER_REFUSED
-)
+REFUSED = CONV_REFUSED + POOL_REFUSED + ADAPTIVE_REFUSED + BLOCK_REFUSED + PAD_REFUSED + OTHER_REFUSED
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
@@ -301,9 +297,7 @@ def test_errors_name_what_was_given_and_what_is_needed(case: Case, facts: list[s
         ("max_pool2d", (IMAGE,), {"kernel_size": 2**31}),
     ],
 )
-def test_absurd_sizes_do_not_wrap_around(
-    op: str, shapes: tuple[tuple[int, ...], ...], attrs: dict[str, Any]
-) -> None:
+def test_absurd_sizes_do_not_wrap_around(op: str, shapes: tuple[tuple[int, ...], ...], attrs: dict[str, Any]) -> None:
     import fastconv
 
     with pytest.raises((fastconv.FastconvError, MemoryError)):

@@ -13,8 +13,9 @@ import pytest
 from graphs import build, conv, lenet, lenet_nodes, linear, norm, one, random
 
 from fastconv.errors import ArgumentError, ModelFormatError, ShapeError
-from fastconv.graph import INPUT, Graph, Node, find_input_shape
-from fastconv.ops import OPS, REQUIRED
+from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph.graph import find_input_shape
+from fastconv.graph.ops import OPS, REQUIRED
 
 
 def test_shapes_of_every_node() -> None:
@@ -204,9 +205,7 @@ def test_importing_is_light() -> None:
         "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
     )
     folder = str(__import__("fastconv.graph").__path__[0])
-    result = subprocess.run(
-        [sys.executable, "-c", code, folder], check=True, capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, "-c", code, folder], check=True, capture_output=True, text=True)
     loaded = set(result.stdout.split())
     assert loaded - set(sys.stdlib_module_names) == {"fastconv"}
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from graphs import conv, lenet, lenet_nodes, linear, one, random
 
-from fastconv.checks import MAX_ELEMENTS
 from fastconv.errors import (
     ArgumentError,
     DTypeError,
@@ -18,11 +17,10 @@ from fastconv.errors import (
     UnsupportedOperatorError,
 )
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph.checks import MAX_ELEMENTS
 
 
-def refused(
-    error: type[FastconvError], message: str, *nodes: Node, shape: Any = (1, 28, 28), **fields: Any
-) -> None:
+def refused(error: type[FastconvError], message: str, *nodes: Node, shape: Any = (1, 28, 28), **fields: Any) -> None:
     """Assert that a graph of these nodes, the last one its output, is refused with the message."""
     fields = {"outputs": (nodes[-1].name,)} | fields
     with pytest.raises(error, match=message) as caught:
@@ -34,9 +32,7 @@ def refused(
 def test_the_example_of_a_good_message() -> None:
     with pytest.raises(ShapeError) as caught:
         lenet(1, 32, 32)
-    assert str(caught.value) == (
-        "fc1: expects 256 features, the flattened input has 400; pass input_shape=(1, 28, 28)"
-    )
+    assert str(caught.value) == ("fc1: expects 256 features, the flattened input has 400; pass input_shape=(1, 28, 28)")
 
 
 def test_features_without_a_fitting_input() -> None:
@@ -46,9 +42,7 @@ def test_features_without_a_fitting_input() -> None:
     refused(ShapeError, "b: expects 4 features, the input has 3; check", *nodes, shape=(9,))
 
 
-@pytest.mark.parametrize(
-    "name", ["", None, 3, INPUT, "relu1"], ids=["empty", "none", "int", "input", "taken"]
-)
+@pytest.mark.parametrize("name", ["", None, 3, INPUT, "relu1"], ids=["empty", "none", "int", "input", "taken"])
 def test_names(name: Any) -> None:
     refused(ModelFormatError, "name", Node("relu1", "relu"), Node(name, "relu"), outputs=("relu1",))
 

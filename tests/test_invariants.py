@@ -46,9 +46,7 @@ def images(network: str) -> np.ndarray:
     return x[: max(batches(network))]
 
 
-def run(
-    network: str, x: np.ndarray, threads: int, algorithm: str | None = None
-) -> list[np.ndarray]:
+def run(network: str, x: np.ndarray, threads: int, algorithm: str | None = None) -> list[np.ndarray]:
     result = program(network, threads, algorithm)(x)
     return list(result) if isinstance(result, tuple) else [result]
 

@@ -66,9 +66,7 @@ def test_set(training: ModuleType) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     except FileNotFoundError as error:
         if "FASTCONV_MNIST" in os.environ:
             raise
-        pytest.skip(
-            f"MNIST's test images are not here; set FASTCONV_MNIST to their folder: {error}"
-        )
+        pytest.skip(f"MNIST's test images are not here; set FASTCONV_MNIST to their folder: {error}")
     assert images.shape == (10_000, 28, 28)
     return images, labels
 
@@ -94,9 +92,7 @@ def test_the_file_is_a_plain_state_dict(net: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
-def test_random_inputs_as_in_pytorch(
-    model: fastconv.Model, net: torch.nn.Module, batch: int
-) -> None:
+def test_random_inputs_as_in_pytorch(model: fastconv.Model, net: torch.nn.Module, batch: int) -> None:
     x = np.random.default_rng(batch).random((batch, 1, 28, 28), np.float32)
     assert_close(model(x), run_torch(net, x), F32)
 
@@ -125,9 +121,7 @@ def test_example_digits_are_grayscale_and_drawn_by_their_script(tmp_path: Path) 
         assert np.abs(difference).max() <= 16  # Pillow's circles differ a little between versions
 
 
-def test_what_the_script_exports_is_read_as_the_same_network(
-    training: ModuleType, tmp_path: Path
-) -> None:
+def test_what_the_script_exports_is_read_as_the_same_network(training: ModuleType, tmp_path: Path) -> None:
     torch.manual_seed(1)
     untrained = training.LeNet().eval()
     path = tmp_path / "untrained.npz"
@@ -159,18 +153,14 @@ def test_the_script_names_the_missing_files(
         b"\x1f\x8b\x08 cut",
     ],
 )
-def test_the_script_refuses_what_is_no_idx_file(
-    training: ModuleType, tmp_path: Path, raw: bytes
-) -> None:
+def test_the_script_refuses_what_is_no_idx_file(training: ModuleType, tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "labels"
     path.write_bytes(raw)
     with pytest.raises(ValueError, match="labels"):
         training.read_idx(path)
 
 
-def test_accuracy_on_mnist(
-    model: fastconv.Model, test_set: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-) -> None:
+def test_accuracy_on_mnist(model: fastconv.Model, test_set: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     images, labels = test_set
     assert np.mean(model.predict(images) == labels) >= 0.99
 

@@ -10,23 +10,23 @@ import pytest
 from processes import run
 
 import fastconv
-from fastconv import _cpu
-from fastconv._isa import level
 from fastconv.errors import ArgumentError
+from fastconv.machine import cpu
+from fastconv.machine._isa import level
 
 TESTS = Path(__file__).parent
-NAMES = list(_cpu.LEVELS)
+NAMES = list(cpu.LEVELS)
 LANES = {"generic": 4, "x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16}
 
 # What this CPU can run: every x86-64 level up to its own, or the generic one.
 HERE = NAMES[1 : NAMES.index(level()) + 1] if level() != "generic" else ["generic"]
-BUILT = [name for name in HERE if find_spec(f"fastconv.{_cpu.LEVELS[name]}")]
+BUILT = [name for name in HERE if find_spec(f"fastconv.kernels.{cpu.LEVELS[name]}")]
 LOWER = [name for name in BUILT if name != level()]
 
 SHOW = """
 import json
 import fastconv
-from fastconv._cpu import kernels
+from fastconv.machine.cpu import kernels
 
 module = kernels()
 print(json.dumps([fastconv.show_config()["isa"], module.LEVEL, module.VECTOR]))
@@ -49,11 +49,11 @@ def test_by_default_the_highest_level_runs() -> None:
 def test_an_unknown_level_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCONV_ISA", name)
     with pytest.raises(ArgumentError, match=rf"'{name}'.*{level()}.*unset it"):
-        _cpu.isa()
+        cpu.isa()
 
 
 @pytest.mark.parametrize(
-    ("cpu", "asked"),
+    ("highest", "asked"),
     [
         ("x86-64-v2", "x86-64-v3"),
         ("x86-64-v3", "x86-64-v4"),
@@ -61,27 +61,23 @@ def test_an_unknown_level_is_refused(name: str, monkeypatch: pytest.MonkeyPatch)
         ("x86-64-v4", "generic"),
     ],
 )
-def test_a_level_that_the_cpu_lacks_is_refused(
-    cpu: str, asked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_cpu, "level", lambda: cpu)
+def test_a_level_that_the_cpu_lacks_is_refused(highest: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "level", lambda: highest)
     monkeypatch.setenv("FASTCONV_ISA", asked)
-    with pytest.raises(ArgumentError, match=rf"'{asked}'.*this CPU runs .*{cpu}"):
-        _cpu.isa()
+    with pytest.raises(ArgumentError, match=rf"'{asked}'.*this CPU runs .*{highest}"):
+        cpu.isa()
 
 
 def test_the_refusal_reaches_the_user() -> None:
-    code = (
-        "import fastconv\ntry: fastconv.show_config()\nexcept fastconv.FastconvError: print('no')"
-    )
+    code = "import fastconv\ntry: fastconv.show_config()\nexcept fastconv.FastconvError: print('no')"
     assert run("-c", code, FASTCONV_ISA="x86-64-v9") == "no\n"
 
 
 def test_a_level_that_was_not_built_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cpu, "isa", lambda: "x86-64-v3")
-    monkeypatch.setitem(_cpu.LEVELS, "x86-64-v3", "_isa_nowhere")
+    monkeypatch.setattr(cpu, "isa", lambda: "x86-64-v3")
+    monkeypatch.setitem(cpu.LEVELS, "x86-64-v3", "nowhere")
     with pytest.raises(ImportError, match=r"no kernels for this CPU \(x86-64-v3"):
-        _cpu.kernels.__wrapped__()
+        cpu.kernels.__wrapped__()
 
 
 # This process runs the highest level. The same tests run the others, in processes of their own.

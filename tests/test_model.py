@@ -253,9 +253,7 @@ def test_predict_proba_is_the_softmax(model):
     expected = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
     found = model.predict_proba(x)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(
-        found, expected, rtol=1e-6, atol=1e-37
-    )  # atol: float32's normal range
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-37)  # atol: float32's normal range
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
     same(model.predict_proba(x[3]), found[3])
     same(model.predict_proba(x).argmax(axis=1), model.predict(x))
@@ -408,9 +406,7 @@ def test_from_torch_takes_labels_preprocessing_and_threads():
     nn = torch.nn
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(320, 5)).eval()
-    model = fastconv.from_torch(
-        net, (3, 12, 10), labels=LABELS, mean=(0.5,) * 3, std=(0.25,) * 3, threads=2
-    )
+    model = fastconv.from_torch(net, (3, 12, 10), labels=LABELS, mean=(0.5,) * 3, std=(0.25,) * 3, threads=2)
     assert (model.labels, model.threads) == (LABELS, 2)
     shots = pictures(4, 3)
     x = torch.from_numpy((shots.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25).float()
@@ -446,7 +442,7 @@ def test_import_loads_nothing_that_a_saved_model_does_not_need():
     code = (
         "import sys, fastconv\n"
         "known = ('torch', 'PIL', 'threadpoolctl', 'click', 'rich', 'fastconv.functional',\n"
-        "         'fastconv.summary', 'fastconv.images', 'fastconv.formats.npz')\n"
+        "         'fastconv.inspect', 'fastconv.images', 'fastconv.formats.npz')\n"
         "print([name for name in known if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,8 +18,9 @@ import pytest
 
 from fastconv.errors import ArgumentError, FastconvError, ModelFormatError, ShapeError
 from fastconv.formats import npz
+from fastconv.formats.npz import model
 from fastconv.graph import Graph, Node
-from fastconv.ops import OPS
+from fastconv.graph.ops import OPS
 
 Arrays = dict[str, np.ndarray]
 
@@ -147,9 +148,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize(("layers", "shape", "padding"), SIZES.values(), ids=SIZES)
-def test_input_size_and_padding(
-    saved: Callable[..., Path], layers: dict, shape: tuple[int, ...], padding: int
-) -> None:
+def test_input_size_and_padding(saved: Callable[..., Path], layers: dict, shape: tuple[int, ...], padding: int) -> None:
     path = saved(weights(layers))
     for graph in (npz.load(path), npz.load(path, shape)):
         assert graph.input_shape == shape
@@ -282,9 +281,7 @@ NOT_LENET = {
 
 
 @pytest.mark.parametrize(("arrays", "message"), NOT_LENET.values(), ids=NOT_LENET)
-def test_other_networks_are_refused(
-    saved: Callable[..., Path], arrays: Arrays, message: str
-) -> None:
+def test_other_networks_are_refused(saved: Callable[..., Path], arrays: Arrays, message: str) -> None:
     with pytest.raises(ModelFormatError, match=message) as caught:
         npz.load(saved(arrays))
     assert "from_torch(net, input_shape).save(path)" in str(caught.value)
@@ -310,9 +307,7 @@ def test_bias_of_another_size(saved: Callable[..., Path]) -> None:
         (np.zeros((10, 20), "M8[s]"), "not one of numbers"),
     ],
 )
-def test_other_dtypes_are_refused(
-    saved: Callable[..., Path], array: np.ndarray, message: str
-) -> None:
+def test_other_dtypes_are_refused(saved: Callable[..., Path], array: np.ndarray, message: str) -> None:
     with pytest.raises(ModelFormatError, match=message) as caught:
         npz.load(saved(changed(fc2__weight=array)))
     assert "'fc2.weight.npy'" in str(caught.value)
@@ -333,7 +328,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
             return os.mkdir, (str(marker),)
 
     array = np.array([Bomb()], object)
-    for name in ("conv1.weight", npz.DOCUMENT):
+    for name in ("conv1.weight", model.DOCUMENT):
         np.savez(tmp_path / "net.npz", **{name: array})
         with pytest.raises(ModelFormatError, match="pickled"):
             npz.load(tmp_path / "net.npz")
@@ -385,9 +380,7 @@ def test_shared_arrays_are_written_and_read_once(tmp_path: Path) -> None:
         assert "pointwise/weight" in file.files
         assert "pointwise#2/weight" not in file.files
     loaded = npz.load(tmp_path / "net.npz")
-    assert (
-        loaded.node("pointwise").weights["weight"] is loaded.node("pointwise#2").weights["weight"]
-    )
+    assert loaded.node("pointwise").weights["weight"] is loaded.node("pointwise#2").weights["weight"]
 
 
 def test_fused_graphs_keep_what_was_fused(tmp_path: Path) -> None:
@@ -443,9 +436,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "net.npz").stat().st_mode) == 0o640
 
 
-def test_a_failed_save_leaves_all_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.npz"
     npz.save(graph_of_every_kind(), path)
     before = path.read_bytes()

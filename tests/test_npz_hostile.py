@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from fastconv.errors import FastconvError, ModelFormatError, UnsupportedOperatorError
-from fastconv.formats import archive, npz, zip
+from fastconv.formats import npz
+from fastconv.formats.npz import archive, model, zip
 from fastconv.graph import Graph, Node
 
 HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
@@ -412,9 +413,7 @@ def test_too_many_members(load: Load) -> None:
     directory = entry * count
     start = 4
     end = start + len(directory)
-    record = struct.pack(
-        "<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(directory), start
-    )
+    record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(directory), start)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
     full = struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
     with pytest.raises(ModelFormatError, match="65536 members; at most 65535"):
@@ -551,7 +550,7 @@ def test_document_of_another_dtype(load: Load, descr: str) -> None:
 
 
 def test_document_that_is_too_long(load: Load) -> None:
-    size = npz.MAX_DOCUMENT + 1
+    size = model.MAX_DOCUMENT + 1
     data = npy(header(descr="'|u1'", shape=f"({size},)"), b" " * size)
     with pytest.raises(ModelFormatError, match="more than 16777216"):
         load(zipped({"fastconv.json.npy": data}, zipfile.ZIP_DEFLATED))
@@ -583,8 +582,8 @@ def valid_files() -> list[bytes]:
     """Small files of both kinds, plain and compressed."""
     graph = tiny_graph()
     plain = {f"{name}.weight": graph.node(name).weights["weight"] for name in "cf"}
-    text, weights = npz._describe(graph)
-    kinds = (plain, {npz.DOCUMENT: text, **weights})
+    text, weights = model._describe(graph)
+    kinds = (plain, {model.DOCUMENT: text, **weights})
     methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     return [packed(arrays, method) for arrays in kinds for method in methods]
 
@@ -607,9 +606,7 @@ def mutations(data: bytes, seed: int, count: int) -> Iterator[bytes]:
             elif kind == 3:
                 mutant[at : at + length] = rng.randbytes(length)
             elif kind == 4:
-                mutant[at : at + 4] = rng.choice(
-                    (b"\xff" * 4, bytes(4), b"\0\0\0\x80", b"PK\x01\x02")
-                )
+                mutant[at : at + 4] = rng.choice((b"\xff" * 4, bytes(4), b"\0\0\0\x80", b"PK\x01\x02"))
             elif kind == 5:
                 mutant[at] ^= 1 << rng.randrange(8)
             else:
@@ -663,9 +660,7 @@ def test_every_truncation(load: Load, kind: int) -> None:
 @pytest.mark.parametrize("kind", range(4))
 def test_mutations(load: Load, kind: int) -> None:
     data = valid_files()[kind]
-    accepted = sum(
-        survive(load, mutant, f"mutant {i}") for i, mutant in enumerate(mutations(data, kind, 400))
-    )
+    accepted = sum(survive(load, mutant, f"mutant {i}") for i, mutant in enumerate(mutations(data, kind, 400)))
     assert accepted < 390, "the mutants do no damage"
 
 
@@ -683,7 +678,7 @@ def test_mutated_documents(load: Load) -> None:
     """JSON that is almost right, so that it reaches the Graph."""
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    text, weights = npz._describe(tiny_graph())
+    text, weights = model._describe(tiny_graph())
     words = [
         "1",
         "-1",
@@ -703,5 +698,5 @@ def test_mutated_documents(load: Load) -> None:
         for _ in range(rng.choice((1, 1, 2, 3))):
             parts[rng.randrange(len(parts))] = rng.choice([*words, *parts])
         mutant = np.frombuffer(" ".join(parts).encode(), np.uint8)
-        data = packed({npz.DOCUMENT: mutant, **weights}, zipfile.ZIP_STORED)
+        data = packed({model.DOCUMENT: mutant, **weights}, zipfile.ZIP_STORED)
         survive(load, data, f"seed {seed}, document {i}")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import _cpu, _isa
+from fastconv.machine import _isa, cpu
 
 PACKAGE = Path(fastconv.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,14 +31,14 @@ MXCSR_OFFSET, MXCSR_CONTROL = 28, 0xFFC0
 
 def module_file(level: str) -> Path:
     """The compiled module of a level; the test is skipped where that level was not built."""
-    spec = find_spec(f"fastconv.{_cpu.LEVELS[level]}._kernels") if _built(level) else None
+    spec = find_spec(f"fastconv.kernels.{cpu.LEVELS[level]}._kernels") if _built(level) else None
     if spec is None or spec.origin is None:
         pytest.skip(f"built without {level}")
     return Path(spec.origin)
 
 
 def _built(level: str) -> bool:
-    return find_spec(f"fastconv.{_cpu.LEVELS[level]}") is not None
+    return find_spec(f"fastconv.kernels.{cpu.LEVELS[level]}") is not None
 
 
 def registers_of(file: Path) -> set[str]:
@@ -97,21 +97,21 @@ def test_a_call_leaves_the_caller_s_control_word_alone() -> None:
 
 
 def test_the_stub_names_what_the_kernels_hold() -> None:
-    tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "kernels" / "_kernels.pyi").read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    module = _cpu.kernels()
+    module = cpu.kernels()
     assert _members(classes["Kernels"]) == _own_names(module)
     assert _members(classes["Program"]) == {"__init__", "__call__"} | _own_names(module.Program)
 
 
 def test_the_stub_s_arguments_are_the_kernels() -> None:
-    tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "kernels" / "_kernels.pyi").read_text(encoding="utf-8"))
     (stub,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Kernels")
     functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
     assert functions
     for function in functions:
         described = [argument.arg for argument in function.args.args[1:]]
-        actual = inspect.signature(getattr(_cpu.kernels(), function.name)).parameters
+        actual = inspect.signature(getattr(cpu.kernels(), function.name)).parameters
         assert list(actual) == described, function.name
 
 

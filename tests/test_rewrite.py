@@ -138,8 +138,7 @@ def test_fold_batch_norm_into_linear() -> None:
 def test_folding_keeps_float32_and_an_activation() -> None:
     first, second = conv("c", INPUT, 4, 2), norm("n", "c", 4, activation=("relu",))
     nodes = [
-        node.replace(weights={r: a.astype(np.float32) for r, a in node.weights.items()})
-        for node in (first, second)
+        node.replace(weights={r: a.astype(np.float32) for r, a in node.weights.items()}) for node in (first, second)
     ]
     graph = build((2, 5, 5), *nodes)
     folded = rewrite.fold_batch_norm(graph).node("n")
@@ -287,9 +286,7 @@ def test_fuse_residual_into_linear_with_an_activation() -> None:
     assert graph.nodes[0].attrs["activation"] == ("relu",)
 
 
-@pytest.mark.parametrize(
-    "attrs", [{"activation": ("relu",)}, {"pool": ("max", 1, 1, 1, 1)}], ids=str
-)
+@pytest.mark.parametrize("attrs", [{"activation": ("relu",)}, {"pool": ("max", 1, 1, 1, 1)}], ids=str)
 def test_residual_after_an_epilogue_stays(attrs: dict[str, Any]) -> None:
     nodes = conv("c", INPUT, 2, 2, **attrs), op("s", "add", INPUT, "c")
     assert_untouched(rewrite.fuse_residual, build((2, 6, 6), *nodes))

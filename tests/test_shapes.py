@@ -22,9 +22,7 @@ Shape = tuple[int, ...]
 REFUSED = "refused"
 
 
-def inferred(
-    op: str, shape: Shape, attrs: dict[str, Any], weights: dict[str, Shape] | None = None
-) -> Shape | str:
+def inferred(op: str, shape: Shape, attrs: dict[str, Any], weights: dict[str, Shape] | None = None) -> Shape | str:
     """Infer the output's shape, without batch, for a batched input; REFUSED where that raises."""
     arrays = {role: np.zeros(size, np.float32) for role, size in (weights or {}).items()}
     try:
@@ -36,9 +34,7 @@ def inferred(
     return graph.shapes[op]
 
 
-def torch_shape(
-    op: str, shape: Shape, attrs: dict[str, Any], weights: dict[str, Shape] | None = None
-) -> Shape | str:
+def torch_shape(op: str, shape: Shape, attrs: dict[str, Any], weights: dict[str, Shape] | None = None) -> Shape | str:
     """Compute with PyTorch; REFUSED where that raises."""
     function = getattr(functional, op, None) or getattr(torch, op)
     tensors = {role: torch.zeros(size) for role, size in (weights or {}).items()}
@@ -99,9 +95,7 @@ def test_conv2d_refuses_integers_that_could_overflow(name: str) -> None:
 def test_conv2d_same_padding_puts_the_odd_one_last() -> None:
     weight = np.zeros((1, 1, 4, 3), np.float32)
     attrs = {"padding": "same", "dilation": (1, 2)}
-    graph = Graph(
-        (1, 5, 5), (Node("c", "conv2d", attrs=attrs, weights={"weight": weight}),), ("c",)
-    )
+    graph = Graph((1, 5, 5), (Node("c", "conv2d", attrs=attrs, weights={"weight": weight}),), ("c",))
     assert graph.nodes[0].attrs["padding"] == (1, 2, 2, 2)
 
 
@@ -135,10 +129,7 @@ def test_conv2d_small_inputs(shape: Shape, padding: int | str) -> None:
     "weights",
     [
         *({"weight": (3, 4, 3, 3), "bias": bias} for bias in [(3,), (1,), (), (3, 1), (4,), (0,)]),
-        *(
-            {"weight": weight}
-            for weight in [(4, 3, 3), (3, 4, 3, 3, 1), (3, 4, 0, 3), (3, 4, 3, 0)]
-        ),
+        *({"weight": weight} for weight in [(4, 3, 3), (3, 4, 3, 3, 1), (3, 4, 0, 3), (3, 4, 3, 0)]),
         {"weight": (3, 5, 3, 3)},
         {"weight": (0, 4, 3, 3)},
     ],
@@ -161,9 +152,7 @@ def test_conv2d_geometry(shape: Shape, kernel: Shape, **attrs: Any) -> None:
 # --- linear -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 5), (2, 4, 5), (2, 3, 4, 5), (0, 5), (2, 0), (2, 4)], ids=str
-)
+@pytest.mark.parametrize("shape", [(2, 5), (2, 4, 5), (2, 3, 4, 5), (0, 5), (2, 0), (2, 4)], ids=str)
 @pytest.mark.parametrize("weight", [(3, 5), (1, 5), (0, 5), (3, 0), (2, 3, 5)], ids=str)
 @pytest.mark.parametrize("bias", [None, (3,)], ids=str)
 def test_linear(shape: Shape, weight: Shape, bias: Shape | None) -> None:
@@ -232,9 +221,7 @@ def test_pool2d_inputs(op: str, shape: Shape) -> None:
     assert_like_torch(op, shape, {"kernel_size": 2, "padding": 1})
 
 
-@given(
-    shape=images, kernel_size=pairs, stride=pairs, padding=paddings, dilation=pairs, ceil_mode=...
-)
+@given(shape=images, kernel_size=pairs, stride=pairs, padding=paddings, dilation=pairs, ceil_mode=...)
 def test_max_pool2d_geometry(shape: Shape, ceil_mode: bool, **attrs: Any) -> None:
     assert_like_torch("max_pool2d", shape, attrs | {"ceil_mode": ceil_mode})
 
@@ -303,9 +290,7 @@ def norm_weights(size: int = 4, **other: Shape) -> dict[str, Shape]:
     return {"running_mean": (size,), "running_var": (size,)} | other
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 4, 5, 5), (2, 4), (4,), (2, 5, 4), (0, 4), (2, 4, 0)], ids=str
-)
+@pytest.mark.parametrize("shape", [(2, 4, 5, 5), (2, 4), (4,), (2, 5, 4), (0, 4), (2, 4, 0)], ids=str)
 def test_batch_norm_inputs(shape: Shape) -> None:
     assert_like_torch("batch_norm", shape, {}, norm_weights())
 

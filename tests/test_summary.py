@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.inspect.summary import LayerProfile, LayerSummary, Profile, Summary, summarize
 from fastconv.model import Model
 from fastconv.rewrite import optimize
-from fastconv.summary import LayerProfile, LayerSummary, Profile, Summary, summarize
 
 RNG = np.random.default_rng(0)
 
@@ -221,15 +221,13 @@ class _Program:
 
 
 def test_steps_of_a_layer_are_one_row():
-    from fastconv.summary import profile
+    from fastconv.inspect.summary import profile
 
     graph = lenet()
     result = profile(graph, graph, _Program(), np.zeros((2, 1, 28, 28), np.float32), 1)
     assert result.rows == (
         LayerProfile(INPUT, "", "to channels last", 1e-6, 0.0, pytest.approx(0.25)),
-        LayerProfile(
-            "conv1", "conv2d", "border, tile", pytest.approx(3e-6), pytest.approx(115.2), 0.75
-        ),
+        LayerProfile("conv1", "conv2d", "border, tile", pytest.approx(3e-6), pytest.approx(115.2), 0.75),
     )
 
 

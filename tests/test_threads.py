@@ -59,9 +59,7 @@ def script(code: str, **options: Any) -> str:
 def test_callers_do_not_disturb_each_other(threads: int) -> None:
     model = Model(networks.lenet(), threads=threads)
     rng = np.random.default_rng(0)
-    inputs = [
-        rng.standard_normal((count, 1, 28, 28)).astype(np.float32) for count in (1, 2, 9, 33, 120)
-    ]
+    inputs = [rng.standard_normal((count, 1, 28, 28)).astype(np.float32) for count in (1, 2, 9, 33, 120)]
     expected = [model(x) for x in inputs]
 
     def call(index: int) -> bool:

@@ -24,9 +24,7 @@ from fastconv.compile import compile_graph
     ("height", "width", "padding"),
     [(3, 3, 0), (4, 4, 1), (8, 8, 1), (9, 23, 1), (17, 5, (2, 0)), (33, 32, 1), (5, 530, 1)],
 )
-def test_equals_the_interpreter(
-    channels: int, out: int, height: int, width: int, padding: Any, stride: int
-) -> None:
+def test_equals_the_interpreter(channels: int, out: int, height: int, width: int, padding: Any, stride: int) -> None:
     net = Net(channels, height, width)
     net.conv(out, 3, padding=padding, stride=stride)
     graph = net.graph()

@@ -1,0 +1,297 @@
+"""The ``.npz`` container, named arrays in a zip file, read without trusting it.
+
+``numpy.load`` is not used, for two reasons. Importing :mod:`zipfile`, which it does, takes longer
+than all that fastconv does between its own import and the first prediction. And a loader has to
+know every size *before* it allocates: here the shape in a ``.npy`` header must account for exactly
+the bytes that the zip directory gives the member, and those must lie inside the file. Pickled data
+is never interpreted.
+
+Writing is rare and may take its time, so :func:`write` does use :mod:`zipfile`.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import math
+import os
+import re
+from binascii import crc32
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from ...errors import ArgumentError
+from .zip import DEFLATED, Member, ZipReader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...errors import ModelFormatError
+
+MAX_DIMENSIONS = 32
+"""What every NumPy can hold; a weight has four at most."""
+
+MAX_HEADER = 1024
+"""Bytes of a ``.npy`` header. An array of numbers needs 118; only structured dtypes need more."""
+
+_MAGIC = b"\x93NUMPY"
+_PREAMBLE = 12  # magic, version, and the length of the header in two bytes or four
+_NUMBERS = frozenset(f"{kind}{size}" for kind in "iufc" for size in (1, 2, 4, 8, 16)) | {"b1"}
+
+
+# As NumPy writes it; to match it takes 2 us, where ast.literal_eval needs 40.
+_USUAL_HEADER = re.compile(
+    rb"\{'descr': '([<>=|]\w+)', 'fortran_order': (True|False), "
+    rb"'shape': \((|\d+,|\d+(?:, \d+)+,?)\), \}\s*"
+)
+
+
+class Header(NamedTuple):
+    """What a ``.npy`` header says, and how many bytes it takes itself."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran_order: bool
+    length: int
+
+
+class Archive:
+    """An ``.npz`` file open for reading; a context manager.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Attributes
+    ----------
+    names : tuple of str
+        The arrays in the order of the file, without the suffix ``.npy``.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    ModelFormatError
+        It is not an ``.npz``, or a damaged or malicious one. The message names the member, not the
+        path.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._zip = ZipReader(path)
+        try:
+            self._members = {
+                self._array_name(member): member
+                for member in self._zip.members.values()
+                if not (member.name.endswith("/") and member.size == 0)  # a folder
+            }
+        except BaseException:
+            self._zip.__exit__()
+            raise
+        self.names = tuple(self._members)
+        self._headers: dict[str, Header] = {}
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.__exit__()
+
+    def header(self, name: str) -> Header:
+        """Dtype and shape of array `name`, checked against the bytes that the file has for it."""
+        if name not in self._headers:
+            member = self._members[name]
+            beginning = self._zip.read(member, MAX_HEADER + _PREAMBLE)
+            self._headers[name] = self._parse(member, beginning)
+        return self._headers[name]
+
+    def read(self, name: str) -> np.ndarray:
+        """Array `name` in the file's dtype: C-contiguous, aligned, its checksum verified."""
+        header, member = self.header(name), self._members[name]
+        try:
+            if member.method == DEFLATED:
+                data = self._zip.read(member)
+                flat = np.frombuffer(data[header.length :], header.dtype).copy()
+                checksum = crc32(data)
+            else:
+                flat = np.empty(math.prod(header.shape), header.dtype)
+                target = flat.view(np.uint8).data
+                self._zip.read_into(member, header.length, target)
+                checksum = crc32(target, crc32(self._zip.read(member, header.length)))
+        except MemoryError:
+            raise self.error(name, f"needs {member.size} bytes of memory, too many") from None
+        if checksum != member.checksum:
+            raise self.error(name, "is damaged: its checksum is wrong")
+        array: np.ndarray = flat.reshape(header.shape)
+        if header.fortran_order:
+            array = flat.reshape(header.shape[::-1]).T.copy(order="C")
+        return array
+
+    def read_weight(self, name: str) -> np.ndarray:
+        """Array `name` as float32 in this machine's byte order."""
+        array = self.read(name)
+        if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+            raise self.error(name, f"has dtype {array.dtype.name}; weights are floating-point numbers")
+        with np.errstate(over="ignore"):
+            converted = array.astype(np.float32, copy=False)
+        if array.dtype.itemsize == 8 and not np.array_equal(np.isinf(array), np.isinf(converted)):
+            raise self.error(name, "holds a finite number too large for float32")
+        return converted
+
+    def error(self, name: str, what: str) -> ModelFormatError:
+        """An error about array `name`."""
+        return self._zip.error(what, self._members[name])
+
+    def _array_name(self, member: Member) -> str:
+        if member.name.endswith(".npy"):
+            return member.name[: -len(".npy")]
+        if member.name.endswith("/data.pkl"):
+            raise self._zip.error("is a PyTorch checkpoint (torch.save), which is pickled and never opened")
+        raise self._zip.error("is not an .npy array", member)
+
+    def _parse(self, member: Member, data: bytes) -> Header:
+        """Parse the header at the beginning of `data`."""
+        if data[:6] != _MAGIC or len(data) < _PREAMBLE:
+            raise self._zip.error("is not an .npy array", member)
+        version = data[6], data[7]
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise self._zip.error(f"has .npy version {data[6]}.{data[7]}; 1.0 to 3.0 are read", member)
+        start = 10 if version == (1, 0) else 12
+        length = int.from_bytes(data[8:start], "little")
+        if length > MAX_HEADER:
+            raise self._zip.error(f"has a header of {length} bytes, more than {MAX_HEADER}", member)
+        if start + length > len(data):
+            raise self._zip.error("is cut short inside its header", member)
+        descr, fortran_order, shape = self._fields(member, data[start : start + length])
+        header = Header(self._dtype(member, descr), shape, fortran_order, start + length)
+        expected = math.prod(shape) * header.dtype.itemsize
+        if header.length + expected != member.size:
+            raise self._zip.error(
+                f"claims shape {shape} of {header.dtype.name}, {expected} bytes, "
+                f"but holds {member.size - header.length}",
+                member,
+            )
+        return header
+
+    def _fields(self, member: Member, text: bytes) -> tuple[object, bool, tuple[int, ...]]:
+        """The header's dtype, order and shape, checked but for the dtype."""
+        usual = _USUAL_HEADER.fullmatch(text)
+        if usual:
+            descr, order, sizes = usual.groups()
+            fields: Any = {
+                "descr": descr.decode("ascii"),
+                "fortran_order": order == b"True",
+                "shape": tuple(int(size) for size in sizes.split(b",") if size),
+            }
+        else:
+            fields = _literal(text)
+        if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:
+            raise self._zip.error("has a header that no .npy array has", member)
+        shape, fortran_order = fields["shape"], fields["fortran_order"]
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(n) is int and n >= 0 for n in shape)
+            or math.prod(n or 1 for n in shape) > max(1, member.size)  # an empty array claims too
+        ):
+            raise self._zip.error(f"has the impossible shape {shape!r:.80}", member)
+        if not isinstance(fortran_order, bool):
+            raise self._zip.error("has a header that no .npy array has", member)
+        return fields["descr"], fortran_order, shape
+
+    def _dtype(self, member: Member, descr: object) -> np.dtype[Any]:
+        if isinstance(descr, str) and descr[:1] in "<>=|":
+            if descr[1:] in _NUMBERS:
+                with contextlib.suppress(TypeError):  # such as <f1, or <c32 where there is none
+                    return np.dtype(descr)
+            if descr[1:] == "O":
+                raise self._zip.error(
+                    "holds pickled Python objects, which are never opened; save each tensor by "
+                    "its name: numpy.savez(path, "
+                    "**{k: v.numpy() for k, v in net.state_dict().items()})",
+                    member,
+                )
+            if descr[1:2] == "V":
+                raise self._zip.error(
+                    f"has dtype {descr} (bfloat16?), which NumPy cannot read. Save tensor.float()",
+                    member,
+                )
+        raise self._zip.error(f"has dtype {descr!r:.80}, not one of numbers", member)
+
+
+def _literal(text: bytes) -> Any:
+    """A header in any other spelling; None if it is none."""
+    if b"\\" in text:  # no dtype has one, and literal_eval would warn of it
+        return None
+    try:
+        return ast.literal_eval(text.decode("utf-8"))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays to `path` as an uncompressed ``.npz``, atomically.
+
+    Another process sees the old file or the new one, never a part. The same arrays give the same
+    bytes. A symbolic link is followed, and the permissions are those of any new file (the umask's).
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Taken as it is: no suffix is added.
+    arrays : mapping of str to ndarray
+        The names are without suffix.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written. Nothing is left behind, and an older file is untouched.
+    ArgumentError
+        `path` exists and is neither a file nor a folder, but a device or a pipe.
+    """
+    target = os.path.realpath(os.fspath(path))
+    if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
+        raise ArgumentError(f"{os.fspath(path)}: is not a regular file; give the name of one")
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".fastconv-{os.urandom(8).hex()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for any open()
+    try:
+        with open(descriptor, "wb") as file:
+            _write_zip(file, arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _write_zip(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    import zipfile
+
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            array = np.ascontiguousarray(array).reshape(array.shape)  # the former makes 0-d 1-d
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3  # Unix, so that every system writes the same bytes
+            entry.external_attr = 0o644 << 16
+            entry.file_size = array.nbytes + MAX_HEADER  # lets zipfile decide on ZIP64
+            with archive.open(entry, "w") as member:
+                npy.write_array_header_1_0(member, npy.header_data_from_array_1_0(array))
+                member.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new name itself durable where the system can (Windows cannot)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse; the file is complete
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,259 @@
+"""A plain ``state_dict`` -> Graph, for the one family that can be told from its weights alone.
+
+The LeNet family: blocks of convolution (stride 1) · ReLU · 2x2 max-pooling, then linear layers with
+ReLU between them, in the order of the keys. Nothing in the file says so; a network that has the
+same weights but, say, average pooling cannot be told apart, and needs ``from_torch``.
+
+What the file does not say is settled by these rules:
+
+- The checkpoint wrappers ``state_dict`` and ``model_state_dict``, as the beginning of a key
+  (``state_dict.conv1.weight``), are removed, and what is beside them (``epoch``) is not looked at.
+  So are ``module.`` and ``_orig_mod.``, where every key begins with it.
+- Padding is 0 in every convolution, or ``(k - 1) / 2`` ("same") in every one.
+- With `input_shape`, the one that gives the features of the first linear layer; if neither does,
+  the only mixture of the two that does.
+- Without, the input is square, and of the sizes that fit the smallest: the one at which pooling
+  drops no row. Padding is 0, unless only "same" gives one of the usual sizes (`USUAL_SIZES`).
+
+All else is refused, with the remedy. A wrong guess cannot pass unnoticed: it needs images of
+another size.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+from math import isqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import ModelFormatError, ShapeError
+from ...graph import INPUT, Graph, Node
+from ...graph.attributes import integers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .archive import Archive
+
+USUAL_SIZES = frozenset({28, 32, 48, 64, 96, 128, 160, 192, 224, 256})
+
+_WRAPPERS = ("state_dict", "model_state_dict")
+_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # compiled, then made parallel, or the reverse
+_MAX_MIXED = 8  # convolutions, for which 2**8 mixtures of padding are tried
+
+_NORMALISATION = ("running_mean", "running_var", "num_batches_tracked")
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+
+
+class _Layer(NamedTuple):
+    """A layer's path in the module, role -> name in the file, and the shape of its weight."""
+
+    name: str
+    keys: dict[str, str]
+    shape: tuple[int, ...]
+
+
+def read(archive: Archive, input_shape: Sequence[int] | None = None) -> Graph:
+    """Recognise the network in `archive`.
+
+    Parameters
+    ----------
+    archive : Archive
+        One array per entry of the ``state_dict``, by its key.
+    input_shape : sequence of int, optional
+        (C, H, W) of one image.
+
+    Raises
+    ------
+    ModelFormatError
+        The network is not of this family. The message names the key that shows it.
+    ShapeError
+        The input size cannot be told, or `input_shape` does not fit.
+    """
+    layers = _layers(archive)
+    convs = [layer for layer in layers if len(layer.shape) == 4]
+    linears = [layer for layer in layers if len(layer.shape) == 2]
+    _check_chain(layers, convs, linears)
+    if input_shape is None:
+        shape, paddings = _guess_input(convs, linears[0])
+    else:
+        shape = integers("input_shape", input_shape)
+        paddings = _fit_padding(convs, linears[0], shape)
+    nodes = _nodes(archive, convs, paddings, linears)
+    return Graph(input_shape=shape, nodes=nodes, outputs=(nodes[-1].name,))
+
+
+def _refusal(what: str) -> ModelFormatError:
+    return ModelFormatError(
+        f"{what}. A plain state_dict does not say how its layers are connected, so only "
+        "blocks of convolution, ReLU and 2x2 max-pooling followed by linear layers are recognised; "
+        "save any other network from PyTorch with fastconv.from_torch(net, input_shape).save(path)"
+    )
+
+
+# The keys ----------------------------------------------------------------------------------------
+
+
+def _unwrap(names: Iterable[str]) -> dict[str, str]:
+    """Key without wrapper and prefix -> name in the file."""
+    keys = {name: name for name in names}
+    wrapped = {
+        (wrapper, mark): {key[len(wrapper) + 1 :]: name for key, name in keys.items() if key.startswith(wrapper + mark)}
+        for wrapper in _WRAPPERS
+        for mark in "./"
+    }
+    found = [inner for inner in wrapped.values() if inner]
+    if len(found) > 1:
+        raise _refusal("there is more than one state_dict in the file")
+    keys = found[0] if found else keys
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in keys):
+            keys = {key[len(prefix) :]: name for key, name in keys.items()}
+    return keys
+
+
+def _layers(archive: Archive) -> list[_Layer]:
+    """Group the keys by layer, in order; refuse what is neither convolution nor linear."""
+    keys = _unwrap(archive.names)
+    if not keys:
+        raise _refusal("there are no weights in the file")
+    for name in keys.values():
+        archive.header(name)  # refuses what is pickled or damaged, with its own remedy
+    grouped: dict[str, dict[str, str]] = {}
+    for key, name in keys.items():
+        layer, _, role = key.rpartition(".")
+        if role not in ("weight", "bias"):
+            what = "is of a batch normalisation" if role in _NORMALISATION else "is unknown"
+            raise _refusal(f"the entry {key!r} {what}")
+        grouped.setdefault(layer, {})[role] = name
+    layers = []
+    for layer, roles in grouped.items():
+        if "weight" not in roles:
+            raise _refusal(f"{layer!r} has a bias and no weight")
+        shape = archive.header(roles["weight"]).shape
+        if len(shape) not in (2, 4) or 0 in shape:
+            raise _refusal(f"the weight of {layer!r} has shape {shape}")
+        layers.append(_Layer(layer or "layer", roles, shape))
+    return layers
+
+
+def _check_chain(layers: Sequence[_Layer], convs: Sequence[_Layer], linears: Sequence[_Layer]) -> None:
+    """Convolutions, then linear layers, each of which takes what the one before it gives."""
+    if not convs:
+        raise _refusal("there is no convolution")
+    if not linears:
+        raise _refusal(
+            "there is no linear layer to end with, and without one the padding of the convolutions is unknown"
+        )
+    if layers != [*convs, *linears]:
+        raise _refusal(f"the convolution {convs[-1].name!r} comes after a linear layer")
+    for before, layer in (*pairwise(convs), *pairwise(linears)):
+        if layer.shape[1] != before.shape[0]:
+            raise _refusal(
+                f"{layer.name!r} takes {layer.shape[1]} channels, {before.name!r} before it gives {before.shape[0]}"
+            )
+    if linears[0].shape[1] % convs[-1].shape[0]:
+        raise _refusal(
+            f"{linears[0].name!r} takes {linears[0].shape[1]} features, not a multiple of the "
+            f"{convs[-1].shape[0]} channels of {convs[-1].name!r}"
+        )
+
+
+# Input size and padding --------------------------------------------------------------------------
+
+
+def _guess_input(convs: Sequence[_Layer], linear: _Layer) -> tuple[Shape, list[Pair]]:
+    """The shape of one square image, and each convolution's padding, from the weights alone."""
+    channels, area = convs[0].shape[1], linear.shape[1] // convs[-1].shape[0]
+    side = isqrt(area)
+    zero, same = [(0, 0)] * len(convs), [_same(conv) for conv in convs]
+    height, width = _smallest(side, convs, zero)
+    if side * side != area or height != width:
+        raise ShapeError(
+            f"{linear.name}: expects {linear.shape[1]} features, which no square image gives; pass "
+            f"input_shape=({channels}, height, width)"
+        )
+    height_same, width_same = _smallest(side, convs, same)
+    if height not in USUAL_SIZES and height_same in USUAL_SIZES and height_same == width_same:
+        return (channels, height_same, width_same), same
+    return (channels, height, width), zero
+
+
+def _fit_padding(convs: Sequence[_Layer], linear: _Layer, shape: Shape) -> list[Pair]:
+    """The padding of each convolution that makes an image of `shape` fit the first linear layer."""
+    channels, features = convs[0].shape[1], linear.shape[1]
+    if len(shape) != 3 or shape[0] != channels:
+        raise ShapeError(
+            f"{convs[0].name}: expects {channels} channels, input_shape is {shape}; "
+            f"pass input_shape=({channels}, height, width)"
+        )
+    zero, same = [(0, 0)] * len(convs), [_same(conv) for conv in convs]
+    for paddings in (zero, same):
+        if _features(shape, convs, paddings) == features:
+            return paddings
+    if len(convs) <= _MAX_MIXED:
+        mixtures = {tuple(mixture) for mixture in product(*zip(zero, same, strict=True))}
+        fitting = [m for m in mixtures if _features(shape, convs, m) == features]
+        if len(fitting) == 1:
+            return list(fitting[0])
+        if fitting:
+            raise _refusal(f"more than one padding fits input_shape={shape}")
+    raise ShapeError(
+        f"{linear.name}: expects {features} features, the flattened input has "
+        f"{_features(shape, convs, zero)}; pass input_shape={_guess_input(convs, linear)[0]}"
+    )
+
+
+def _same(conv: _Layer) -> Pair:
+    """The padding that keeps the size; an even kernel has none that is the same on both sides."""
+    height, width = conv.shape[2:]
+    return (height // 2, width // 2) if height % 2 and width % 2 else (0, 0)
+
+
+def _features(shape: Shape, convs: Sequence[_Layer], paddings: Iterable[Pair]) -> int:
+    """How many values an image of `shape` is when it reaches the first linear layer."""
+    height, width = shape[1:]
+    for conv, (vertical, horizontal) in zip(convs, paddings, strict=True):
+        height = max(0, height + 2 * vertical - conv.shape[2] + 1) // 2
+        width = max(0, width + 2 * horizontal - conv.shape[3] + 1) // 2
+    return convs[-1].shape[0] * height * width
+
+
+def _smallest(side: int, convs: Sequence[_Layer], paddings: Sequence[Pair]) -> Pair:
+    """The smallest image that is `side` high and wide when it reaches the first linear layer."""
+    height = width = side
+    for conv, (vertical, horizontal) in zip(reversed(convs), reversed(paddings), strict=True):
+        height = 2 * height + conv.shape[2] - 1 - 2 * vertical
+        width = 2 * width + conv.shape[3] - 1 - 2 * horizontal
+    return height, width
+
+
+# The graph ---------------------------------------------------------------------------------------
+
+
+def _nodes(
+    archive: Archive, convs: Sequence[_Layer], paddings: Sequence[Pair], linears: Sequence[_Layer]
+) -> tuple[Node, ...]:
+    nodes: list[Node] = []
+    names = {INPUT, *(layer.name for layer in (*convs, *linears))}
+
+    def add(name: str, op: str, attrs: Mapping[str, object], layer: _Layer | None = None) -> None:
+        while layer is None and name in names:
+            name += "_"
+        names.add(name)
+        roles = layer.keys if layer else {}
+        weights = {role: archive.read_weight(key) for role, key in roles.items()}
+        before = nodes[-1].name if nodes else INPUT
+        nodes.append(Node(name, op, (before,), attrs, weights))
+
+    for conv, padding in zip(convs, paddings, strict=True):
+        add(conv.name, "conv2d", {"padding": padding}, conv)
+        add(f"{conv.name}.relu", "relu", {})
+        add(f"{conv.name}.pool", "max_pool2d", {"kernel_size": 2})
+    add("flatten", "flatten", {})
+    for linear in linears:
+        add(linear.name, "linear", {}, linear)
+        if linear is not linears[-1]:
+            add(f"{linear.name}.relu", "relu", {})
+    return tuple(nodes)

@@ -1,0 +1,210 @@
+"""``torch.nn.Module`` -> Graph through :mod:`torch.export`, and back for comparison.
+
+The module is exported for a batch of an unusual size. What comes out is a flat list of ATen calls
+with the path of the module that made each. :mod:`.torch_reader` walks along it, and
+:mod:`.torch_ops` has one entry for each call that is understood.
+
+PyTorch is imported inside functions only: nothing else in fastconv needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import (
+    ArgumentError,
+    FastconvError,
+    MissingExtraError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
+from ...graph import Graph
+from ...graph.attributes import integers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+    from torch.export import ExportedProgram
+
+BATCH = 13
+"""Images in the example batch: an unusual number, so that what depends on it shows."""
+
+
+def from_torch(
+    module: torch.nn.Module,
+    input_shape: Sequence[int],
+    *,
+    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Graph:
+    """Convert `module`, as it computes in ``eval()`` mode.
+
+    The module is left as it was: its device, its dtype and the training flag of each submodule. Its
+    weights are copied, to float32.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes one batch of images; gives a tensor, or a tuple or list of them.
+    input_shape : sequence of int
+        (C, H, W) of one image, or (F,).
+    labels : sequence of str, optional
+        A name per class.
+    mean, std : sequence of float, optional
+        Per channel, on pixels in 0..1.
+
+    Returns
+    -------
+    Graph
+        Its nodes have the paths of the modules, ``features.0``; a module that is used again appears
+        as ``relu#2`` with the same arrays.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        A layer is not supported (its ATen name, class and path are given), or the module cannot be
+        exported: its control flow depends on the data.
+    ShapeError
+        The module does not take images of `input_shape`.
+    ArgumentError
+        `module` is no module with one input, or labels, mean or std do not fit it.
+    MissingExtraError
+        PyTorch is not installed.
+    """
+    shape = integers("input_shape", input_shape)
+    module = _unwrap(module)
+    program = _export(module, shape)
+    from .reader import Reader
+
+    reader = Reader(program, type(module).__name__, BATCH)
+    outputs = reader.read()
+    return Graph(
+        input_shape=shape,
+        nodes=tuple(reader.nodes),
+        outputs=outputs,
+        labels=None if labels is None else tuple(labels),
+        mean=mean,  # type: ignore[arg-type]  # any iterable will do
+        std=std,  # type: ignore[arg-type]
+        dtype=np.dtype(np.float32),
+    )
+
+
+def to_torch(graph: Graph) -> torch.nn.Module:
+    """A module that computes `graph` with ``torch.nn.functional``, in ``eval()`` mode.
+
+    Its parameters and buffers are copies, named ``<node>.<role>`` with ``_`` for each dot of the
+    node's name; arrays that nodes share are one parameter. It returns a tensor, or a tuple of
+    several.
+    """
+    _import_torch()
+    from .module import GraphModule
+
+    return GraphModule(graph)
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            "PyTorch is not installed; it is needed to convert modules: pip install torch"
+        ) from None
+    return torch
+
+
+# Exporting ---------------------------------------------------------------------------------------
+
+
+def _unwrap(module: Any) -> torch.nn.Module:
+    """The module itself, without the wrappers that compile it or run it in parallel."""
+    torch = _import_torch()
+    if not isinstance(module, torch.nn.Module):
+        raise ArgumentError(
+            f"module must be a torch.nn.Module, got {type(module).__name__}; load a state_dict into its module first"
+        )
+    module = getattr(module, "_orig_mod", module)
+    if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        module = module.module
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ArgumentError("module is TorchScript, which cannot be exported; pass the original")
+    if any(isinstance(p, torch.nn.parameter.UninitializedParameter) for p in module.parameters()):
+        raise ArgumentError("module has lazy layers without weights; call it on an image first")
+    return module  # type: ignore[no-any-return]
+
+
+def _export(module: torch.nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    import torch
+    from torch.export import export
+
+    like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    try:
+        example = torch.zeros(BATCH, *shape, dtype=like.dtype, device=like.device)
+    except RuntimeError as error:  # negative sizes, too large
+        raise ShapeError(f"input_shape {shape} is impossible: {_first_line(error)}") from None
+    with _evaluating(module), torch.no_grad():
+        try:
+            with _quiet():
+                return export(module, (example,), strict=False)
+        except Exception as error:
+            raise _explain(module, example, error) from error
+
+
+@contextlib.contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Put every submodule into evaluation mode, and back into its own."""
+    training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, flag in training:
+            part.training = flag
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what export tells of itself; where it fails, `_explain` says more than its log."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch._subclasses.fake_tensor")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _explain(module: torch.nn.Module, example: torch.Tensor, error: Exception) -> FastconvError:
+    """Tell a module that fails by itself from one that only cannot be exported."""
+    name, shape = type(module).__name__, tuple(example.shape[1:])
+    try:
+        module(example)
+    except TypeError as own:
+        return ArgumentError(
+            f"{name} cannot be called with one batch of images ({_first_line(own)}); wrap it in a "
+            "module whose forward takes one tensor"
+        )
+    except Exception as own:
+        return ShapeError(
+            f"{name} fails on a batch of {len(example)} images of shape {shape}: "
+            f"{_first_line(own)}; pass the input_shape it was made for, without the batch axis"
+        )
+    return UnsupportedOperatorError(
+        f"{name} runs but torch.export cannot trace it: {_first_line(error)}; make its control "
+        "flow independent of the data and of the batch size"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip() if lines else 'no message'}"

@@ -1,0 +1,118 @@
+"""Graph -> ``torch.nn.Module``: each node by the function of ``torch.nn.functional`` of its name.
+
+For comparison, and for going on with a model in PyTorch; see
+:func:`fastconv.formats.torch.to_torch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...graph import INPUT, Graph, Node
+
+Weights = Mapping[str, Tensor]
+
+
+class GraphModule(torch.nn.Module):
+    """Computes a Graph. Running statistics are buffers, all other weights parameters.
+
+    Parameters
+    ----------
+    graph : Graph
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self._graph = graph
+        self._keys: dict[str, dict[str, str]] = {}  # node -> role -> key in the state_dict
+        known: dict[int, str] = {}
+        for node in graph.nodes:
+            keys = self._keys[node.name] = {}
+            for role, array in node.weights.items():
+                if id(array) not in known:
+                    known[id(array)] = self._register(node, role)
+                keys[role] = known[id(array)]
+        self.eval()
+
+    def _register(self, node: Node, role: str) -> str:
+        key = f"{node.name}_{role}".replace(".", "_")
+        while hasattr(self, key):
+            key += "_"
+        tensor = torch.tensor(node.weights[role])
+        if role.startswith("running_"):
+            self.register_buffer(key, tensor)
+        else:
+            self.register_parameter(key, torch.nn.Parameter(tensor))
+        return key
+
+    def extra_repr(self) -> str:
+        """The graph, a node per line."""
+        return str(self._graph)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the outputs for a batch, (N, *input_shape): a tensor, or a tuple of several."""
+        values = {INPUT: x}
+        for node in self._graph.nodes:
+            weights = {role: getattr(self, key) for role, key in self._keys[node.name].items()}
+            values[node.name] = _run(node, weights, *(values[name] for name in node.inputs))
+        outputs = tuple(values[name] for name in self._graph.outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
+def _run(node: Node, weights: Weights, x: Tensor, *others: Tensor) -> Tensor:
+    """One node, with what may be fused into it: residual, activation, pooling."""
+    attrs = dict(node.attrs)
+    activation, pool = attrs.pop("activation", None), attrs.pop("pool", None)
+    special = _SPECIAL.get(node.op)
+    if special is not None:
+        y = special(attrs, weights, x, *others)
+    else:
+        y = getattr(F, node.op)(x, *others, **weights, **attrs)
+    if activation is not None:
+        y = getattr(F, activation[0])(y, *activation[1:])
+    if pool is not None:
+        y = getattr(F, f"{pool[0]}_pool2d")(y, pool[1:3], pool[3:5])
+    return y
+
+
+# The ops that are called otherwise in PyTorch: attributes, weights, inputs -> output.
+
+
+def _conv2d(attrs: dict[str, Any], weights: Weights, x: Tensor, *residual: Tensor) -> Tensor:
+    arguments: dict[str, Any] = {**attrs, **weights}
+    top, bottom, left, right = arguments.pop("padding")
+    if (top, left) == (bottom, right):
+        arguments["padding"] = top, left
+    else:
+        x = F.pad(x, (left, right, top, bottom))
+    y: Tensor = F.conv2d(x, **arguments)
+    return y + residual[0] if residual else y
+
+
+def _linear(attrs: dict[str, Any], weights: Weights, x: Tensor, *residual: Tensor) -> Tensor:
+    y = F.linear(x, **weights)
+    return y + residual[0] if residual else y
+
+
+def _pad(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
+    if attrs["mode"] == "constant":
+        return F.pad(x, attrs["padding"], value=attrs["value"])
+    return F.pad(x, attrs["padding"], attrs["mode"])
+
+
+_SPECIAL: dict[str, Callable[..., Tensor]] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "pad": _pad,
+    "flatten": lambda attrs, _, x: x.flatten(attrs["start_dim"], attrs["end_dim"]),
+    "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
+    "identity": lambda attrs, _, x: x,
+    "dropout": lambda attrs, _, x: x,
+    "add": lambda attrs, _, x, other: x + other,
+    "cat": lambda attrs, _, *tensors: torch.cat(tensors, attrs["dim"]),
+}

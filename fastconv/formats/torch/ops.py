@@ -1,0 +1,352 @@
+"""ATen calls -> nodes: one entry for each call that :mod:`.torch_reader` understands.
+
+Most calls have a node of the same meaning: `LAYERS` names it and the arguments, which the Graph
+checks and completes. The others are functions, collected in `FUNCTIONS`; each takes the reader and
+the arguments of the call, and returns the `Activation` that the call gives. In-place calls
+(``relu_``) come here under the plain name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from .reader import Reader
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Activation:
+    """A tensor of the network: a node's output, or its input.
+
+    Attributes
+    ----------
+    name : str
+        The Graph's name for it.
+    shape : tuple of int
+        Batched.
+    memory : object
+        Shared by all that live in the same memory, so that in-place calls find them.
+    """
+
+    __slots__ = ("memory", "name", "shape")
+
+    def __init__(self, name: str, shape: tuple[int, ...], memory: object = None) -> None:
+        self.name = name
+        self.shape = shape
+        self.memory = object() if memory is None else memory
+
+
+class Layer(NamedTuple):
+    """An op, and what the ATen call's arguments after the input are: weights, then attributes."""
+
+    op: str
+    weights: tuple[str, ...] = ()
+    attrs: tuple[str, ...] = ()
+
+
+_CONV2D = Layer("conv2d", ("weight", "bias"), ("stride", "padding", "dilation", "groups"))
+_WINDOW = ("kernel_size", "stride", "padding")
+_AVERAGE = ("ceil_mode", "count_include_pad", "divisor_override")
+
+LAYERS = {
+    "aten.conv2d.default": _CONV2D,
+    "aten.conv2d.padding": _CONV2D,
+    "aten.linear.default": Layer("linear", ("weight", "bias")),
+    "aten.relu.default": Layer("relu"),
+    "aten.leaky_relu.default": Layer("leaky_relu", (), ("negative_slope",)),
+    "aten.hardtanh.default": Layer("hardtanh", (), ("min_val", "max_val")),
+    "aten.sigmoid.default": Layer("sigmoid"),
+    "aten.tanh.default": Layer("tanh"),
+    "aten.max_pool2d.default": Layer("max_pool2d", (), (*_WINDOW, "dilation", "ceil_mode")),
+    "aten.avg_pool2d.default": Layer("avg_pool2d", (), (*_WINDOW, *_AVERAGE)),
+    "aten.adaptive_avg_pool2d.default": Layer("adaptive_avg_pool2d", (), ("output_size",)),
+    "aten.pad.default": Layer("pad", (), ("padding", "mode", "value")),
+    "aten.constant_pad_nd.default": Layer("pad", (), ("padding", "value")),
+}
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+
+def convert(reader: Reader, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """What the ATen call `name` gives; an unknown one is refused."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name](reader, *args, **kwargs)
+    if name not in LAYERS:
+        raise reader.unsupported("is not supported")
+    layer = LAYERS[name]
+    given = dict(zip((*layer.weights, *layer.attrs), args[1:], strict=False))
+    given |= {"padding" if key == "pad" else key: value for key, value in kwargs.items()}
+    attrs = {key: value for key, value in given.items() if key not in layer.weights}
+    weights = {role: given.get(role) for role in layer.weights}
+    return reader.emit(layer.op, args[0], weights=weights, attrs=attrs)
+
+
+def _aten(*names: str) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        FUNCTIONS.update((f"aten.{name}", function) for name in names)
+        return function
+
+    return register
+
+
+# Products ----------------------------------------------------------------------------------------
+
+
+@_aten("matmul.default", "mm.default")
+def _matmul(reader: Reader, x: Any, weight: Any) -> Activation:
+    if isinstance(weight, Activation) or weight.dim() != 2:
+        raise reader.unsupported("is supported with a constant matrix on its right only")
+    return reader.emit("linear", x, weights={"weight": weight.t()})
+
+
+@_aten("addmm.default")
+def _addmm(reader: Reader, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Activation:
+    if isinstance(bias, Activation) or isinstance(weight, Activation) or bias.dim() > 1:
+        raise reader.unsupported("is supported with a constant matrix and a constant row only")
+    row = (beta * bias).expand(weight.shape[1])
+    return reader.emit("linear", x, weights={"weight": alpha * weight.t(), "bias": row})
+
+
+@_aten("batch_norm.default")
+def _batch_norm(
+    reader: Reader,
+    x: Activation,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Activation:
+    if training:
+        raise reader.unsupported("with the statistics of the batch is not supported")
+    weights = {"running_mean": running_mean, "running_var": running_var}
+    weights |= {"weight": weight, "bias": bias}
+    return reader.emit("batch_norm", x, weights=weights, attrs={"eps": eps})
+
+
+# Sums, and scaling by constants ------------------------------------------------------------------
+
+
+@_aten("add.Tensor")
+def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Activation:
+    if not isinstance(x, Activation):
+        return _affine(reader, other, scale=alpha, shift=x)
+    if not isinstance(other, Activation):
+        return _affine(reader, x, shift=alpha * other)
+    if alpha != 1:
+        raise reader.unsupported(f"with alpha={alpha} is not supported")
+    return reader.emit("add", x, other)
+
+
+@_aten("sub.Tensor")
+def _sub(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Activation:
+    if not isinstance(x, Activation):
+        return _affine(reader, other, scale=-alpha, shift=x)
+    if isinstance(other, Activation):
+        raise reader.unsupported("of two tensors is not supported")
+    return _affine(reader, x, shift=-alpha * other)
+
+
+@_aten("rsub.Scalar", "rsub.Tensor")
+def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Activation:
+    return _sub(reader, other, x, alpha=alpha)
+
+
+@_aten("mul.Tensor")
+def _mul(reader: Reader, x: Any, other: Any) -> Activation:
+    if isinstance(x, Activation) and isinstance(other, Activation):
+        raise reader.unsupported("of two tensors is not supported")
+    return _affine(reader, x, other) if isinstance(x, Activation) else _affine(reader, other, x)
+
+
+@_aten("div.Tensor")
+def _div(reader: Reader, x: Any, other: Any) -> Activation:
+    if isinstance(other, Activation):
+        raise reader.unsupported("by a tensor is not supported")
+    return _affine(reader, x, 1 / other)
+
+
+@_aten("neg.default")
+def _neg(reader: Reader, x: Activation) -> Activation:
+    return _affine(reader, x, -1)
+
+
+def _affine(reader: Reader, x: Activation, scale: Any = 1, shift: Any = 0) -> Activation:
+    """``x * scale + shift`` per channel: a batch normalisation with mean 0 and variance 1."""
+    import torch
+
+    channels = x.shape[1] if len(x.shape) > 1 else 0
+
+    def per_channel(value: Any) -> torch.Tensor:
+        tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+        sizes = (1,) * (len(x.shape) - tensor.dim()) + tuple(tensor.shape)
+        if len(sizes) != len(x.shape) or sizes not in (
+            (1,) * len(sizes),
+            (1, channels, *sizes[2:]),
+        ):
+            raise reader.unsupported("is supported with a number, or with one for each channel")
+        return tensor.reshape(-1).expand(channels)
+
+    weights = {"weight": per_channel(scale), "bias": per_channel(shift)}
+    weights["running_mean"] = per_channel(0)
+    weights["running_var"] = per_channel(1)
+    return reader.emit("batch_norm", x, weights=weights, attrs={"eps": 0.0})
+
+
+@_aten("cat.default", "concat.default", "concatenate.default")
+def _cat(reader: Reader, tensors: list[Any], dim: int = 0) -> Activation:
+    if dim in (0, -len(reader.shape)):
+        raise reader.unsupported("along the batch is not supported")
+    return reader.emit("cat", *tensors, attrs={"dim": dim})
+
+
+# Activations -------------------------------------------------------------------------------------
+
+
+@_aten("relu6.default")
+def _relu6(reader: Reader, x: Activation) -> Activation:
+    return _clamp(reader, x, 0, 6)
+
+
+@_aten("clamp.default", "clip.default")
+def _clamp(reader: Reader, x: Activation, min: float | None = None, max: float | None = None) -> Activation:
+    low = -math.inf if min is None else min
+    high = math.inf if max is None else max
+    if (low, high) == (0, math.inf):
+        return reader.emit("relu", x)
+    # Where the two are the wrong way round, clamp gives max everywhere.
+    return reader.emit("hardtanh", x, attrs={"min_val": low if low < high else high, "max_val": high})
+
+
+@_aten("clamp_min.default")
+def _clamp_min(reader: Reader, x: Activation, min: float) -> Activation:
+    return _clamp(reader, x, min, None)
+
+
+@_aten("clamp_max.default")
+def _clamp_max(reader: Reader, x: Activation, max: float) -> Activation:
+    return _clamp(reader, x, None, max)
+
+
+@_aten("softmax.int")
+def _softmax(reader: Reader, x: Activation, dim: int, dtype: Any = None) -> Activation:
+    return reader.emit("softmax", x, attrs={"dim": dim})
+
+
+@_aten("log_softmax.int")
+def _log_softmax(reader: Reader, x: Activation, dim: int, dtype: Any = None) -> Activation:
+    return reader.emit("log_softmax", x, attrs={"dim": dim})
+
+
+# Pooling -----------------------------------------------------------------------------------------
+
+# These give the indices too, which are not computed: None stands for them.
+
+
+@_aten("max_pool2d_with_indices.default")
+def _max_pool2d_with_indices(reader: Reader, *args: Any, **kwargs: Any) -> Any:
+    return convert(reader, "aten.max_pool2d.default", list(args), kwargs), None
+
+
+@_aten("adaptive_max_pool2d.default")
+def _adaptive_max_pool2d(reader: Reader, x: Activation, output_size: Any) -> Any:
+    return reader.emit("adaptive_max_pool2d", x, attrs={"output_size": output_size}), None
+
+
+@_aten("mean.dim")
+def _mean(
+    reader: Reader,
+    x: Activation,
+    dim: Sequence[int] | None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+) -> Activation:
+    return _pool_all(reader, "adaptive_avg_pool2d", x, dim)
+
+
+@_aten("amax.default")
+def _amax(reader: Reader, x: Activation, dim: Sequence[int] = (), keepdim: bool = False) -> Activation:
+    return _pool_all(reader, "adaptive_max_pool2d", x, dim)
+
+
+def _pool_all(reader: Reader, op: str, x: Activation, dim: Sequence[int] | None) -> Activation:
+    """A reduction over height and width, or over the one axis that both were flattened into."""
+    rank = len(x.shape)
+    axes = sorted(axis % rank for axis in dim or range(rank))
+    if rank not in (3, 4) or axes != list(range(2, rank)):
+        raise reader.unsupported(f"over the axes {axes} is not supported, only over all pixels")
+    if rank == 3:
+        x = reader.emit("reshape", x, attrs={"shape": (*x.shape[1:], 1)}, gives=(*x.shape, 1))
+    pooled = reader.emit(op, x, attrs={"output_size": 1}, gives=(*x.shape[:2], 1, 1))
+    return _reshape(reader, pooled)
+
+
+# Shapes and copies -------------------------------------------------------------------------------
+
+
+@_aten(
+    "view.default",
+    "view_as.default",
+    "reshape_as.default",
+    "reshape.default",
+    "_unsafe_view.default",
+    "flatten.using_ints",
+    "unflatten.int",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "unsqueeze.default",
+)
+def _reshape(reader: Reader, x: Activation, *_: Any, **__: Any) -> Activation:
+    """Any change of shape that keeps the order of the values: the result's shape says it all."""
+    shape = reader.shape
+    if shape == x.shape:
+        return x
+    if len(shape) == 2:
+        return reader.emit("flatten", x, memory=x.memory)
+    return reader.emit("reshape", x, attrs={"shape": shape[1:]}, memory=x.memory)
+
+
+@_aten("alias.default", "detach.default")
+def _alias(reader: Reader, x: Activation) -> Activation:
+    return x
+
+
+@_aten("clone.default")
+def _clone(reader: Reader, x: Activation, *, memory_format: Any = None) -> Activation:
+    return Activation(x.name, x.shape)
+
+
+@_aten(
+    "contiguous.default",
+    "to.dtype",
+    "to.dtype_layout",
+    "to.device",
+    "to.other",
+    "type_as.default",
+    "_to_copy.default",
+)
+def _convert(reader: Reader, x: Activation, *_: Any, **__: Any) -> Activation:
+    """The same values, be it in memory of their own or not; all is computed in one dtype."""
+    if not reader.dtype.is_floating_point:
+        raise reader.unsupported(f"to {reader.dtype} is not supported")
+    return Activation(x.name, x.shape, x.memory)
+
+
+@_aten(
+    "dropout.default",
+    "feature_dropout.default",
+    "alpha_dropout.default",
+    "feature_alpha_dropout.default",
+)
+def _dropout(reader: Reader, x: Activation, p: float, train: bool) -> Activation:
+    if train:
+        raise reader.unsupported("is on in eval() mode too (pass training=self.training), which is not supported")
+    return reader.emit("dropout", x, attrs={"p": p}, memory=x.memory)

@@ -1,0 +1,199 @@
+"""The checks that constructing a Graph runs besides shape inference, in the order of their use.
+
+Each takes what a file or a caller claims and returns it in its one spelling, or raises the error of
+our hierarchy that fits. Nothing here names the node at fault; Graph adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import (
+    ArgumentError,
+    DTypeError,
+    ModelFormatError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
+from . import attributes as at
+from .ops import OPS, REQUIRED, OpSpec
+from .shapes import Shape
+
+__all__ = ["MAX_ELEMENTS", "MAX_RANK"]
+
+# No tensor of one image may have more elements: 4 TB of float32, beyond any use, far below 64 bits.
+MAX_ELEMENTS = 2**40
+# NumPy 1.26 allows 32 axes; one is the batch.
+MAX_RANK = 31
+
+FLOAT32: np.dtype[Any] = np.dtype(np.float32)
+FLOAT64: np.dtype[Any] = np.dtype(np.float64)
+
+
+def check_size(shape: Shape) -> None:
+    """Refuse a tensor whose element count or rank no kernel should have to think about."""
+    if len(shape) > MAX_RANK:
+        raise ShapeError(f"a tensor of {len(shape)} axes, more than the {MAX_RANK} supported")
+    # An empty axis counts as one: strides are products of the others.
+    count = prod([size or 1 for size in shape])
+    if count > MAX_ELEMENTS:
+        raise ShapeError(
+            f"a tensor of shape {at.shown(shape)} has {count} elements, more than the {MAX_ELEMENTS} supported"
+        )
+
+
+def input_shape(value: Any) -> Shape:
+    """Return the input's shape as a tuple of non-negative ints."""
+    shape = at.integers("input_shape", value)
+    if any(size < 0 for size in shape):
+        raise ShapeError(f"input_shape must be the sizes of one image, (C, H, W) or (F,), got {at.shown(value)}")
+    check_size(shape)
+    return shape
+
+
+def dtype(what: str, value: Any) -> np.dtype[Any]:
+    """Return float32 or float64 in the machine's byte order; refuse anything else."""
+    if value is FLOAT32 or value is FLOAT64:
+        return value
+    try:
+        value = np.dtype(value)
+    except TypeError:
+        name = at.shown(value)
+    else:
+        for known in (FLOAT32, FLOAT64):
+            if value == known:
+                return known
+        name = value.name if value.isnative else value.str
+    raise DTypeError(f"{what} is {name}, needs float32 or float64; convert it with .astype(numpy.float32)")
+
+
+def spec_of(op: Any) -> OpSpec:
+    """Return the table's entry of an operator."""
+    spec = OPS.get(op) if isinstance(op, str) else None
+    if spec is None:
+        raise UnsupportedOperatorError(f"operator {at.shown(op)} is not supported; supported are {', '.join(OPS)}")
+    return spec
+
+
+def names(what: str, value: Any) -> tuple[str, ...]:
+    """Return a list or tuple of strings as a tuple."""
+    if not isinstance(value, (tuple, list)) or not all(isinstance(item, str) for item in value):
+        raise ModelFormatError(f"{what} must be a tuple of names, got {at.shown(value)}")
+    return tuple(value)
+
+
+def inputs(value: Any, op: str, spec: OpSpec, known: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Return a node's inputs, each the graph's input or an earlier node."""
+    result = names("inputs", value)
+    least, most = spec.arity
+    if not least <= len(result) <= most:
+        needs = {least, most} if most <= 2 else {f"{least} or more"}
+        raise ModelFormatError(f"{op} needs {' or '.join(map(str, sorted(needs)))} inputs, got {len(result)}")
+    for source in result:
+        if source not in known:
+            raise ModelFormatError(
+                f"reads {at.shown(source)}, neither the graph's input nor an earlier node; "
+                "list nodes after what they read"
+            )
+    return result
+
+
+def weights(
+    value: Any, op: str, spec: OpSpec, expected: np.dtype[Any] | None
+) -> tuple[dict[str, np.ndarray], np.dtype[Any] | None]:
+    """Return the weights C-contiguous, and the graph's dtype so far (`expected`, or theirs)."""
+    if not isinstance(value, Mapping):
+        raise ModelFormatError(f"weights must map roles to arrays, got {at.shown(value)}")
+    result: dict[str, np.ndarray] = {}
+    for role, array in value.items():
+        rank = spec.required.get(role) or spec.optional.get(role)
+        if rank is None:
+            known = ", ".join((*spec.required, *spec.optional)) or "none"
+            raise ModelFormatError(f"{op} has no weight {at.shown(role)}; it takes {known}")
+        if not isinstance(array, np.ndarray):
+            raise ModelFormatError(f"{role} must be a NumPy array, got {type(array).__name__}")
+        if array.ndim != rank:
+            raise ShapeError(f"{role} must have {rank} axes, got shape {array.shape}")
+        own = dtype(role, array.dtype)
+        if expected is not None and own is not expected:
+            raise DTypeError(
+                f"{role} is {own}, the rest of the graph is {expected}; convert it with .astype(numpy.{expected})"
+            )
+        expected = own
+        flags = array.flags
+        result[role] = array if flags.c_contiguous and flags.aligned else array.copy(order="C")
+    for role in spec.required:
+        if role not in result:
+            raise ModelFormatError(f"{op} needs the weight {role!r}, which is missing")
+    return result, expected
+
+
+def attributes(value: Any, op: str, spec: OpSpec) -> dict[str, Any]:
+    """Return every attribute of the operator: given ones normalised, defaults filled in."""
+    if not isinstance(value, Mapping):
+        raise ModelFormatError(f"attributes must be a mapping, got {at.shown(value)}")
+    result = {}
+    found = 0
+    for key, (default, normalise) in spec.attributes.items():
+        if key in value:
+            found += 1
+            result[key] = normalise(key, value[key])
+        elif default is REQUIRED:
+            raise ArgumentError(f"{op} needs the attribute {key!r}, which is missing")
+        else:
+            result[key] = default
+    if found != len(value):
+        unknown = next(key for key in value if key not in result)
+        known = ", ".join(spec.attributes) or "none"
+        raise ArgumentError(f"{op} has no attribute {at.shown(unknown)}; it takes {known}")
+    return result
+
+
+def outputs(value: Any, known: Mapping[str, Shape], graph_input: str) -> tuple[str, ...]:
+    """Return the graph's outputs, each the name of a node."""
+    result = names("outputs", value)
+    if not result:
+        raise ModelFormatError("the graph has no outputs; name at least one node")
+    for name in result:
+        if name == graph_input:
+            raise ModelFormatError(f"output {name!r} is the graph's input; return it through an identity node")
+        if name not in known:
+            raise ModelFormatError(f"output {at.shown(name)} is not a node of the graph")
+    return result
+
+
+def labels(value: Any, output: Shape) -> tuple[str, ...]:
+    """Return one string for each class, that is for each index of the output's first axis."""
+    if not isinstance(value, (tuple, list)):
+        raise ArgumentError(f"labels must be a list of strings, got {at.shown(value)}")
+    for label in value:
+        if not isinstance(label, str):
+            raise ArgumentError(f"labels must be strings, got {at.shown(label)}; pass [str(x) for x in labels]")
+    classes = output[0] if output else 1
+    if len(value) != classes:
+        raise ArgumentError(f"the output has {classes} classes, labels name {len(value)}")
+    return tuple(value)
+
+
+def preprocessing(mean: Any, std: Any, shape: Shape) -> tuple[tuple[float, ...], ...]:
+    """Return (mean, std), one number per channel each; one that is None becomes 0 or 1."""
+    channels = shape[0] if shape else 1
+    result = []
+    for name, value, default in (("mean", mean, 0.0), ("std", std, 1.0)):
+        if value is None:
+            result.append((default,) * channels)
+            continue
+        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            raise ArgumentError(f"{name} must be a list of numbers, got {at.shown(value)}")
+        numbers = tuple(at.number(name, item) for item in value)
+        if len(numbers) != channels:
+            raise ArgumentError(f"{name} must have one number for each of {channels} channels, got {len(numbers)}")
+        if not all(isfinite(item) and (name == "mean" or item > 0) for item in numbers):
+            kind = "finite" if name == "mean" else "finite and positive"
+            raise ArgumentError(f"{name} must be {kind}, got {at.shown(numbers)}")
+        result.append(numbers)
+    return tuple(result)

@@ -1,0 +1,261 @@
+"""Graph: a network as frozen, checked, portable data.
+
+A Graph is what every file format is read into and what compile starts from. Constructing one
+normalises the attributes of its nodes, infers every shape, and finds all that a file can get wrong;
+no kernel sees an unchecked size. Nodes carry the vocabulary of ``torch.nn.functional`` (see
+``ops``) and weights in PyTorch's layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import FastconvError, ModelFormatError, ShapeError
+from . import checks
+from .attributes import shown
+from .ops import OPS
+from .shapes import FeatureMismatchError, Shape, conv_shape
+
+__all__ = ["INPUT", "Graph", "Node", "find_input_shape"]
+
+INPUT = "input"  # the name of the graph's one input
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Node:
+    """One operation; its one output carries the node's name.
+
+    Attributes
+    ----------
+    name
+        Unique in its graph: the module's path (``features.0``) or the op's name and a counter.
+    op
+        A key of :data:`fastconv.ops.OPS`.
+    inputs
+        ``INPUT`` or names of earlier nodes.
+    attrs
+        As given; in a Graph every attribute is present and in its one spelling.
+    weights
+        Role -> array in PyTorch's layout, float32 or float64; C-contiguous in a Graph. An optional
+        one that is absent is not a key.
+    fused
+        Names of the nodes that rewriting has absorbed into this one, in order, without its own.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...] = (INPUT,)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fused: tuple[str, ...] = ()
+
+    def replace(self, **changes: Any) -> Node:
+        """Return a copy with the fields in `changes` replaced."""
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        defaults = OPS[self.op].attributes if self.op in OPS else {}
+        attrs = [
+            f"{key}={value!r}" for key, value in self.attrs.items() if key not in defaults or value != defaults[key][0]
+        ]
+        weights = [f"{role}: {_dims(array.shape)}" for role, array in self.weights.items()]
+        names = " + ".join((*self.fused, self.name))
+        return f"{names} = {self.op}({', '.join([*self.inputs, *attrs, *weights])})"
+
+    def __repr__(self) -> str:
+        return f"<Node {self}>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """A checked network.
+
+    Parameters
+    ----------
+    input_shape
+        Of one image, without batch: (C, H, W), or (F,).
+    nodes
+        In topological order. The Graph holds normalised copies; arrays are shared, never modified,
+        and copied only where they are not C-contiguous.
+    outputs
+        Names of nodes; a name may repeat.
+    labels
+        One string per class, that is per index of the first output's first axis.
+    mean, std
+        Per channel, in units of 0..1 (torchvision's convention). Where only one is given, the other
+        becomes 0 or 1.
+    dtype
+        float32 or float64; by default the weights', or float32 where there are none.
+
+    Attributes
+    ----------
+    shapes
+        Name -> inferred shape without batch, of ``INPUT`` and every node.
+
+    Raises
+    ------
+    FastconvError
+        Its subclass that fits. The message names the node, what it got, what it needs, the remedy.
+    """
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    dtype: np.dtype[Any] = None  # type: ignore[assignment]  # None only until __post_init__
+    shapes: Mapping[str, Shape] = field(init=False)
+
+    def __post_init__(self) -> None:
+        input_shape = checks.input_shape(self.input_shape)
+        dtype: np.dtype[Any] | None = None
+        if self.dtype is not None:
+            dtype = checks.dtype("dtype", self.dtype)
+        shapes = {INPUT: input_shape}
+        nodes: list[Node] = []
+        for given in self.nodes:
+            node, shape, dtype = _settle(given, shapes, dtype, nodes)
+            nodes.append(node)
+            shapes[node.name] = shape
+        outputs = checks.outputs(self.outputs, shapes, INPUT)
+        settled: dict[str, Any] = {
+            "input_shape": input_shape,
+            "nodes": tuple(nodes),
+            "outputs": outputs,
+            "dtype": dtype or checks.FLOAT32,
+            "shapes": shapes,
+        }
+        if self.labels is not None:
+            settled["labels"] = checks.labels(self.labels, shapes[outputs[0]])
+        if self.mean is not None or self.std is not None:
+            mean, std = checks.preprocessing(self.mean, self.std, input_shape)
+            settled |= {"mean": mean, "std": std}
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+
+    def replace(self, **changes: Any) -> Graph:
+        """Return a Graph with the fields in `changes` replaced, checked anew."""
+        return replace(self, **changes)
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name; KeyError where there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Return name -> the nodes that read it (once per use), for INPUT and every node."""
+        result: dict[str, list[Node]] = {name: [] for name in self.shapes}
+        for node in self.nodes:
+            for name in node.inputs:
+                result[name].append(node)
+        return result
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained values: weights and biases, an array shared by nodes once."""
+        sizes = {
+            (array.__array_interface__["data"][0], array.shape): array.size
+            for node in self.nodes
+            for role, array in node.weights.items()
+            if role in ("weight", "bias")
+        }
+        return sum(sizes.values())
+
+    def macs(self, node: Node) -> int:
+        """Return the multiply-accumulates of conv2d or linear for one image; 0 for other ops."""
+        if node.op == "conv2d":
+            shape = conv_shape(self.shapes[node.inputs[0]], dict(node.attrs), node.weights)
+        elif node.op == "linear":
+            shape = self.shapes[node.name]
+        else:
+            return 0
+        return prod(shape) * prod(node.weights["weight"].shape[1:])
+
+    def __str__(self) -> str:
+        lines = [f"{INPUT} -> {_dims(self.input_shape)} {self.dtype}"]
+        lines += [f"{node} -> {_dims(self.shapes[node.name])}" for node in self.nodes]
+        lines.append(f"outputs: {', '.join(self.outputs)}; {self.parameters:,} parameters")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Graph {_dims(self.input_shape)}, {len(self.nodes)} nodes>"
+
+
+def _dims(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _settle(
+    given: Node, shapes: Mapping[str, Shape], dtype: np.dtype[Any] | None, before: Sequence[Node]
+) -> tuple[Node, Shape, np.dtype[Any] | None]:
+    """Check a node against what comes before it.
+
+    Returns the node normalised, its output's shape, and the graph's dtype as far as it is known.
+    """
+    name = given.name
+    if not isinstance(name, str) or not name:
+        raise ModelFormatError(f"a node's name must be a non-empty string, got {shown(name)}")
+    try:
+        if name in shapes:
+            raise ModelFormatError("this name is taken already; give every node its own")
+        spec = checks.spec_of(given.op)
+        inputs = checks.inputs(given.inputs, given.op, spec, shapes)
+        weights, dtype = checks.weights(given.weights, given.op, spec, dtype)
+        attrs = checks.attributes(given.attrs, given.op, spec)
+        shape = spec.infer([shapes[source] for source in inputs], attrs, weights)
+        checks.check_size(shape)
+        fused = checks.names("fused", given.fused)
+    except FeatureMismatchError as error:
+        raise ShapeError(f"{name}: {_explain_features(error, given, shapes, before)}") from None
+    except FastconvError as error:
+        raise type(error)(f"{name}: {error}") from None
+    return Node(name, given.op, inputs, attrs, weights, fused), shape, dtype
+
+
+# --- the remedy for a wrong input size ----------------------------------------------------------
+
+_LARGEST_SIDE = 1024
+_SEARCH_BUDGET = 20_000  # nodes inferred in one search: some tenths of a second at most
+
+
+def _explain_features(
+    error: FeatureMismatchError, given: Node, shapes: Mapping[str, Shape], before: Sequence[Node]
+) -> str:
+    """Say what a linear layer that does not fit needs, and which input size would give it."""
+    source = next((node for node in before if node.name == given.inputs[0]), None)
+    flattened = source is not None and source.op in ("flatten", "reshape")
+    what = "the flattened input" if flattened else "the input"
+    problem = f"expects {error.expected} features, {what} has {error.got}"
+    image = shapes[INPUT]
+    fitting = find_input_shape([*before, given], image[0]) if len(image) == 3 else None
+    if fitting is None:
+        return f"{problem}; check the layers before it, or its weight"
+    return f"{problem}; pass input_shape={fitting}"
+
+
+def find_input_shape(nodes: Sequence[Node], channels: int) -> Shape | None:
+    """Return the smallest square (channels, S, S) that `nodes` accept, or None.
+
+    One size is inferred after another, up to a bound on the work. Sizes that are settled in the
+    nodes already (a reshape without -1) stay as they are.
+    """
+    for side in range(1, min(_LARGEST_SIDE, _SEARCH_BUDGET // max(len(nodes), 1)) + 1):
+        shapes: dict[str, Shape] = {INPUT: (channels, side, side)}
+        try:
+            for node in nodes:
+                spec = checks.spec_of(node.op)
+                sources = [shapes[source] for source in node.inputs]
+                attrs = checks.attributes(node.attrs, node.op, spec)
+                shapes[node.name] = spec.infer(sources, attrs, node.weights)
+        except FastconvError:
+            continue
+        return shapes[INPUT]
+    return None

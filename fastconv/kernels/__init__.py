@@ -1,0 +1,1 @@
+"""The kernels, in Cython: one source, compiled once per instruction-set level (setup.py)."""

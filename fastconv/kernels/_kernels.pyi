@@ -1,0 +1,109 @@
+"""What each compiled level module, ``fastconv.kernels.<level>._kernels``, holds.
+
+There is no module of this name at run time: `fastconv.machine.cpu.kernels` returns the one for this CPU,
+which is a `Kernels`. All of it is private to fastconv. Shapes are per batch of n images.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+_Pair: TypeAlias = Sequence[int]
+
+class Program:
+    """A compiled network: immutable, shared by threads."""
+
+    input_shape: tuple[int, ...]
+    output_shapes: tuple[tuple[int, ...], ...]
+    def __init__(
+        self,
+        steps: list[dict[str, Any]],
+        input_shape: tuple[int, ...],
+        output_shapes: tuple[tuple[int, ...], ...],
+        *,
+        group: int,
+        arena: int,
+        scratch: int,
+        threads: int,
+        work: int,
+        double: bool,
+        levels: Array | None = None,
+    ) -> None: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def steps(self) -> list[dict[str, str]]: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    # The outputs: one array, or a tuple of several; NotImplemented for what is no batch of the dtype.
+    def __call__(self, x: Any) -> Any: ...
+    def run(self, x: Any) -> Any: ...
+    def profile(self, x: Array, repeats: int = 1) -> list[float]: ...
+    def predict(self, img: Any) -> int | None: ...
+
+_Program: TypeAlias = Program
+
+class Kernels(Protocol):
+    LEVEL: str
+    VECTOR: int
+    PANEL: int
+    TALLEST: int
+    PIXEL_CHANNELS: int
+    PIXEL_VECTOR: int
+    PANELS_AT_ONCE: int
+    FEW_TILES_AT_ONCE: int
+    WINOGRAD_POINTS: tuple[int, int]
+    OUTPUTS_AT_MOST: int
+    OPENMP: int
+    Program: type[_Program]
+
+    def bind_blas(self, sgemm: int, dgemm: int, bits: int) -> None: ...
+    def pause_threads(self) -> None: ...
+    def pool_windows(
+        self,
+        size: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+        dilation: int,
+        out: int,
+        count_include_pad: bool,
+    ) -> npt.NDArray[np.intp]: ...
+    def adaptive_windows(self, size: int, out: int) -> npt.NDArray[np.intp]: ...
+    def max_pool2d_indices(
+        self,
+        x: Array,
+        kernel: _Pair,
+        stride: _Pair,
+        padding: _Pair,
+        dilation: _Pair,
+        out_hw: _Pair,
+        threads: int,
+    ) -> tuple[Array, npt.NDArray[np.int64]]: ...
+    def adaptive_max_pool2d_indices(
+        self, x: Array, out_hw: _Pair, threads: int
+    ) -> tuple[Array, npt.NDArray[np.int64]]: ...
+    def unfold(
+        self,
+        x: Array,
+        kernel: _Pair,
+        dilation: _Pair,
+        padding: _Pair,
+        stride: _Pair,
+        threads: int,
+    ) -> Array: ...
+    def fold(
+        self,
+        x: Array,
+        output_size: _Pair,
+        kernel: _Pair,
+        dilation: _Pair,
+        padding: _Pair,
+        stride: _Pair,
+        threads: int,
+    ) -> Array: ...
+    def fma_peak(self, seconds: float = 0.02) -> float: ...
+    def blas_product(self, a: Array, b: Array, y: Array) -> None: ...

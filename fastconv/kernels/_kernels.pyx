@@ -1,0 +1,73 @@
+# distutils: language = c
+"""The typed kernels and the loop that runs them.
+
+One source, compiled once per instruction-set level (setup.py); `machine.cpu.kernels()` picks the module. What
+stands where:
+
+    step.pxi                 what a kernel is told: views, parameters, the signature
+    copy.pxi                 layouts, padding
+    tile.pxi                 the register tile every matrix product runs on
+    im2col.pxi               im2col blocks, BLAS, unfold and fold
+    conv.pxi                 convolution and linear layers on the tile, depthwise
+    pixels.pxi               first layers: few channels, pixels in the lanes
+    transforms.pxi           Winograd's transforms, for stride 1 and 2
+    winograd.pxi             3x3 layers with fewer multiplications
+    pool.pxi                 pooling
+    elementwise.pxi          activations, add, batch norm, softmax
+    program.pxi              Program: one call, one release of the GIL, a flat loop over steps
+    measure.pxi              what only benchmarks run: the FMA peak, a product by BLAS alone
+
+Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
+CYTHON_INLINE as always_inline for this module.
+"""
+from cython.parallel cimport prange
+cimport numpy as cnp
+from libc.math cimport INFINITY, exp, expf, log, logf, tanh, tanhf
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import numpy as np
+
+from fastconv.kernels.openmp cimport FC_OPENMP, fc_pause_threads
+from fastconv.kernels.simd cimport (
+    FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_W,
+    fc_flush_denormals, fc_hide, fc_restore_denormals,
+    p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half,
+    p_store_n, p_store_three, p_transpose, vp,
+    v_fma, v_leaky, v_load, v_load_n, v_max, v_min, v_nanmax, v_prefetch, v_set1, v_store, v_store_n, vf,
+)
+
+cnp.import_array()
+
+include "step.pxi"
+include "copy.pxi"
+include "im2col.pxi"
+include "tile.pxi"
+include "conv.pxi"
+include "pixels.pxi"
+include "transforms.pxi"
+include "winograd.pxi"
+include "pool.pxi"
+include "elementwise.pxi"
+include "program.pxi"
+include "measure.pxi"
+
+# Names as compile.py and show_config() know them. Widths are in floats.
+LEVEL = (<bytes>FC_LEVEL).decode()
+VECTOR = FC_W
+PANEL = NR
+TALLEST = FC_MR
+PIXEL_CHANNELS = FC_PO
+PIXEL_VECTOR = FC_P
+PANELS_AT_ONCE = WIDE
+FEW_TILES_AT_ONCE = FEW_TILES
+WINOGRAD_POINTS = (side_of(1) ** 2, side_of(2) ** 2)        # by stride
+OUTPUTS_AT_MOST = MAX_OUTPUTS
+OPENMP = FC_OPENMP
+
+
+def pause_threads():
+    """Free this thread's OpenMP workers; called before a fork, for the child's sake."""
+    fc_pause_threads()
