@@ -34,7 +34,7 @@ ROUNDS, QUICK_ROUNDS = 40, 3
 BURST_S = 0.002
 """A burst repeats a short layer for about so long and counts the median."""
 MAX_REPEATS = 1000
-BACK = "to PyTorch's order"
+BACK = "to NCHW"
 """The step that only the measurement needs."""
 
 
@@ -132,7 +132,7 @@ def _candidate(program: Any, x: Any, before: str) -> Candidate:
     """Return what times the steps behind the node `before` ("": all), but not the way back."""
     names = [step["node"] for step in program.steps]
     skip = names.index(before) + 1 if before else 0
-    steps = [k for k in range(skip, len(names)) if program.steps[k]["kernel"] != BACK]
+    steps = [k for k in range(skip, len(names)) if program.steps[k]["label"] != BACK]
     once = sum(program.profile(x, 3)[k] for k in steps)
     repeats = max(1, min(MAX_REPEATS, ceil(BURST_S / max(once, 1e-9))))
     return Candidate("", lambda: sum(program.profile(x, repeats)[k] for k in steps))
@@ -151,7 +151,7 @@ def prepare(layer: Layer, batch: int, threads: int, algorithms: tuple[str, ...] 
             program = compile_graph(graph, threads=threads, algorithm=asked)
         except UnsupportedOperatorError:
             continue
-        own = [step["kernel"] for step in program.steps if step["node"] == layer.graph.outputs[0]]
+        own = [step["label"] for step in program.steps if step["node"] == layer.graph.outputs[0]]
         kernel = " + ".join(name for name in own if name != BACK)
         tolerance = WINOGRAD_TOLERANCE if "winograd" in kernel.lower() else TOLERANCE
         check(f"{layer.name}, {algorithm}", program(x), expected, tolerance)

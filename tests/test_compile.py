@@ -60,7 +60,7 @@ LATER_LAYERS = [
 def kernel_of(graph: Graph, name: str, **options: Any) -> str:
     """Return the kernel of the first step of a node."""
     program = compile_graph(graph, **options)
-    return next(str(step["kernel"]) for step in program.steps if step["node"] == name)
+    return next(str(step["label"]) for step in program.steps if step["node"] == name)
 
 
 def layer(shape: tuple[int, ...], out: int, kernel: int, later: bool, **attrs: Any) -> Graph:
@@ -94,7 +94,8 @@ def test_kernels_of_layers(
         ("packed", PACKED),
         ("direct", TILE),
         ("winograd", WINOGRAD),
-        ("auto", TILE),
+        ("auto", WINOGRAD),
+        ("exact", TILE),
     ],
 )
 def test_an_algorithm_can_be_asked_for(algorithm: str, expected: str) -> None:
@@ -103,14 +104,14 @@ def test_an_algorithm_can_be_asked_for(algorithm: str, expected: str) -> None:
 
 
 def test_every_algorithm_is_in_the_table_above() -> None:
-    assert set(ALGORITHMS) == {"auto", "im2col", "packed", "direct", "winograd"}
+    assert set(ALGORITHMS) == {"auto", "exact", "im2col", "packed", "direct", "winograd"}
 
 
 def test_auto_spreads_no_infinity_over_neighbours() -> None:
-    # Winograd's tiles would, so it is only for models; the functional API asks for "auto".
+    # Winograd's tiles would, so it is only for models; the functional API asks for "exact".
     for shape, out, kernel, attrs, _ in LATER_LAYERS:
         graph = layer(shape, out, kernel, True, **attrs)
-        assert kernel_of(graph, graph.outputs[0], algorithm="auto") in (PIXELS, TILE, DEPTHWISE)
+        assert kernel_of(graph, graph.outputs[0], algorithm="exact") in (PIXELS, TILE, DEPTHWISE)
 
 
 def test_float64_runs_on_blas() -> None:
@@ -137,7 +138,7 @@ def test_what_an_algorithm_cannot_do_is_refused_by_name(algorithm: str, graph: G
 
 
 def test_an_unknown_algorithm_is_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"one of auto, im2col, packed, direct.*'fast'"):
+    with pytest.raises(ArgumentError, match=r"one of auto, exact, im2col, packed, direct.*'fast'"):
         compile_graph(networks.lenet(), algorithm="fast")
 
 
@@ -152,7 +153,7 @@ def test_a_wrong_thread_count_is_refused(threads: Any) -> None:
 
 def test_lenet_is_five_steps() -> None:
     program = compile_graph(optimize(networks.lenet()), threads=1)
-    kernels = [step["kernel"] for step in program.steps]
+    kernels = [step["label"] for step in program.steps]
     assert kernels == [
         "direct, pixels in lanes + max pool",
         "direct tile + max pool",
@@ -226,17 +227,17 @@ def test_an_empty_batch_gives_empty_outputs(network: str) -> None:
 # --- networks whose shape is what makes them hard -------------------------------------------------
 
 
-def check(net: Net, *outputs: str, count: int = 3, algorithm: str | None = None) -> None:
+def check(net: Net, *outputs: str, count: int = 3, algorithm: str = "auto") -> None:
     graph = net.graph(*outputs)
     assert_equals_interpreter(graph, batch_of(graph, count), algorithm=algorithm)
-    if algorithm is None:
+    if algorithm == "auto":
         graph = in_float64(graph)
         assert_equals_interpreter(graph, batch_of(graph, count))
 
 
 @pytest.mark.parametrize("network", networks.NETWORKS)
-@pytest.mark.parametrize("algorithm", [None, *ALGORITHMS])
-def test_known_networks(network: str, algorithm: str | None) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_known_networks(network: str, algorithm: str) -> None:
     graph = networks.NETWORKS[network]()
     assert_equals_interpreter(graph, batch_of(graph, 2), algorithm=algorithm)
 
@@ -244,8 +245,8 @@ def test_known_networks(network: str, algorithm: str | None) -> None:
 PADDINGS = [0, 1, 2, (1, 2), (0, 3, 1, 0), (2, 0, 0, 1)]
 
 
-@pytest.mark.parametrize("algorithm", [None, *ALGORITHMS])
-def test_consumers_with_different_paddings_share_a_border(algorithm: str | None) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_consumers_with_different_paddings_share_a_border(algorithm: str) -> None:
     net = Net(5, 9, 11)
     middle = net.conv(7)
     branches = [net.conv(6, 3, source=middle, padding=padding) for padding in PADDINGS]

@@ -34,7 +34,7 @@ def batches(network: str) -> tuple[int, ...]:
 
 
 @functools.cache
-def program(network: str, threads: int, algorithm: str | None = None) -> Any:
+def program(network: str, threads: int, algorithm: str = "auto") -> Any:
     graph = optimize(networks.NETWORKS[network]())
     return compile_graph(graph, threads=threads, algorithm=algorithm)
 
@@ -46,12 +46,12 @@ def images(network: str) -> np.ndarray:
     return x[: max(batches(network))]
 
 
-def run(network: str, x: np.ndarray, threads: int, algorithm: str | None = None) -> list[np.ndarray]:
+def run(network: str, x: np.ndarray, threads: int, algorithm: str = "auto") -> list[np.ndarray]:
     result = program(network, threads, algorithm)(x)
     return list(result) if isinstance(result, tuple) else [result]
 
 
-def one_by_one(network: str, x: np.ndarray, algorithm: str | None = None) -> list[np.ndarray]:
+def one_by_one(network: str, x: np.ndarray, algorithm: str = "auto") -> list[np.ndarray]:
     """Return the outputs of each image by itself on one thread: what every other way must equal."""
     each = [run(network, image[None], 1, algorithm) for image in x]
     return [np.concatenate(outputs) for outputs in zip(*each, strict=True)]

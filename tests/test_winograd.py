@@ -50,4 +50,4 @@ def test_both_strides_are_named() -> None:
         net = Net(32, 16, 16)
         net.conv(64, 3, padding=1, stride=stride)
         steps = compile_graph(net.graph()).steps
-        assert name in [step["kernel"] for step in steps]
+        assert name in [step["label"] for step in steps]

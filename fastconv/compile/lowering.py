@@ -1,307 +1,315 @@
-"""Pooling, activations, padding and changes of shape as steps."""
+"""Graph -> steps, in two passes.
+
+The first goes through the nodes in order. Each chooses its kernel, says in which layout it leaves its result, and what
+it needs of what it reads: a layout, a border of zeros, one run of memory. It returns a function that emits its steps.
+The second calls these functions. By then all needs of all readers are known: a value gets the border that its
+readers want where its producer writes it, and a copy is made only where one layout cannot serve all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf, prod
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ..errors import UnsupportedOperatorError
-from ..graph import Node
-from ..graph.geometry import pad_positions
-from .plan import Ref, Step, Tensor, Value
+from ..graph import INPUT, Graph, Node
+from .tensors import NCHW, NHWC, NONE, ROWS, Border, Ref, Step, Tensor
 
 if TYPE_CHECKING:
-    from .program import Builder
+    from ..kernels._kernels import Kernels
+    from ..machine.description import Machine
 
-__all__ = ["FINISH", "LOWER", "POOL_KINDS", "activation_code", "emit_pool"]
+__all__ = ["Lowering", "Read", "Value"]
 
-# kinds of epilogue and pool as kernels/step.pxi numbers them
-RELU, CLAMP, LEAKY, SIGMOID, TANH = 1, 2, 3, 4, 5
-POOL_KINDS = {"max": 1, "avg": 2}
+Emit: TypeAlias = Callable[[], None]
 
-
-def activation_code(activation: tuple[Any, ...] | None) -> tuple[int, float, float, float]:
-    """(kind, low, high, slope) of kernels/step.pxi."""
-    if activation is None:
-        return (0, 0.0, 0.0, 0.0)
-    name, *parameters = activation
-    if name == "relu":
-        return (RELU, 0.0, inf, 0.0)
-    if name == "hardtanh":
-        return (CLAMP, *parameters, 0.0)
-    if name == "leaky_relu":
-        return (LEAKY, 0.0, 0.0, *parameters)
-    return ({"sigmoid": SIGMOID, "tanh": TANH}[name], 0.0, 0.0, 0.0)
-
-
-def emit_pool(
-    b: Builder,
-    node: Node,
-    x: Tensor,
-    y: Tensor,
-    kind: str,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int] = (0, 0),
-    dilation: tuple[int, int] = (1, 1),
-    count_include_pad: bool = True,
-    divisor: int | None = None,
-) -> None:
-    windows = [
-        b.kernels.pool_windows(size, kernel[i], stride[i], padding[i], dilation[i], out, count_include_pad)
-        for i, (size, out) in enumerate(((x.h, y.h), (x.w, y.w)))
-    ]
-    b.emit(
-        "pool",
-        node.name,
-        Ref(x),
-        Ref(y),
-        label=f"{kind} pool",
-        table=np.concatenate(windows),
-        pool=(POOL_KINDS[kind], 1, 1, 1, 1),
-        dilation=dilation,
-        value=float(divisor or 0),
-        work=y.h * y.w * y.c * kernel[0] * kernel[1],
-    )
-
-
-def _pool2d(b: Builder, node: Node) -> None:
-    a = node.attrs
-    emit_pool(
-        b,
-        node,
-        b.last(node.inputs[0]),
-        b.output(node),
-        node.op[:3],
-        a["kernel_size"],
-        a["stride"] or a["kernel_size"],
-        a["padding"],
-        a.get("dilation", (1, 1)),
-        a.get("count_include_pad", True),
-        a.get("divisor_override"),
-    )
-
-
-def _adaptive(b: Builder, node: Node) -> None:
-    x, y = b.last(node.inputs[0]), b.output(node)
-    kind = node.op.split("_")[1]
-    windows = [b.kernels.adaptive_windows(size, out) for size, out in ((x.h, y.h), (x.w, y.w))]
-    b.emit(
-        "pool",
-        node.name,
-        Ref(x),
-        Ref(y),
-        label=f"adaptive {kind} pool",
-        table=np.concatenate(windows),
-        pool=(POOL_KINDS[kind], 1, 1, 1, 1),
-        work=x.h * x.w * x.c,
-    )
-
-
-def _unary(b: Builder, node: Node) -> None:
-    parameters = {"leaky_relu": ("negative_slope",), "hardtanh": ("min_val", "max_val")}.get(node.op, ())
-    x = b.last(node.inputs[0])
-    b.emit(
-        "unary",
-        node.name,
-        Ref(x),
-        Ref(b.output(node)),
-        label=node.op,
-        work=x.h * x.w * x.c,
-        activation=activation_code((node.op, *(node.attrs[name] for name in parameters))),
-    )
-
-
-def _add(b: Builder, node: Node) -> None:
-    x, z = b.last(node.inputs[0]), b.last(node.inputs[1])
-    b.emit(
-        "add",
-        node.name,
-        Ref(x),
-        Ref(b.output(node)),
-        z=Ref(z),
-        work=x.h * x.w * x.c,
-        activation=activation_code(node.attrs["activation"]),
-    )
-
-
-def _batch_norm(b: Builder, node: Node) -> None:
-    """y = x * scale + shift, with scale = weight / sqrt(var + eps), in float64 until it is stored."""
-    weights = {role: array.astype(np.float64) for role, array in node.weights.items()}
-    scale = weights.get("weight", 1.0) / np.sqrt(weights["running_var"] + node.attrs["eps"])
-    shift = weights.get("bias", 0.0) - weights["running_mean"] * scale
-    shape = b.graph.shapes[node.name]
-    activation = activation_code(node.attrs["activation"])
-    scale, shift = (np.ascontiguousarray(v, b.dtype) for v in (scale, shift))
-    if len(shape) in (1, 3):
-        x, y = b.last(node.inputs[0]), b.output(node)
-    else:  # (C, L): an image of height L, one wide
-        y = Tensor(shape[1], 1, shape[0], planar=True, compact=True)
-        x = Tensor(shape[1], 1, shape[0], planar=True, of=b.compact(node.inputs[0]))
-        last = Tensor(shape[1], 1, shape[0])
-        b.emit("copy", node.name, Ref(x), Ref(last), label="to channels last")
-        b.emit("affine", node.name, Ref(last), Ref(last), weight=scale, bias=shift, activation=activation)
-        b.emit("copy", node.name, Ref(last), Ref(y), label="to PyTorch's order")
-        b.values[node.name] = Value(shape, planar=Tensor.plain(shape, of=y, compact=True))
-        return
-    b.emit(
-        "affine",
-        node.name,
-        Ref(x),
-        Ref(y),
-        weight=scale,
-        bias=shift,
-        activation=activation,
-        label="batch norm",
-        work=x.h * x.w * x.c,
-    )
-
-
-def _softmax(b: Builder, node: Node) -> None:
-    shape, axis = b.graph.shapes[node.name], node.attrs["dim"] - 1
-    x = b.compact(node.inputs[0])
-    y = b.output(node)
-    y.compact = True
-    if len(shape) == 3:  # channels last: (H, W, C)
-        shape, axis = (shape[1], shape[2], shape[0]), {0: 2, 1: 0, 2: 1}[axis]
-    b.emit(
-        "softmax",
-        node.name,
-        Ref(x),
-        Ref(y),
-        label=node.op,
-        rows=1,
-        log=node.op == "log_softmax",
-        axis=(prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])),
-        work=8 * prod(shape),
-    )
-
-
-def _pad(b: Builder, node: Node) -> None:
-    """Every mode of padding is a map from output to input indices, along rows, columns and channels."""
-    shape, out = b.graph.shapes[node.inputs[0]], b.graph.shapes[node.name]
-    widths = node.attrs["padding"]
-    maps = [pad_positions(size, 0, 0, "constant") for size in shape]
-    for pair in range(len(widths) // 2):
-        axis = len(shape) - 1 - pair
-        maps[axis] = pad_positions(shape[axis], widths[2 * pair], widths[2 * pair + 1], node.attrs["mode"])
-    if len(shape) == 3:
-        x, y = b.last(node.inputs[0]), b.output(node)
-        rows, cols, channels = maps[1], maps[2], maps[0]
-    elif len(shape) <= 2:
-        x, y = b.last(node.inputs[0]), b.output(node)
-        rows, cols, channels = np.zeros(1, np.intp), maps[0] if len(shape) == 2 else np.zeros(1, np.intp), maps[-1]
-    else:
-        raise UnsupportedOperatorError(
-            f"{node.name}: pad needs at most 3 axes beside the batch, got {shape}; pad before the reshape"
-        )
-    b.emit(
-        "pad",
-        node.name,
-        Ref(x),
-        Ref(y),
-        table=np.concatenate([rows, cols, channels]),
-        value=float(node.attrs["value"]),
-        label=f"{node.attrs['mode']} pad",
-        work=prod(out),
-    )
-
-
-def _reshape(b: Builder, node: Node) -> None:
-    """Flatten and reshape move nothing: the value's memory in PyTorch's order, under another shape."""
-    shape = b.graph.shapes[node.name]
-    if (
-        node.op == "flatten"
-        and all(consumer.op == "linear" for consumer in b.graph.consumers()[node.name])
-        and node.name not in b.graph.outputs
-        and len(b.graph.shapes[node.inputs[0]]) == 3
-        and len(shape) == 1
-    ):
-        source = b.compact(node.inputs[0])  # in the wrong order for anyone but `_through_flatten`
-        b.values[node.name] = Value(shape, planar=Tensor.plain(shape, of=source, compact=True))
-        return
-    image = len(b.graph.shapes[node.inputs[0]]) == 3
-    source = b.planar(node.inputs[0]) if image else b.compact(node.inputs[0])
-    source.compact = True
-    tensor = (
-        Tensor(shape[1], shape[2], shape[0], True, of=source) if len(shape) == 3 else Tensor.plain(shape, of=source)
-    )
-    tensor.compact = True
-    b.values[node.name] = Value(shape, planar=tensor)
-
-
-def _identity(b: Builder, node: Node) -> None:
-    b.values[node.name] = b.values[node.inputs[0]]
-
-
-def _cat(b: Builder, node: Node) -> None:
-    """Each input is copied to its place."""
-    shape, axis = b.graph.shapes[node.name], node.attrs["dim"] - 1
-    y = b.output(node)
-    at = 0
-    for name in node.inputs:
-        x = b.last(name)
-        part = b.graph.shapes[name][axis]
-        if part:
-            _copy_part(b, node, x, y, shape, axis, at)
-        at += part
-
-
-def _copy_part(b: Builder, node: Node, x: Tensor, y: Tensor, shape: tuple[int, ...], axis: int, at: int) -> None:
-    """Copy x to index `at` of axis `axis` of y, whose shape is `shape`."""
-    y.compact = True
-    if len(shape) == 3 and axis > 0:
-        place: Tensor = _Window(x.h, x.w, x.c, of=y, skip=at * (y.strides[1] if axis == 1 else y.strides[2]))
-        b.emit("copy", node.name, Ref(x), Ref(place), label="cat", work=x.h * x.w * x.c)
-        return
-    if len(shape) != 3:  # a pixel for each index of the axes before, the axes behind in its channels
-        outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
-        x, y = Tensor(1, outer, x.size // outer, of=x), Tensor(1, outer, y.size // outer, of=y)
-        at *= inner
-    b.emit("copy", node.name, Ref(x), Ref(y, channel=at, c=x.c), label="cat", work=x.h * x.w * x.c, rows=x.h)
-
-
-@dataclass(eq=False)
-class _Window(Tensor):
-    """A part of another image, under that image's strides."""
-
-    skip: int = 0
-
-    def view(self, top: int = 0, left: int = 0, channel: int = 0) -> tuple[int, ...]:
-        assert self.of is not None
-        space, offset, *strides = self.of.view()[:6]
-        return (space, offset + self.skip, *strides, self.h, self.w, self.c)
-
-
-def _finish_border(b: Builder, step: Step) -> None:
-    top, bottom, left, right = step.y.tensor.border
-    step.parameters.update(table=np.array([top, bottom, left, right], np.intp), rows=1)
-
-
-LOWER: dict[str, Callable[[Builder, Node], None]] = {
-    "max_pool2d": _pool2d,
-    "avg_pool2d": _pool2d,
-    "adaptive_avg_pool2d": _adaptive,
-    "adaptive_max_pool2d": _adaptive,
-    "relu": _unary,
-    "leaky_relu": _unary,
-    "hardtanh": _unary,
-    "sigmoid": _unary,
-    "tanh": _unary,
-    "softmax": _softmax,
-    "log_softmax": _softmax,
-    "batch_norm": _batch_norm,
-    "pad": _pad,
-    "flatten": _reshape,
-    "reshape": _reshape,
-    "identity": _identity,
-    "dropout": _identity,
-    "add": _add,
-    "cat": _cat,
+# The family module of compile/ops that lowers each operator.
+_FAMILIES = {
+    "conv": ("conv2d",),
+    "linear": ("linear",),
+    "pool": ("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
+    "activation": ("relu", "leaky_relu", "hardtanh", "sigmoid", "tanh", "softmax", "log_softmax"),
+    "norm": ("batch_norm",),
+    "shape": ("pad", "flatten", "reshape", "identity", "dropout", "cat"),
+    "arithmetic": ("add",),
 }
+_FAMILY_OF = {op: family for family, ops in _FAMILIES.items() for op in ops}
 
-FINISH: dict[str, Callable[[Builder, Step], None]] = {"zero_border": _finish_border}
+
+class Value:
+    """A value of the graph: how its producer leaves it, what its readers need, and the tensors that hold it.
+
+    Attributes
+    ----------
+    made
+        The layout in which its producer writes it.
+    viewed
+        What it is a view of, another value under another shape, or None.
+    borders
+        Layout -> the border that all readers in that layout need together.
+    contiguous
+        The layouts that somebody reads as one run of memory.
+    """
+
+    __slots__ = ("bordered", "borders", "contiguous", "made", "name", "shape", "source", "tensors", "viewed")
+
+    def __init__(self, name: str, shape: tuple[int, ...], made: str) -> None:
+        self.name, self.shape, self.made = name, shape, made
+        self.viewed: Read | None = None
+        self.source: tuple[int, ...] | None = None  # of a flattened image in NHWC order: its (C, H, W)
+        self.borders: dict[str, Border] = {}
+        self.contiguous: set[str] = set()
+        self.tensors: dict[str, Tensor] = {}
+        self.bordered: dict[str, Tensor] = {}
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(h, w, c) as tensors have it."""
+        if len(self.shape) == 3:
+            return self.shape[1], self.shape[2], self.shape[0]
+        return 1, prod(self.shape[:-1]), self.shape[-1] if self.shape else 1
+
+    @property
+    def one_order(self) -> bool:
+        """Whether NHWC and NCHW are the same order of elements."""
+        h, w, c = self.size
+        return c == 1 or h * w == 1
+
+    @property
+    def at_hand(self) -> set[str]:
+        """The layouts in which it exists, or that somebody has asked for so far."""
+        return {self.made, *self.borders}
+
+
+class Read:
+    """One reader's need of a value."""
+
+    __slots__ = ("border", "layout", "value")
+
+    def __init__(self, value: Value, layout: str, border: Border) -> None:
+        self.value, self.layout, self.border = value, layout, border
+
+
+class Lowering:
+    """Both passes over one graph.
+
+    Parameters
+    ----------
+    graph
+    machine
+        What costs are estimated for.
+    kernels
+        The compiled kernels.
+    threads
+        Of a call, among which units are dealt out.
+    algorithm, kernel
+        As for `compile_graph`.
+    weights_in_call
+        Weights are inputs of the program, packed once per call, instead of constants.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        machine: Machine,
+        kernels: Kernels,
+        threads: int,
+        algorithm: str,
+        kernel: str | None,
+        weights_in_call: bool,
+    ) -> None:
+        self.graph, self.machine, self.kernels, self.threads = graph, machine, kernels, threads
+        self.algorithm, self.kernel = algorithm, kernel
+        self.dtype = np.dtype(graph.dtype)
+        self.itemsize = self.dtype.itemsize
+        self.steps: list[Step] = []
+        self.prologue: list[Step] = []
+        self.shared = 0  # bytes that the prologue makes
+        self.keep: list[np.ndarray] = []
+        spaces = kernels.SPACES
+        self.fixed, self.arena, self.shared_space, caller = (
+            spaces[name] for name in ("fixed", "arena", "shared", "caller")
+        )
+        self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
+        self._call_weights: dict[tuple[str, str], int] = {}
+        if weights_in_call:
+            for node in graph.nodes:
+                for role, array in node.weights.items():
+                    self._call_weights[node.name, role] = caller + len(self.inputs)
+                    self.inputs.append((array.shape, False))
+        self.first_output = caller + len(self.inputs)
+        image = len(graph.input_shape) == 3
+        value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
+        value.contiguous.add(value.made)
+        value.tensors[value.made] = Tensor(*value.size, self.itemsize, nchw=image, space=caller)
+        self.values = {INPUT: value}
+
+    def run(self) -> None:
+        """Make the steps."""
+        emits: list[Emit] = []
+        for node in self.graph.nodes:
+            if 0 in self.graph.shapes[node.name]:
+                self.write(node)
+            else:
+                emits.append(lower(node)(self, node))
+        outputs = [
+            self.read(name, NCHW, contiguous=True) if 0 not in self.graph.shapes[name] else None
+            for name in self.graph.outputs
+        ]
+        for emit in emits:
+            emit()
+        for index, read in enumerate(outputs):
+            if read is not None:
+                self._place_output(self.first_output + index, read)
+
+    # --- the first pass: what nodes need --------------------------------------------------------------
+
+    def read(self, name: str, layout: str = NHWC, *, border: Border = NONE, contiguous: bool = False) -> Read:
+        """Say that a node reads a value in a layout, with at least this border of zeros, or as one run of memory.
+
+        Anything but an image has one layout, whatever is asked for.
+        """
+        value = self.values[name]
+        if len(value.shape) != 3:
+            layout = ROWS
+        have = value.borders.get(layout, NONE)
+        value.borders[layout] = tuple(map(max, have, border))  # type: ignore[assignment]
+        if contiguous:
+            value.contiguous.add(layout)
+        return Read(value, layout, border)
+
+    def write(self, node: Node, layout: str = NHWC) -> Value:
+        """Say that a node writes its result in a layout (ROWS for anything but an image)."""
+        shape = self.graph.shapes[node.name]
+        value = self.values[node.name] = Value(node.name, shape, layout if len(shape) == 3 else ROWS)
+        return value
+
+    def view(self, node: Node, source: Read) -> Value:
+        """Say that a node's result is the memory of what it reads under another shape, in PyTorch's order."""
+        value = self.write(node, NCHW)
+        value.viewed = source
+        value.contiguous.add(value.made)
+        return value
+
+    # --- the second pass: tensors and steps -------------------------------------------------------------
+
+    def emit(self, step: Step) -> None:
+        """Append a step."""
+        self.steps.append(step)
+
+    def ref(self, read: Read) -> Ref:
+        """Return what a reader sees: from its own border on."""
+        tensor = self.tensor(read)
+        return Ref(tensor, read.border[0], read.border[2])
+
+    def tensor(self, read: Read) -> Tensor:
+        """Return the tensor that serves a reader, made by a copy where the producer's does not."""
+        value, layout = read.value, read.layout
+        tensor = self._in_layout(value, layout)
+        if all(map(int.__ge__, tensor.border, read.border)):
+            return tensor
+        if layout not in value.bordered:
+            value.bordered[layout] = self._copy(value, tensor, value.borders[layout], "pad with zeros")
+        return value.bordered[layout]
+
+    def result(self, value: Value) -> Tensor:
+        """Return the tensor that a value's producer writes, with the border that its readers want."""
+        layout = value.made
+        if layout not in value.tensors:
+            if value.viewed is not None:
+                h, w, c = value.size
+                tensor = self.tensor(value.viewed).reshaped(h, w, c, nchw=layout == NCHW)
+            else:
+                whole = layout in value.contiguous or (value.one_order and len({layout, *value.borders}) > 1)
+                border = NONE if whole else value.borders.get(layout, NONE)
+                tensor = self._new(value, layout, border)
+            value.tensors[layout] = tensor
+        return value.tensors[layout]
+
+    def temporary(self, h: int, w: int, c: int) -> Tensor:
+        """Return a tensor between two steps of one node."""
+        return Tensor(h, w, c, self.itemsize, space=self.arena)
+
+    def _in_layout(self, value: Value, layout: str) -> Tensor:
+        """Return the value in a layout, with or without a border."""
+        made = self.result(value)
+        if layout == value.made:
+            return made
+        if layout not in value.tensors:
+            if value.one_order and not any(made.border):
+                value.tensors[layout] = made.reshaped(*value.size, nchw=layout == NCHW)
+            else:
+                border = NONE if layout in value.contiguous else value.borders[layout]
+                label = "to NHWC" if layout == NHWC else "to NCHW"
+                value.tensors[layout] = self._copy(value, made, border, label)
+        return value.tensors[layout]
+
+    def _new(self, value: Value, layout: str, border: Border) -> Tensor:
+        """Return a new tensor in the arena, its border zeroed."""
+        tensor = Tensor(*value.size, self.itemsize, nchw=layout == NCHW, space=self.arena, border=border)
+        if any(border):
+            record = dict(zip(("top", "bottom", "left", "right"), border, strict=True))
+            whole = Ref(tensor)
+            self.emit(Step("zero_border", value.name, whole, whole, record, cut=lambda images: (1, 1, 1, 0)))
+        return tensor
+
+    def _copy(self, value: Value, source: Tensor, border: Border, label: str) -> Tensor:
+        nchw = source.nchw if label == "pad with zeros" else not source.nchw
+        copy = self._new(value, NCHW if nchw else NHWC, border)
+        self.emit(Step("copy", value.name, Ref(source), Ref(copy), {}, label=label))
+        return copy
+
+    def _place_output(self, space: int, read: Read) -> None:
+        """Have a value written straight into the caller's array where layouts allow it, else copy it there."""
+        tensor = self.tensor(read)
+        owner = tensor.root
+        if owner.space == self.arena and owner.size == prod(read.value.shape) and not any(owner.border):
+            owner.space = space
+            return
+        place = Tensor(tensor.h, tensor.w, tensor.c, self.itemsize, nchw=tensor.nchw, space=space)
+        self.emit(Step("copy", read.value.name, Ref(tensor), Ref(place), {}, label="to the caller"))
+
+    # --- constants --------------------------------------------------------------------------------------
+
+    def constant(self, array: np.ndarray) -> dict[str, int]:
+        """Return the place of an array that the program keeps."""
+        self.keep.append(array)
+        return {"space": self.fixed, "offset": self.kernels.address(array)}
+
+    def packed(self, node: Node, role: str, order: str, groups: int, shape: tuple[int, int, int]) -> dict[str, int]:
+        """Return the place of a weight in the order that a kernel reads (PACK_ORDERS); an absent one is zeros.
+
+        `shape` is (O, I, taps), O of all groups together. A weight that comes with the call is packed by a step.
+        """
+        k, code = self.kernels, self.kernels.PACK_ORDERS[order]
+        channels, inputs, taps = shape
+        size = k.packed_size(code, groups, channels // groups, inputs * taps)
+        array = node.weights.get(role)
+        if array is None:
+            return self.constant(np.zeros(size, self.dtype))
+        space = self._call_weights.get((node.name, role))
+        if space is None:
+            return self.constant(k.pack_array(code, groups, array.reshape(shape)))
+        place = Tensor(1, 1, size, self.itemsize, space=self.shared_space)
+        place.offset = self.shared
+        self.shared += -(-size * self.itemsize // 64) * 64
+        record = {
+            "weight": {"space": space, "offset": 0},
+            "groups": groups,
+            "channels": channels,
+            "per_group": inputs,
+            "taps": taps,
+            "order": code,
+        }
+        self.prologue.append(Step("pack", node.name, Ref(place), Ref(place), record, label=f"pack {role}"))
+        return {"space": self.shared_space, "offset": place.offset}
+
+
+def lower(node: Node) -> Callable[[Lowering, Node], Emit]:
+    """Return the function that lowers a node; its family is loaded at first need."""
+    family = import_module(f".ops.{_FAMILY_OF[node.op]}", __package__)
+    lowered: Callable[[Lowering, Node], Emit] = family.LOWER[node.op]
+    return lowered

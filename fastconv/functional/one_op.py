@@ -72,13 +72,13 @@ def one_node(op: str, x: Array, attrs: Mapping[str, Any], weights: Mapping[str, 
     return Graph(x.shape[1:], (node,), (op,), dtype=x.dtype)
 
 
-def run(graph: Graph, x: Array, algorithm: str = "auto") -> Array:
+def run(graph: Graph, x: Array, algorithm: str = "exact") -> Array:
     """Compile a network of one output and run it on the batch `x`."""
     result: Array = compile_graph(graph, algorithm=algorithm)(x)
     return result
 
 
-def on_images(op: str, arrays: dict[str, Array], attrs: Mapping[str, Any], algorithm: str = "auto") -> Array:
+def on_images(op: str, arrays: dict[str, Array], attrs: Mapping[str, Any], algorithm: str = "exact") -> Array:
     """Run an op of images: `arrays` holds the input, batched or not, and the weights."""
     x, batched = batched_images(op, arrays.pop("input"))
     y = run(one_node(op, x, attrs, arrays), x, algorithm)

@@ -268,7 +268,7 @@ def _names(node: Node) -> tuple[str, ...]:
 
 
 def _kernels_of(name: str, steps: Sequence[Mapping[str, str]]) -> str:
-    return ", ".join(dict.fromkeys(step["kernel"] for step in steps if step["node"] == name))
+    return ", ".join(dict.fromkeys(step["label"] for step in steps if step["node"] == name))
 
 
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:

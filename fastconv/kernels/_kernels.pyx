@@ -32,7 +32,7 @@ import numpy as np
 
 from fastconv.kernels.openmp cimport FC_OPENMP, fc_pause_threads
 from fastconv.kernels.simd cimport (
-    FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_W,
+    FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
     fc_flush_denormals, fc_hide, fc_restore_denormals,
     p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half,
     p_store_n, p_store_three, p_transpose, vp,
@@ -42,6 +42,8 @@ from fastconv.kernels.simd cimport (
 cnp.import_array()
 
 include "step.pxi"
+include "records.pxi"
+include "activation.pxi"
 include "copy.pxi"
 include "im2col.pxi"
 include "tile.pxi"
@@ -51,21 +53,32 @@ include "transforms.pxi"
 include "winograd.pxi"
 include "pool.pxi"
 include "elementwise.pxi"
+include "pack.pxi"
 include "program.pxi"
 include "measure.pxi"
 
-# Names as compile.py and show_config() know them. Widths are in floats.
+# What compile and show_config are told of this module. Widths are in floats.
 LEVEL = (<bytes>FC_LEVEL).decode()
 VECTOR = FC_W
 PANEL = NR
 TALLEST = FC_MR
+REGISTERS = FC_REGISTERS
 PIXEL_CHANNELS = FC_PO
 PIXEL_VECTOR = FC_P
 PANELS_AT_ONCE = WIDE
 FEW_TILES_AT_ONCE = FEW_TILES
-WINOGRAD_POINTS = (side_of(1) ** 2, side_of(2) ** 2)        # by stride
-OUTPUTS_AT_MOST = MAX_OUTPUTS
 OPENMP = FC_OPENMP
+OUTPUTS_AT_MOST = MAX_OUTPUTS
+INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)
+SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
+POOLS = {"none": NO_POOL, "max": MAX_POOL, "avg": AVG_POOL}
+PACK_ORDERS = {"panels": PANELS, "columns": COLUMNS, "lanes": LANES, "pixels": PIXELS}
+WINOGRAD = tuple(WINOGRAD_SIZES[i] for i in range(SCHEMES))
+
+
+def address(cnp.ndarray array):
+    """Where an array's data begins."""
+    return <size_t>cnp.PyArray_DATA(array)
 
 
 def pause_threads():

@@ -1,61 +1,52 @@
-"""Convolutions on the register tile, NHWC: direct, through an im2col block, and depthwise."""
+"""Convolutions and linear layers on the register tile, NHWC: in place, through an im2col block, and depthwise."""
 
 
-cdef inline Epilogue epilogue(const Step* s) noexcept nogil:
-    cdef Epilogue e
-    e.bias = <const float*>s.bias
-    e.activation = <int>s.activation
-    e.low = <float>s.low
-    e.high = <float>s.high
-    e.slope = <float>s.slope
-    e.valid = FC_W
-    e.shift = 0
-    return e
-
-
-cdef void pool_panel(const Step* s, float** base, const Epilogue* e, const float* rows, int nv, Py_ssize_t row0,
+cdef void pool_panel(const Step* s, char** base, const Epilogue* e, const float* rows, int nv, Py_ssize_t row0,
                      Py_ssize_t row1, Py_ssize_t channel) noexcept nogil:
-    """Pool what `conv_panel` left in its scratch: (pooled rows * ph, ow, nv * W) -> y, non-overlapping windows."""
+    """Pool what `conv_panel` left in its scratch: (pooled rows * kh, ow, nv * W) -> y, non-overlapping windows."""
+    cdef const TileRecord* p = <const TileRecord*>s.record
+    cdef Py_ssize_t kh = p.pool.kh, kw = p.pool.kw, sw = p.pool.sw, ow = p.ow
     cdef Py_ssize_t r, i, ox, ty, tx
     cdef Py_ssize_t ld = nv * FC_W
     cdef int j
     cdef vf v
-    cdef vf count = v_set1(<float>(s.ph * s.pw))
+    cdef vf count = v_set1(<float>(kh * kw))
     cdef const float* x
     cdef float* y
     for r in range(row0, row1):
-        i = r // s.rows
-        y = at(base, &s.y, i, r - i * s.rows, 0) + channel
+        i = r // s.units.rows
+        y = at(base, &s.y, i, r - i * s.units.rows, 0) + channel
         for ox in range(s.y.w):
             for j in range(nv):
-                x = rows + ox * s.psw * ld + j * FC_W
+                x = rows + ox * sw * ld + j * FC_W
                 v = v_load(x)
-                if s.pool == AVG_POOL:
-                    for ty in range(s.ph):
-                        for tx in range(s.pw):
+                if p.pool.kind == AVG_POOL:
+                    for ty in range(kh):
+                        for tx in range(kw):
                             if ty + tx > 0:
-                                v = v + v_load(x + (ty * s.ow + tx) * ld)
+                                v = v + v_load(x + (ty * ow + tx) * ld)
                     v = v / count
-                elif s.ph == 2 and s.pw == 2:
-                    v = v_nanmax(v_nanmax(v, v_load(x + ld)),
-                                 v_nanmax(v_load(x + s.ow * ld), v_load(x + (s.ow + 1) * ld)))
+                elif kh == 2 and kw == 2:
+                    v = v_nanmax(v_nanmax(v, v_load(x + ld)), v_nanmax(v_load(x + ow * ld), v_load(x + (ow + 1) * ld)))
                 else:
-                    for ty in range(s.ph):
-                        for tx in range(s.pw):
-                            v = v_nanmax(v, v_load(x + (ty * s.ow + tx) * ld))
-                if s.pool_first:
-                    v = activate(v + v_load(e.bias + j * FC_W), e)
+                    for ty in range(kh):
+                        for tx in range(kw):
+                            v = v_nanmax(v, v_load(x + (ty * ow + tx) * ld))
+                if p.pool.first:
+                    v = activate_inline(v + v_load(e.bias + j * FC_W), e)
                 if j < nv - 1 or e.valid == FC_W:
                     v_store(y + j * FC_W, v)
                 else:
                     v_store_n(y + j * FC_W, v, e.valid)
+            if p.pool.first:
+                activate_stored(y, (nv - 1) * FC_W + e.valid, e)
             y += s.y.pixel
-        rows += s.ph * s.ow * ld
+        rows += kh * ow * ld
 
 
 cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
-    """m rows in tiles as even as can be: 57 are 2 of 12 and 3 of 11, not 4 of 14 and one of 1, which would crawl."""
+    """m rows in tiles as even as can be: 57 are 2 of 12 and 3 of 11. In 4 of 14, the one left over would be slow."""
     cdef Py_ssize_t tallest = FC_MR if nv == FC_NV else FC_MR1
     cdef Py_ssize_t tiles = (m + tallest - 1) // tallest
     cdef Py_ssize_t height, tall
@@ -77,66 +68,68 @@ cdef inline Py_ssize_t rows_at_once(Py_ssize_t m, int nv) noexcept nogil:
     return (m + portions - 1) // portions if portions > 0 else 1
 
 
-cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t row1, Py_ssize_t panel,
-                     const float* columns, float* scratch) noexcept nogil:
+cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t row0, Py_ssize_t row1,
+                     Py_ssize_t panel, const float* columns, float* scratch) noexcept nogil:
     """Rows [row0, row1), counted over all images, of one panel of output channels.
 
-    x is read in place (columns NULL: the view includes its border of zeros, the table gives the offsets of
-    the segments) or from an im2col block `columns` (pixels, K). With a fused pool, rows are pooled rows and
-    the unpooled ones live only in scratch (rows * ph, ow, nv * W).
+    x is read in place (columns NULL: the view includes its border of zeros, p.offsets are those of the segments)
+    or from an im2col block `columns` (pixels, K). With a fused pool, rows are pooled rows and the unpooled ones
+    stand only in scratch (rows * kh, ow, nv * W).
     """
     cdef const float* a[TILES * MAX_M]
     cdef const float* z[TILES * MAX_M]
     cdef float* y[TILES * MAX_M]
-    cdef Epilogue e = epilogue(s)
-    cdef Py_ssize_t per_group = s.panels // s.groups
+    cdef Epilogue e = epilogue(<const float*>start(base, &p.bias), &p.activation)
+    cdef Py_ssize_t per_group = p.panels // p.groups
     cdef Py_ssize_t group = panel // per_group
-    cdef Py_ssize_t channels = s.out_channels // s.groups
+    cdef Py_ssize_t channels = p.channels // p.groups
     cdef Py_ssize_t first = (panel - group * per_group) * NR            # channel within the group
     cdef Py_ssize_t left = channels - first
     cdef int nv = FC_NV if left > FC_W else 1
-    cdef Py_ssize_t K = s.segments * s.length
+    cdef Py_ssize_t K = p.segments * p.length
     cdef Py_ssize_t padded = per_group * NR if (channels - 1) % NR >= FC_W else per_group * NR - FC_W
-    cdef const float* b = <const float*>s.weight + (group * padded + first) * K
+    cdef const float* b = <const float*>start(base, &p.weight) + (group * padded + first) * K
     cdef Py_ssize_t channel = group * channels + first
-    cdef Py_ssize_t group_offset = group * (s.x.c // s.groups)
-    cdef Py_ssize_t tall = s.ph if s.pool else 1
-    cdef Py_ssize_t down = s.psh if s.pool else 1
+    cdef Py_ssize_t group_offset = group * (s.x.c // p.groups)
+    cdef Py_ssize_t rows = s.units.rows
+    cdef bint pooled = p.pool.kind != NO_POOL
+    cdef Py_ssize_t tall = p.pool.kh if pooled else 1
+    cdef Py_ssize_t down = p.pool.sh if pooled else 1
     cdef Py_ssize_t ld = nv * FC_W
-    cdef Py_ssize_t portion = rows_at_once((row1 - row0) * tall * s.ow, nv)
-    cdef Py_ssize_t xstep = s.sw * s.x.pixel if columns == NULL else K
-    cdef Py_ssize_t ystep = s.y.pixel if s.pool == NO_POOL else ld
+    cdef Py_ssize_t portion = rows_at_once((row1 - row0) * tall * p.ow, nv)
+    cdef Py_ssize_t xstep = p.sw * s.x.pixel if columns == NULL else K
+    cdef Py_ssize_t ystep = ld if pooled else s.y.pixel
     cdef Py_ssize_t r, t, i, oy, ox, m = 0
     cdef const float* x = columns
     cdef const float* zp = NULL
     cdef float* yp = scratch
-    cdef const Py_ssize_t* offsets = s.table
-    cdef Py_ssize_t segments = s.segments, length = s.length
     cdef Py_ssize_t zero = 0
+    cdef const Py_ssize_t* offsets = &zero
+    cdef Py_ssize_t segments = 1, length = K
     cdef Epilogue raw
     cdef Epilogue* now = &e
     e.bias += group * padded + first
     e.valid = <int>min(left - (nv - 1) * FC_W, FC_W)
-    if s.pool:              # whole vectors go to scratch; bias and activation wait where they can
+    if pooled:              # whole vectors go to scratch; bias and activation wait where they can
         raw = e
         raw.valid = FC_W
-        if s.pool_first:
+        if p.pool.first:
             raw.bias = NULL
-            raw.activation = NO_ACTIVATION
+            raw.kind = NO_ACTIVATION
         now = &raw
-    if columns != NULL:
-        offsets, segments, length = &zero, 1, K
+    if columns == NULL:
+        offsets, segments, length = <const Py_ssize_t*>start(base, &p.offsets), p.segments, p.length
     for r in range(row0, row1):
-        i = r // s.rows
+        i = r // rows
         for t in range(tall):
-            oy = (r - i * s.rows) * down + t
+            oy = (r - i * rows) * down + t
             if columns == NULL:
-                x = at(base, &s.x, i, oy * s.sh, 0) + group_offset
-            if s.pool == NO_POOL:
+                x = at(base, &s.x, i, oy * p.sh, 0) + group_offset
+            if not pooled:
                 yp = at(base, &s.y, i, oy, 0) + channel
             if s.has_z:
                 zp = at(base, &s.z, i, oy, 0) + channel
-            for ox in range(s.ow):
+            for ox in range(p.ow):
                 a[m] = x
                 y[m] = yp
                 x += xstep
@@ -149,90 +142,95 @@ cdef void conv_panel(const Step* s, float** base, Py_ssize_t row0, Py_ssize_t ro
                     run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
                     m = 0
     run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
-    if s.pool:
+    if pooled:
         pool_panel(s, base, &e, scratch, nv, row0, row1, channel)
 
 
-cdef void conv_direct(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
-                      float* scratch) noexcept nogil:
-    """Convolution or linear layer as an implicit matrix product: the tile reads x where it lies.
+cdef void conv_direct(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                      char* scratch) noexcept nogil:
+    """Convolution or linear layer as an implicit matrix product: the tile reads x where it stands.
 
-    x: (n, h, w, c) with its border of zeros inside the view; weight: panels of (K, NR), K in the order of
-    the table's segments; y: (n, oh, ow, o), or pooled. A unit is `block` rows of one panel.
+    x: (n, h, w, c) with its border of zeros inside the view; y: (n, oh, ow, o), or pooled; record: TileRecord.
+    A unit is `block` rows of one panel.
     """
+    cdef const TileRecord* p = <const TileRecord*>s.record
     cdef Py_ssize_t u, blk, row0, row1
     for u in range(begin, end):
-        blk = u // s.panels
-        row0 = blk * s.block
-        row1 = min(row0 + s.block, n * s.rows)
-        conv_panel(s, base, row0, row1, u - blk * s.panels, NULL, scratch)
+        blk = u // p.panels
+        row0 = blk * s.units.block
+        row1 = min(row0 + s.units.block, n * s.units.rows)
+        conv_panel(s, p, base, row0, row1, u - blk * p.panels, NULL, <float*>scratch)
 
 
-cdef void linear(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
-                 float* scratch) noexcept nogil:
+cdef void linear(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                 char* scratch) noexcept nogil:
     """conv_direct for 1x1 images without a residual: a lone image takes several panels at once.
 
-    x: (n, K); y: (n, o). A unit is `block` images of WIDE panels.
+    x: (n, K); y: (n, o); record: TileRecord. A unit is `block` images of WIDE panels.
     """
+    cdef const TileRecord* p = <const TileRecord*>s.record
     cdef Epilogue e
-    cdef Py_ssize_t u, blk, row0, row1, p0, p1, p, left
-    cdef Py_ssize_t groups = (s.panels + WIDE - 1) // WIDE
-    cdef Py_ssize_t K = s.segments * s.length
+    cdef Py_ssize_t u, blk, row0, row1, p0, p1, k, left
+    cdef Py_ssize_t groups = (p.panels + WIDE - 1) // WIDE
+    cdef Py_ssize_t K = p.segments * p.length
     cdef bint half
     for u in range(begin, end):
         blk = u // groups
-        row0 = blk * s.block
-        row1 = min(row0 + s.block, n * s.rows)
+        row0 = blk * s.units.block
+        row1 = min(row0 + s.units.block, n * s.units.rows)
         p0 = (u - blk * groups) * WIDE
-        p1 = min(p0 + WIDE, s.panels)
-        left = s.out_channels - (p1 - 1) * NR           # in the last panel
+        p1 = min(p0 + WIDE, p.panels)
+        left = p.channels - (p1 - 1) * NR           # in the last panel
         half = left <= FC_W
         if row1 - row0 == 1 and p1 - p0 > half:
-            e = epilogue(s)
-            e.bias += p0 * NR
+            e = epilogue(<const float*>start(base, &p.bias) + p0 * NR, &p.activation)
             e.valid = <int>min(left if half else left - FC_W, FC_W)
-            run_wide(p1 - p0 - half, half, at(base, &s.x, row0, 0, 0), s.table, s.segments, s.length,
-                     <const float*>s.weight + p0 * NR * K, NR * K, &e, at(base, &s.y, row0, 0, 0) + p0 * NR)
+            run_wide(<int>(p1 - p0 - half), half, at(base, &s.x, row0, 0, 0),
+                     <const Py_ssize_t*>start(base, &p.offsets), p.segments, p.length,
+                     <const float*>start(base, &p.weight) + p0 * NR * K, NR * K, &e,
+                     at(base, &s.y, row0, 0, 0) + p0 * NR)
         else:
-            for p in range(p0, p1):
-                conv_panel(s, base, row0, row1, p, NULL, scratch)
+            for k in range(p0, p1):
+                conv_panel(s, p, base, row0, row1, k, NULL, <float*>scratch)
 
 
-cdef void conv_packed(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
-                      float* scratch) noexcept nogil:
+cdef void conv_packed(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                      char* scratch) noexcept nogil:
     """Convolution through an im2col block that stays in cache, feeding the register tile.
 
-    A unit is `block` rows; scratch: (block * ow, K), K = kh * kw * c / groups.
+    record: PackedRecord. A unit is `block` rows; scratch: (block * ow, K), K = kh * kw * c / groups.
     """
-    cdef Py_ssize_t u, row0, row1, r, p, g
-    cdef Py_ssize_t per_group = s.panels // s.groups
-    cdef Py_ssize_t K = s.segments * s.length
+    cdef const PackedRecord* p = <const PackedRecord*>s.record
+    cdef Py_ssize_t u, row0, row1, r, k, g
+    cdef Py_ssize_t per_group = p.tile.panels // p.tile.groups
+    cdef Py_ssize_t K = p.tile.segments * p.tile.length
+    cdef float* columns = <float*>scratch
     for u in range(begin, end):
-        row0 = u * s.block
-        row1 = min(row0 + s.block, n * s.rows)
-        for g in range(s.groups):
+        row0 = u * s.units.block
+        row1 = min(row0 + s.units.block, n * s.units.rows)
+        for g in range(p.tile.groups):
             for r in range(row0, row1):
-                im2col_row(s, base, r, g, scratch + (r - row0) * s.ow * K)
-            for p in range(g * per_group, (g + 1) * per_group):
-                conv_panel(s, base, row0, row1, p, scratch, NULL)
+                im2col_row(s, &p.window, base, r, g, columns + (r - row0) * p.tile.ow * K)
+            for k in range(g * per_group, (g + 1) * per_group):
+                conv_panel(s, &p.tile, base, row0, row1, k, columns, NULL)
 
 
-cdef inline void depthwise_pixels(int m, const Step* s, const float* x, const float* w, const Epilogue* e,
-                                  int lanes, const float* z, float* y) noexcept nogil:
+cdef inline void depthwise_pixels(int m, const Step* s, const DepthwiseRecord* p, const float* x, const float* w,
+                                  const Epilogue* e, int lanes, const float* z, float* y) noexcept nogil:
     """m neighbouring output pixels of one vector of channels. x: at the window of the first; w: (taps, padded c);
     z: the residual or NULL."""
     cdef vf acc[8]
     cdef vf wv
     cdef int i
-    cdef Py_ssize_t ky, kx, step = s.sw * s.x.pixel
+    cdef Py_ssize_t ky, kx, step = p.sw * s.x.pixel
     cdef const float* xt
     for i in range(m):
         acc[i] = v_set1(0)
-    for ky in range(s.kh):
-        for kx in range(s.kw):
-            xt = x + ky * s.dh * s.x.row + kx * s.dw * s.x.pixel
+    for ky in range(p.kh):
+        for kx in range(p.kw):
+            xt = x + ky * p.dh * s.x.row + kx * p.dw * s.x.pixel
             wv = v_load(w)
-            w += s.length
+            w += p.padded
             if lanes == FC_W:
                 for i in range(m):
                     acc[i] = v_fma(v_load(xt + i * step), wv, acc[i])
@@ -243,42 +241,46 @@ cdef inline void depthwise_pixels(int m, const Step* s, const float* x, const fl
         wv = acc[i] + v_load(e.bias)
         if z != NULL:
             wv = wv + (v_load(z + i * s.z.pixel) if lanes == FC_W else v_load_n(z + i * s.z.pixel, lanes))
-        acc[i] = activate(wv, e)
+        acc[i] = activate_inline(wv, e)
         if lanes == FC_W:
             v_store(y + i * s.y.pixel, acc[i])
         else:
             v_store_n(y + i * s.y.pixel, acc[i], lanes)
+        activate_stored(y + i * s.y.pixel, lanes, e)
 
 
-cdef void depthwise(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
-                    float* scratch) noexcept nogil:
+cdef void depthwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                    char* scratch) noexcept nogil:
     """groups == channels in == channels out: each channel under its own kh x kw window, channels in the lanes.
 
-    weight: (kh * kw, c padded to whole vectors = `length`). A unit is `block` rows.
+    record: DepthwiseRecord. A unit is `block` rows.
     """
-    cdef Epilogue e = epilogue(s)
-    cdef Py_ssize_t r, i, oy, ox, k, v
+    cdef const DepthwiseRecord* p = <const DepthwiseRecord*>s.record
+    cdef Epilogue e = epilogue(NULL, &p.activation)
+    cdef const float* bias = <const float*>start(base, &p.bias)
+    cdef const float* w = <const float*>start(base, &p.weight)
+    cdef Py_ssize_t r, i, oy, ox, k, v, ow = s.y.w, step = p.sw * s.x.pixel
     cdef int lanes
     cdef const float* x
     cdef const float* z = NULL
     cdef float* y
     for r in range(first_row(s, begin), last_row(s, n, end)):
-        i = r // s.rows
-        oy = r - i * s.rows
+        i = r // s.units.rows
+        oy = r - i * s.units.rows
         for v in range((s.x.c + FC_W - 1) // FC_W):
             k = v * FC_W
             lanes = <int>min(s.x.c - k, FC_W)
-            e.bias = <const float*>s.bias + k
-            x = at(base, &s.x, i, oy * s.sh, 0) + k
+            e.bias = bias + k
+            x = at(base, &s.x, i, oy * p.sh, 0) + k
             y = at(base, &s.y, i, oy, 0) + k
             if s.has_z:
                 z = at(base, &s.z, i, oy, 0) + k
             ox = 0
-            while ox + 8 <= s.ow:
-                depthwise_pixels(8, s, x + ox * s.sw * s.x.pixel, <const float*>s.weight + k, &e, lanes,
-                                 z + ox * s.z.pixel if s.has_z else NULL, y + ox * s.y.pixel)
+            while ox + 8 <= ow:
+                depthwise_pixels(8, s, p, x + ox * step, w + k, &e, lanes, z + ox * s.z.pixel if s.has_z else NULL,
+                                 y + ox * s.y.pixel)
                 ox += 8
-            while ox < s.ow:
-                depthwise_pixels(1, s, x + ox * s.sw * s.x.pixel, <const float*>s.weight + k, &e, lanes,
-                                 z + ox * s.z.pixel if s.has_z else NULL, y + ox * s.y.pixel)
+            while ox < ow:
+                depthwise_pixels(1, s, p, x + ox * step, w + k, &e, lanes, z + ox * s.z.pixel if s.has_z else NULL,
+                                 y + ox * s.y.pixel)
                 ox += 1

@@ -36,17 +36,17 @@ cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const float* x, Py_ssize_t
                     p_store_n(y + (j + k) * ystep + i, square[k], lanes)
 
 
-cdef void copy(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+cdef void copy(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                real* scratch) noexcept nogil:
     """y[i, h, w, c] = x[i, h, w, c], each under its own strides. A unit is `block` rows."""
     cdef Py_ssize_t r, i, j, k
     cdef Py_ssize_t w = s.y.w, c = s.y.c, xp = s.x.pixel, xc = s.x.channel, yp = s.y.pixel, yc = s.y.channel
-    cdef real* x
+    cdef const real* x
     cdef real* y
     for r in range(first_row(s, begin), last_row(s, n, end)):
-        i = r // s.rows
-        x = at(base, &s.x, i, r - i * s.rows, 0)
-        y = at(base, &s.y, i, r - i * s.rows, 0)
+        i = r // s.units.rows
+        x = <const real*>start(base, &s.x.place) + element(&s.x, i, r - i * s.units.rows, 0)
+        y = <real*>start(base, &s.y.place) + element(&s.y, i, r - i * s.units.rows, 0)
         if xc == yc == 1 and xp == yp == c:
             memcpy(y, x, w * c * sizeof(real))
         elif xc == yc == 1:
@@ -62,52 +62,53 @@ cdef void copy(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
                     y[j * yp + k * yc] = x[j * xp + k * xc]
 
 
-cdef void zero_border(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+cdef void zero_border(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                       real* scratch) noexcept nogil:
-    """Zeros around y, for the padding of the convolution that reads it. table: top, bottom, left, right.
+    """Zeros around y, for the padding of the convolution that reads it. record: BorderRecord.
 
-    A unit is one image. Rows are adjacent in memory, so what lies right of one row and left of the
+    A unit is one image. Rows are adjacent in memory, so what stands right of one row and left of the
     next is one run.
     """
+    cdef const BorderRecord* p = <const BorderRecord*>s.record
     cdef Py_ssize_t i, k, r, h = s.y.h
     cdef Py_ssize_t planes = 1 if s.y.channel == 1 else s.y.c
-    cdef Py_ssize_t top = s.table[0], bottom = s.table[1], left = s.table[2], right = s.table[3]
-    cdef Py_ssize_t before = top * s.y.row + left * s.y.pixel
+    cdef Py_ssize_t before = p.top * s.y.row + p.left * s.y.pixel
     cdef Py_ssize_t inside = s.y.w * s.y.pixel
     cdef real* y
     for i in range(begin, end):
         for k in range(planes):
-            y = at(base, &s.y, i, 0, 0) + k * s.y.channel
+            y = <real*>start(base, &s.y.place) + element(&s.y, i, 0, 0) + k * s.y.channel
             memset(y - before, 0, before * sizeof(real))
             for r in range(h):
                 memset(y + r * s.y.row + inside, 0,
-                       ((left + right) if r + 1 < h else right) * s.y.pixel * sizeof(real))
-            memset(y + h * s.y.row - left * s.y.pixel, 0, bottom * s.y.row * sizeof(real))
+                       ((p.left + p.right) if r + 1 < h else p.right) * s.y.pixel * sizeof(real))
+            memset(y + h * s.y.row - p.left * s.y.pixel, 0, p.bottom * s.y.row * sizeof(real))
 
 
-cdef void pad(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+cdef void pad(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
               real* scratch) noexcept nogil:
-    """y[i, h, w, c] = x[i, rows[h], cols[w], chans[c]], or `value` where an index is -1. table: rows, cols, chans.
+    """y[i, h, w, c] = x[i, rows[h], columns[w], channels[c]], or `value` where an index is -1. record: PadRecord.
 
     The three index maps express every mode: constant, reflect, replicate, circular and cropping.
     """
+    cdef const PadRecord* p = <const PadRecord*>s.record
     cdef Py_ssize_t r, i, j, k, oy, iy
-    cdef const Py_ssize_t* rows = s.table
-    cdef const Py_ssize_t* cols = rows + s.y.h
-    cdef const Py_ssize_t* chans = cols + s.y.w
-    cdef real value = <real>s.value
-    cdef real* x
+    cdef const Py_ssize_t* rows = <const Py_ssize_t*>start(base, &p.rows)
+    cdef const Py_ssize_t* columns = <const Py_ssize_t*>start(base, &p.columns)
+    cdef const Py_ssize_t* channels = <const Py_ssize_t*>start(base, &p.channels)
+    cdef real value = <real>p.value
+    cdef const real* x
     cdef real* y
     for r in range(first_row(s, begin), last_row(s, n, end)):
-        i = r // s.rows
-        oy = r - i * s.rows
+        i = r // s.units.rows
+        oy = r - i * s.units.rows
         iy = rows[oy]
         for j in range(s.y.w):
-            y = at(base, &s.y, i, oy, j)
-            if iy < 0 or cols[j] < 0:
+            y = <real*>start(base, &s.y.place) + element(&s.y, i, oy, j)
+            if iy < 0 or columns[j] < 0:
                 for k in range(s.y.c):
                     y[k] = value
             else:
-                x = at(base, &s.x, i, iy, cols[j])
+                x = <const real*>start(base, &s.x.place) + element(&s.x, i, iy, columns[j])
                 for k in range(s.y.c):
-                    y[k] = x[chans[k]] if chans[k] >= 0 else value
+                    y[k] = x[channels[k]] if channels[k] >= 0 else value

@@ -55,90 +55,79 @@ cdef void gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real* a, const re
                     c[i * n + j] += v * b[t * ldb + j]
 
 
-cdef inline void im2col_row(const Step* s, real** base, Py_ssize_t r, Py_ssize_t group, real* out) noexcept nogil:
+cdef inline void im2col_row(const Step* s, const Window* p, char** base, Py_ssize_t r, Py_ssize_t group,
+                            real* out) noexcept nogil:
     """One output row (counted over all images) as ow rows of K. out: (ow, kh, kw, c / groups)"""
-    cdef Py_ssize_t i = r // s.rows
-    cdef Py_ssize_t c = s.x.c // s.groups
+    cdef Py_ssize_t i = r // s.units.rows
+    cdef Py_ssize_t c = s.x.c // p.groups
     cdef Py_ssize_t iy, ix, ky, kx, ox
-    cdef real* x
-    for ox in range(s.ow):
-        for ky in range(s.kh):
-            iy = (r - i * s.rows) * s.sh - s.top + ky * s.dh
-            ix = ox * s.sw - s.left
+    cdef const real* image = <const real*>start(base, &s.x.place) + i * s.x.image
+    cdef const real* x
+    for ox in range(p.ow):
+        for ky in range(p.kh):
+            iy = (r - i * s.units.rows) * p.sh - p.top + ky * p.dh
+            ix = ox * p.sw - p.left
             if iy < 0 or iy >= s.x.h:
-                memset(out, 0, s.kw * c * sizeof(real))
-                out += s.kw * c
-            elif s.dw == 1 and s.x.pixel == c and ix >= 0 and ix + s.kw <= s.x.w:
-                memcpy(out, at(base, &s.x, i, iy, ix), s.kw * c * sizeof(real))
-                out += s.kw * c
+                memset(out, 0, p.kw * c * sizeof(real))
+                out += p.kw * c
+            elif p.dw == 1 and s.x.pixel == c and ix >= 0 and ix + p.kw <= s.x.w:
+                memcpy(out, image + iy * s.x.row + ix * s.x.pixel, p.kw * c * sizeof(real))
+                out += p.kw * c
             else:
-                x = base[s.x.space] + s.x.offset + i * s.x.image + iy * s.x.row + group * c
-                for kx in range(s.kw):
+                x = image + iy * s.x.row + group * c
+                for kx in range(p.kw):
                     if ix < 0 or ix >= s.x.w:
                         memset(out, 0, c * sizeof(real))
                     else:
                         memcpy(out, x + ix * s.x.pixel, c * sizeof(real))
                     out += c
-                    ix += s.dw
+                    ix += p.dw
 
 
-cdef inline real apply(real v, const Step* s) noexcept nogil:
-    """The scalar epilogue; NaN passes through."""
-    if s.activation == RELU or s.activation == CLAMP:
-        v = <real>s.low if v < <real>s.low else v
-        return <real>s.high if v > <real>s.high else v
-    if s.activation == LEAKY:
-        return v if v > 0 else v * <real>s.slope
-    if s.activation == SIGMOID:
-        return 1 / (1 + (expf(-v) if real is float else exp(-v)))
-    if s.activation == TANH:
-        return tanhf(v) if real is float else tanh(v)
-    return v
-
-
-cdef void conv_im2col(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+cdef void conv_im2col(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                       real* scratch) noexcept nogil:
     """Convolution or linear layer by cache-blocked im2col and BLAS: the plain path and the baseline.
 
     A block is at most `block` rows of one image: BLAS sums in another order for another number of rows, so
-    products must not depend on the batch. weight: (groups, K, o / groups); scratch: (block * ow, K) and
-    (block * ow, o / groups). BLAS keeps threads of its own, so this step is run whole by one caller
+    products must not depend on the batch. record: BlasRecord; scratch: (block * ow, K) and
+    (block * ow, channels / groups). BLAS keeps threads of its own, so this step is run whole by one caller
     (`begin` and `end` say nothing), and only the copying is shared out.
     """
-    cdef Py_ssize_t u, r, row0, row1, g, i, j, q, pixels, oy, ox
-    cdef Py_ssize_t blocks = (s.rows + s.block - 1) // s.block
-    cdef Py_ssize_t K = s.kh * s.kw * (s.x.c // s.groups)
-    cdef Py_ssize_t channels = s.out_channels // s.groups
-    cdef real* product = scratch + s.block * s.ow * K
-    cdef const real* bias
+    cdef const BlasRecord* p = <const BlasRecord*>s.record
+    cdef Py_ssize_t u, r, row0, row1, g, i, j, q, pixels, oy, ox, rows = s.units.rows, ow = p.window.ow
+    cdef Py_ssize_t blocks = (rows + s.units.block - 1) // s.units.block
+    cdef Py_ssize_t K = p.window.kh * p.window.kw * (s.x.c // p.window.groups)
+    cdef Py_ssize_t channels = p.channels // p.window.groups
+    cdef real* product = scratch + s.units.block * ow * K
+    cdef const real* weight = <const real*>start(base, &p.weight)
+    cdef const real* bias = <const real*>start(base, &p.bias)
     cdef const real* z
     cdef real* y
     cdef real v
     for u in range(n * blocks):
         i = u // blocks
-        row0 = i * s.rows + (u - i * blocks) * s.block          # counted over all images
-        row1 = min(row0 + s.block, (i + 1) * s.rows)
-        pixels = (row1 - row0) * s.ow
-        for g in range(s.groups):
+        row0 = i * rows + (u - i * blocks) * s.units.block          # counted over all images
+        row1 = min(row0 + s.units.block, (i + 1) * rows)
+        pixels = (row1 - row0) * ow
+        for g in range(p.window.groups):
             if s.threads > 1:
                 for r in prange(row0, row1, num_threads=s.threads, schedule="static"):
-                    im2col_row(s, base, r, g, scratch + (r - row0) * s.ow * K)
+                    im2col_row(s, &p.window, base, r, g, scratch + (r - row0) * ow * K)
             else:
                 for r in range(row0, row1):
-                    im2col_row(s, base, r, g, scratch + (r - row0) * s.ow * K)
-            gemm(pixels, channels, K, <const real*>scratch, <const real*>s.weight + g * K * channels, channels,
-                 product)
-            bias = <const real*>s.bias + g * channels
+                    im2col_row(s, &p.window, base, r, g, scratch + (r - row0) * ow * K)
+            gemm(pixels, channels, K, <const real*>scratch, weight + g * K * channels, channels, product)
             for q in range(pixels):
-                oy = row0 - i * s.rows + q // s.ow
-                ox = q % s.ow
-                y = at(base, &s.y, i, oy, ox) + g * channels
-                z = at(base, &s.z, i, oy, ox) + g * channels if s.has_z else NULL
+                oy = row0 - i * rows + q // ow
+                ox = q % ow
+                y = <real*>start(base, &s.y.place) + element(&s.y, i, oy, ox) + g * channels
+                z = <const real*>start(base, &s.z.place) + element(&s.z, i, oy, ox) + g * channels if s.has_z else NULL
                 for j in range(channels):
-                    v = product[q * channels + j] + bias[j]
+                    v = product[q * channels + j] + bias[g * channels + j]
                     if z != NULL:
                         v = v + z[j]
-                    y[j] = apply(v, s)
+                    y[j] = v
+                activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>y, y, channels)
 
 
 cdef void unfold_row(const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t ky, Py_ssize_t kx, Py_ssize_t sh,

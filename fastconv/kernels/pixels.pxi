@@ -1,18 +1,19 @@
 """Direct convolution for few channels: pixels in the lanes, pooling fused, the unpooled map never written.
 
 A first layer such as 1 -> 6 channels would leave most lanes of a channel vector empty. Here a vector is
-neighbouring pixels of one output row; x is planar, as the caller gave it. Two output rows are computed at
+neighbouring pixels of one output row; x is NCHW, as the caller gave it. Two output rows are computed at
 a time, so that each weight is read once for both and a 2x2 pool never leaves the registers.
 """
 
 
-cdef inline vp pixel_activate(vp v, const Step* s) noexcept nogil:
-    if s.activation == RELU:
+cdef inline vp pixel_activate(vp v, const Epilogue* e) noexcept nogil:
+    """`activate_inline` for the narrower vector."""
+    if e.kind == RELU:
         return p_max(p_set1(0), v)
-    if s.activation == CLAMP:
-        return p_min(p_set1(<float>s.high), p_max(p_set1(<float>s.low), v))
-    if s.activation == LEAKY:
-        return p_leaky(v, p_set1(<float>s.slope))
+    if e.kind == HARDTANH:
+        return p_min(p_set1(e.b), p_max(p_set1(e.a), v))
+    if e.kind == LEAKY_RELU:
+        return p_leaky(v, p_set1(e.a))
     return v
 
 
@@ -22,9 +23,10 @@ cdef inline void store_pooled(float* out, vp top, vp bottom) noexcept nogil:
     p_store_half(out, p_nanmax(p_even(v, v), p_odd(v, v)))
 
 
-cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize_t blocks, const float* x,
-                            Py_ssize_t x_row, const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
-                            float* out, Py_ssize_t ld) noexcept nogil:
+cdef inline void pixel_tile(int nv, int channels, int rows, int pooled, Py_ssize_t blocks, const float* x,
+                            Py_ssize_t x_row, const Py_ssize_t* offsets, Py_ssize_t segments, Py_ssize_t length,
+                            const float* w, Py_ssize_t w_step, const Py_ssize_t* place, float* out,
+                            Py_ssize_t ld) noexcept nogil:
     """out[o, r, place[v] + lane] = sum over k of w[k, o] * x[r, offset(k) + place[v] + lane]
 
     for `channels` o of each of `blocks` blocks, 1 or 2 rows r and 1 to 3 vectors v; with `pooled`, the 2x2 maximum
@@ -54,9 +56,9 @@ cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize
             b0[o] = p_set1(0)
             b1[o] = p_set1(0)
             b2[o] = p_set1(0)
-        for g in range(s.segments):
-            xk = x + s.table[g]
-            for k in range(s.length):
+        for g in range(segments):
+            xk = x + offsets[g]
+            for k in range(length):
                 x0 = p_load(xk + p0)
                 if nv > 1:
                     x1 = p_load(xk + p1)
@@ -106,102 +108,91 @@ cdef inline void pixel_tile(int channels, int nv, int rows, int pooled, Py_ssize
         out += channels * plane
 
 
+ctypedef void (*pixel_function)(int, int, int, int, Py_ssize_t, const float*, Py_ssize_t, const Py_ssize_t*, Py_ssize_t,
+                                Py_ssize_t, const float*, Py_ssize_t, const Py_ssize_t*, float*,
+                                Py_ssize_t) noexcept nogil
+
+cdef extern from "simd.h" nogil:
+    void switch_pixels "FC_SWITCH" (int most, int nv, pixel_function f, int channels, int rows, int pooled, ...)
+
+
 cdef void pixel_blocks(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
-                       const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
+                       const Py_ssize_t* offsets, const PixelsRecord* p, const float* w, const Py_ssize_t* place,
                        float* out, Py_ssize_t ld) noexcept nogil:
     """`pixel_tile` at a size known only now, for whole blocks of FC_PO channels."""
+    cdef Py_ssize_t step = FC_PO * p.segments * p.length
     if pooled:
-        if nv == 3:
-            pixel_tile(FC_PO, 3, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
-        elif nv == 2:
-            pixel_tile(FC_PO, 2, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
-        else:
-            pixel_tile(FC_PO, 1, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
+        switch_pixels(FC_PV, nv, pixel_tile, FC_PO, 2, 1, blocks, x, x_row, offsets, p.segments, p.length, w, step,
+                      place, out, ld)
     elif rows == 2:
-        if nv == 3:
-            pixel_tile(FC_PO, 3, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        elif nv == 2:
-            pixel_tile(FC_PO, 2, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        else:
-            pixel_tile(FC_PO, 1, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
+        switch_pixels(FC_PV, nv, pixel_tile, FC_PO, 2, 0, blocks, x, x_row, offsets, p.segments, p.length, w, step,
+                      place, out, ld)
     else:
-        if nv == 3:
-            pixel_tile(FC_PO, 3, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        elif nv == 2:
-            pixel_tile(FC_PO, 2, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        else:
-            pixel_tile(FC_PO, 1, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
+        switch_pixels(FC_PV, nv, pixel_tile, FC_PO, 1, 0, blocks, x, x_row, offsets, p.segments, p.length, w, step,
+                      place, out, ld)
 
 
-cdef void pixel_singles(int nv, int rows, bint pooled, Py_ssize_t blocks, const float* x, Py_ssize_t x_row,
-                        const Step* s, const float* w, Py_ssize_t w_step, const Py_ssize_t* place,
+cdef void pixel_singles(int nv, int rows, bint pooled, Py_ssize_t count, const float* x, Py_ssize_t x_row,
+                        const Py_ssize_t* offsets, const PixelsRecord* p, const float* w, const Py_ssize_t* place,
                         float* out, Py_ssize_t ld) noexcept nogil:
     """...and for the channels that are left over, one at a time."""
     if pooled:
-        if nv == 3:
-            pixel_tile(1, 3, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
-        elif nv == 2:
-            pixel_tile(1, 2, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
-        else:
-            pixel_tile(1, 1, 2, 1, blocks, x, x_row, s, w, w_step, place, out, ld)
+        switch_pixels(FC_PV, nv, pixel_tile, 1, 2, 1, count, x, x_row, offsets, p.segments, p.length, w, 1, place,
+                      out, ld)
     elif rows == 2:
-        if nv == 3:
-            pixel_tile(1, 3, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        elif nv == 2:
-            pixel_tile(1, 2, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        else:
-            pixel_tile(1, 1, 2, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
+        switch_pixels(FC_PV, nv, pixel_tile, 1, 2, 0, count, x, x_row, offsets, p.segments, p.length, w, 1, place,
+                      out, ld)
     else:
-        if nv == 3:
-            pixel_tile(1, 3, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        elif nv == 2:
-            pixel_tile(1, 2, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
-        else:
-            pixel_tile(1, 1, 1, 0, blocks, x, x_row, s, w, w_step, place, out, ld)
+        switch_pixels(FC_PV, nv, pixel_tile, 1, 1, 0, count, x, x_row, offsets, p.segments, p.length, w, 1, place,
+                      out, ld)
 
 
-cdef void pixel_rows(const Step* s, const float* x, int rows, bint pooled, float* out, Py_ssize_t ld) noexcept nogil:
+cdef void pixel_rows(const Step* s, const PixelsRecord* p, char** base, const float* x, int rows, bint pooled,
+                     float* out, Py_ssize_t ld) noexcept nogil:
     """One or two output rows of every channel. out: (channels, rows, ld), or the pooled (channels, ld)"""
-    cdef Py_ssize_t vectors = (s.ow + FC_P - 1) // FC_P
-    cdef Py_ssize_t K = s.segments * s.length
-    cdef Py_ssize_t done = s.panels * FC_PO, left = s.out_channels - done
-    cdef const float* w = <const float*>s.weight
+    cdef Py_ssize_t vectors = (p.ow + FC_P - 1) // FC_P
+    cdef Py_ssize_t K = p.segments * p.length
+    cdef Py_ssize_t done = p.blocks * FC_PO, left = p.channels - done
+    cdef const float* w = <const float*>start(base, &p.weight)
+    cdef const Py_ssize_t* offsets = <const Py_ssize_t*>start(base, &p.offsets)
     cdef Py_ssize_t place[FC_PV]
     cdef Py_ssize_t j, v = 0
     cdef int nv
     while v < vectors:
         nv = <int>min(vectors - v, FC_PV)
         for j in range(nv):
-            place[j] = min((v + j) * FC_P, s.ow - FC_P)
-        pixel_blocks(nv, rows, pooled, s.panels, x, s.sh * s.x.row, s, w, FC_PO * K, place, out, ld)
+            place[j] = min((v + j) * FC_P, p.ow - FC_P)
+        pixel_blocks(nv, rows, pooled, p.blocks, x, p.sh * s.x.row, offsets, p, w, place, out, ld)
         if left > 0:
-            pixel_singles(nv, rows, pooled, left, x, s.sh * s.x.row, s, w + done * K, 1, place,
+            pixel_singles(nv, rows, pooled, left, x, p.sh * s.x.row, offsets, p, w + done * K, place,
                           out + done * (1 if pooled else rows) * ld, ld)
         v += nv
 
 
-cdef inline void max_pool_rows(const Step* s, const float* rows, Py_ssize_t ld, float* out) noexcept nogil:
-    """The maximum of each non-overlapping window of one channel. rows: (ph, ld); out: (pooled width,)"""
+cdef inline void max_pool_rows(const FusedPool* pool, Py_ssize_t width, const float* rows, Py_ssize_t ld,
+                               float* out) noexcept nogil:
+    """The maximum of each non-overlapping window of one channel. rows: (kh, ld); out: (width,)"""
     cdef Py_ssize_t j, t, u
     cdef float m, v
-    for j in range(s.y.w):
-        m = rows[j * s.psw]
-        for t in range(s.ph):
-            for u in range(s.pw):
-                v = rows[t * ld + j * s.psw + u]
+    for j in range(width):
+        m = rows[j * pool.sw]
+        for t in range(pool.kh):
+            for u in range(pool.kw):
+                v = rows[t * ld + j * pool.sw + u]
                 if not v <= m and m == m:
                     m = v
         out[j] = m
 
 
-cdef inline void to_channels_last(const Step* s, const float* rows, Py_ssize_t plane, float* y) noexcept nogil:
+cdef inline void to_nhwc(const View* view, const Epilogue* e, const float* rows, Py_ssize_t plane,
+                         float* y) noexcept nogil:
     """y[j, o] = act(rows[o, j] + bias[o]): one row, transposed a square of FC_P at a time.
 
     Fewer than FC_P channels are stored as whole vectors too while the row lasts: what spills over is the next
     pixels', which come next.
     """
     cdef vp square[FC_P]
-    cdef Py_ssize_t b, o0, j, jb, o, c = s.y.c, w = s.y.w
+    cdef Py_ssize_t b, o0, j, jb, o, c = view.c, w = view.w
     cdef int pixels, lanes
     cdef vp bias
     for jb in range((w + FC_P - 1) // FC_P):
@@ -213,52 +204,58 @@ cdef inline void to_channels_last(const Step* s, const float* rows, Py_ssize_t p
             for o in range(FC_P):
                 square[o] = p_load(rows + (o0 + (o if o < lanes else 0)) * plane + j)
             p_transpose(square)
-            bias = p_load(<const float*>s.bias + o0)
+            bias = p_load(e.bias + o0)
             for o in range(FC_P):
-                square[o] = pixel_activate(square[o] + bias, s)
+                square[o] = pixel_activate(square[o] + bias, e)
             for o in range(pixels):
-                if lanes == FC_P or (s.y.pixel == c < FC_P <= (w - j - o) * c):
-                    p_store(y + (j + o) * s.y.pixel + o0, square[o])
+                if lanes == FC_P or (view.pixel == c < FC_P <= (w - j - o) * c):
+                    p_store(y + (j + o) * view.pixel + o0, square[o])
                 else:
-                    p_store_n(y + (j + o) * s.y.pixel + o0, square[o], lanes)
+                    p_store_n(y + (j + o) * view.pixel + o0, square[o], lanes)
+    if e.kind > LAST_INLINE:
+        for j in range(w):
+            activate_stored(y + j * view.pixel, c, e)
 
 
-cdef void conv_pixels(const Step* s, float** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
-                      float* scratch) noexcept nogil:
-    """Convolution of few output channels, stride 1 along the row. x: planar (n, c, h, w); y: NHWC, or max-pooled.
+cdef void conv_pixels(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                      char* scratch) noexcept nogil:
+    """Convolution of few output channels, stride 1 along the row. x: NCHW; y: NHWC, or max-pooled.
 
-    weight: (channel blocks, K, FC_PO), K = (c, kh, kw); table: offsets of the (c, kh) segments. `panels` blocks are
-    computed whole, zeros included; channels beyond them one at a time.
-    A unit is `block` output rows; scratch: (channels, max(ph, 2), ld) and (channels, ld), channels = what is
-    computed, ld = ow padded to whole vectors.
+    record: PixelsRecord, whose segments are (c, kh). A unit is `block` output rows; scratch: (channels, max(kh, 2), ld)
+    and (channels, ld), kh the pool's, channels = what is computed, ld = ow padded to whole vectors.
     A fused maximum comes before bias and activation: both are monotonic, rounding included.
     """
-    cdef Py_ssize_t ld = (s.ow + FC_P - 1) // FC_P * FC_P
-    cdef Py_ssize_t r, i, t, o, last = last_row(s, n, end)
-    cdef Py_ssize_t down = s.psh if s.pool else 1
-    cdef bint square = s.pool != NO_POOL and s.ph == s.pw == s.psw == 2 and s.ow % 2 == 0
-    cdef Py_ssize_t channels = max(s.out_channels, s.panels * FC_PO)
-    cdef float* pooled = scratch + channels * max(s.ph, 2) * ld
+    cdef const PixelsRecord* p = <const PixelsRecord*>s.record
+    cdef Epilogue e = epilogue(<const float*>start(base, &p.bias), &p.activation)
+    cdef Py_ssize_t ld = (p.ow + FC_P - 1) // FC_P * FC_P
+    cdef Py_ssize_t r, i, t, o, rows_here = s.units.rows, last = last_row(s, n, end)
+    cdef bint pooled = p.pool.kind != NO_POOL
+    cdef Py_ssize_t kh = p.pool.kh if pooled else 1
+    cdef Py_ssize_t down = p.pool.sh if pooled else 1
+    cdef bint square = pooled and p.pool.kh == p.pool.kw == p.pool.sw == 2 and p.ow % 2 == 0
+    cdef Py_ssize_t channels = max(p.channels, p.blocks * FC_PO)
+    cdef float* unpooled = <float*>scratch
+    cdef float* maxima = unpooled + channels * max(kh, 2) * ld
     cdef int rows
     cdef const float* x
     r = first_row(s, begin)
     while r < last:
-        i = r // s.rows
-        x = at(base, &s.x, i, (r - i * s.rows) * down * s.sh, 0)
+        i = r // rows_here
+        x = at(base, &s.x, i, (r - i * rows_here) * down * p.sh, 0)
         if square:
-            pixel_rows(s, x, 2, True, pooled, ld)
-            to_channels_last(s, pooled, ld, at(base, &s.y, i, r - i * s.rows, 0))
+            pixel_rows(s, p, base, x, 2, True, maxima, ld)
+            to_nhwc(&s.y, &e, maxima, ld, at(base, &s.y, i, r - i * rows_here, 0))
             r += 1
-        elif s.pool:
-            for t in range(s.ph):
-                pixel_rows(s, x + t * s.sh * s.x.row, 1, False, scratch + t * channels * ld, ld)
-            for o in range(s.out_channels):
-                max_pool_rows(s, scratch + o * ld, channels * ld, pooled + o * ld)
-            to_channels_last(s, pooled, ld, at(base, &s.y, i, r - i * s.rows, 0))
+        elif pooled:
+            for t in range(kh):
+                pixel_rows(s, p, base, x + t * p.sh * s.x.row, 1, False, unpooled + t * channels * ld, ld)
+            for o in range(p.channels):
+                max_pool_rows(&p.pool, s.y.w, unpooled + o * ld, channels * ld, maxima + o * ld)
+            to_nhwc(&s.y, &e, maxima, ld, at(base, &s.y, i, r - i * rows_here, 0))
             r += 1
         else:
-            rows = 2 if r + 1 < last and r + 1 < (i + 1) * s.rows else 1
-            pixel_rows(s, x, rows, False, scratch, ld)
+            rows = 2 if r + 1 < last and r + 1 < (i + 1) * rows_here else 1
+            pixel_rows(s, p, base, x, rows, False, unpooled, ld)
             for t in range(rows):
-                to_channels_last(s, scratch + t * ld, rows * ld, at(base, &s.y, i, r - i * s.rows + t, 0))
+                to_nhwc(&s.y, &e, unpooled + t * ld, rows * ld, at(base, &s.y, i, r - i * rows_here + t, 0))
             r += rows

@@ -29,43 +29,47 @@ def adaptive_windows(Py_ssize_t size, Py_ssize_t out):
     return table
 
 
-cdef void pool(const Step* s, real** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+cdef void pool(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                real* scratch) noexcept nogil:
-    """x: (n, h, w, c) -> y: (n, oh, ow, c). table: windows of the rows, then of the columns, 3 numbers each.
+    """x: (n, h, w, c) -> y: (n, oh, ow, c). record: PoolRecord. A unit is `block` output rows.
 
-    A unit is `block` output rows. NaN wins a maximum, as in PyTorch.
+    NaN wins a maximum, as in PyTorch.
     """
+    cdef const PoolRecord* p = <const PoolRecord*>s.record
     cdef Py_ssize_t r, i, oy, ox, iy, ix, k, c = s.y.c
+    cdef const Py_ssize_t* windows = <const Py_ssize_t*>start(base, &p.windows)
     cdef const Py_ssize_t* wy
     cdef const Py_ssize_t* wx
-    cdef real* x
+    cdef const real* image
+    cdef const real* x
     cdef real* y
     cdef real divisor
-    cdef real start = <real>(-INFINITY) if s.pool == MAX_POOL else 0
+    cdef real initial = <real>(-INFINITY) if p.kind == MAX_POOL else 0
     for r in range(first_row(s, begin), last_row(s, n, end)):
-        i = r // s.rows
-        oy = r - i * s.rows
-        wy = s.table + 3 * oy
+        i = r // s.units.rows
+        oy = r - i * s.units.rows
+        wy = windows + 3 * oy
+        image = <const real*>start(base, &s.x.place) + i * s.x.image
         for ox in range(s.y.w):
-            wx = s.table + 3 * (s.y.h + ox)
-            y = at(base, &s.y, i, oy, ox)
+            wx = windows + 3 * (s.y.h + ox)
+            y = <real*>start(base, &s.y.place) + element(&s.y, i, oy, ox)
             for k in range(c):
-                y[k] = start
+                y[k] = initial
             iy = wy[0]
             while iy < wy[1]:               # Cython's range wants a step whose sign it knows
                 ix = wx[0]
                 while ix < wx[1]:
-                    x = at(base, &s.x, i, iy, ix)
-                    if s.pool == MAX_POOL:
+                    x = image + iy * s.x.row + ix * s.x.pixel
+                    if p.kind == MAX_POOL:
                         for k in range(c):
                             y[k] = x[k] if (x[k] > y[k]) | (x[k] != x[k]) else y[k]
                     else:
                         for k in range(c):
                             y[k] += x[k]
-                    ix += s.dw
-                iy += s.dh
-            if s.pool == AVG_POOL:
-                divisor = <real>s.value if s.value != 0 else <real>(wy[2] * wx[2])
+                    ix += p.dw
+                iy += p.dh
+            if p.kind == AVG_POOL:
+                divisor = <real>p.divisor if p.divisor != 0 else <real>(wy[2] * wx[2])
                 for k in range(c):
                     y[k] = y[k] / divisor
 

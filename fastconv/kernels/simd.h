@@ -32,6 +32,7 @@
 #define FC_MR1 14
 #define FC_PO 3
 #define FC_PV 3
+#define FC_REGISTERS 32
 #elif defined(__AVX2__) && defined(__FMA__)
 #define FC_LEVEL "x86-64-v3"
 #define FC_W 8
@@ -40,6 +41,7 @@
 #define FC_MR1 12
 #define FC_PO 6         /* 3 vectors of pixels would not fit 16 registers, and be loaded twice */
 #define FC_PV 1
+#define FC_REGISTERS 16
 #else
 #if defined(__SSE4_2__)
 #define FC_LEVEL "x86-64-v2"
@@ -52,7 +54,9 @@
 #define FC_MR 12
 #define FC_MR1 14
 #define FC_PO 3
+#define FC_REGISTERS 32
 #else
+#define FC_REGISTERS 16
 #define FC_MR 6
 #define FC_MR1 10
 #define FC_PO 2
@@ -181,6 +185,19 @@ FC_INLINE vp p_min(vp a, vp b) { return v_min(a, b); }
 FC_INLINE vp p_nanmax(vp a, vp b) { return v_nanmax(a, b); }
 FC_INLINE vp p_leaky(vp x, vp slope) { return v_leaky(x, slope); }
 #endif
+
+/* FC_SWITCH(most, n, f, ...): f(n, ...) with n as a constant, for n from 1 to `most`, a constant of at most 16. Kernels
+ * are inlined functions specialised by a constant; this chooses among the copies. None is made beyond `most`. */
+#define FC_CASE(most, n, f, ...) case n: if (n <= (most)) f(n <= (most) ? n : 1, __VA_ARGS__); break;
+#define FC_SWITCH(most, n, f, ...) \
+    switch (n) { \
+    FC_CASE(most, 1, f, __VA_ARGS__) FC_CASE(most, 2, f, __VA_ARGS__) FC_CASE(most, 3, f, __VA_ARGS__) \
+    FC_CASE(most, 4, f, __VA_ARGS__) FC_CASE(most, 5, f, __VA_ARGS__) FC_CASE(most, 6, f, __VA_ARGS__) \
+    FC_CASE(most, 7, f, __VA_ARGS__) FC_CASE(most, 8, f, __VA_ARGS__) FC_CASE(most, 9, f, __VA_ARGS__) \
+    FC_CASE(most, 10, f, __VA_ARGS__) FC_CASE(most, 11, f, __VA_ARGS__) FC_CASE(most, 12, f, __VA_ARGS__) \
+    FC_CASE(most, 13, f, __VA_ARGS__) FC_CASE(most, 14, f, __VA_ARGS__) FC_CASE(most, 15, f, __VA_ARGS__) \
+    FC_CASE(most, 16, f, __VA_ARGS__) \
+    }
 
 /* FC_SHUFFLE(a, b, lanes...): lanes of a followed by b */
 #if defined(__clang__) || __GNUC__ >= 12

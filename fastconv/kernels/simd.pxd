@@ -14,6 +14,7 @@ cdef extern from "simd.h" nogil:
         FC_MR1
         FC_PO
         FC_PV
+        FC_REGISTERS
     const char* FC_LEVEL
 
     const float* fc_hide(const float* p) noexcept

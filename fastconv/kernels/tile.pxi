@@ -17,25 +17,42 @@ cdef enum:
     AHEAD = 768                     # floats of weights between those in use and those prefetched
     TILES = 8                       # tiles whose row pointers are gathered before they run
 
-# What follows the sum: bias, activation, residual, and where the results go.
+# What follows the sum: bias, residual, activation, and where the results go.
 cdef struct Epilogue:
     const float* bias               # (nv * W,) or NULL
-    int activation
-    float low
-    float high
-    float slope
+    int kind                        # of the activation, and its parameters
+    float a
+    float b
     int valid                       # channels of the last vector, 1..W
     Py_ssize_t shift                # floats from what `y` points at to where the results go
 
 
-cdef inline vf activate(vf v, const Epilogue* e) noexcept nogil:
-    if e.activation == RELU:
+cdef inline Epilogue epilogue(const float* bias, const Activation* activation) noexcept nogil:
+    cdef Epilogue e
+    e.bias = bias
+    e.kind = <int>activation.kind
+    e.a = <float>activation.a
+    e.b = <float>activation.b
+    e.valid = FC_W
+    e.shift = 0
+    return e
+
+
+cdef inline vf activate_inline(vf v, const Epilogue* e) noexcept nogil:
+    """The activations up to LAST_INLINE, in a register. The others run over what was stored: `activate_stored`."""
+    if e.kind == RELU:
         return v_max(v_set1(0), v)
-    if e.activation == CLAMP:
-        return v_min(v_set1(e.high), v_max(v_set1(e.low), v))
-    if e.activation == LEAKY:
-        return v_leaky(v, v_set1(e.slope))
+    if e.kind == HARDTANH:
+        return v_min(v_set1(e.b), v_max(v_set1(e.a), v))
+    if e.kind == LEAKY_RELU:
+        return v_leaky(v, v_set1(e.a))
     return v
+
+
+cdef inline void activate_stored(float* y, Py_ssize_t n, const Epilogue* e) noexcept nogil:
+    """y = act(y), for activations that take too many instructions to stand in every kernel."""
+    if e.kind > LAST_INLINE:
+        activate_run(e.kind, <double>e.a, <double>e.b, <const float*>y, y, n)
 
 
 cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ssize_t* offsets,
@@ -109,21 +126,21 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     acc1[i] = acc1[i] + v_load_n(z[i] + FC_W, e.valid)
                 else:
                     acc0[i] = acc0[i] + v_load_n(z[i], e.valid)
-        if e.activation == RELU:
+        if e.kind == RELU:
             b0 = v_set1(0)
             for i in range(m):
                 acc0[i] = v_max(b0, acc0[i])
                 if nv == 2:
                     acc1[i] = v_max(b0, acc1[i])
-        elif e.activation == CLAMP:
-            b0 = v_set1(e.low)
-            b1 = v_set1(e.high)
+        elif e.kind == HARDTANH:
+            b0 = v_set1(e.a)
+            b1 = v_set1(e.b)
             for i in range(m):
                 acc0[i] = v_min(b1, v_max(b0, acc0[i]))
                 if nv == 2:
                     acc1[i] = v_min(b1, v_max(b0, acc1[i]))
-        elif e.activation == LEAKY:
-            b0 = v_set1(e.slope)
+        elif e.kind == LEAKY_RELU:
+            b0 = v_set1(e.a)
             for i in range(m):
                 acc0[i] = v_leaky(acc0[i], b0)
                 if nv == 2:
@@ -173,7 +190,7 @@ cdef inline void wide(int panels, int half, const float* a, const Py_ssize_t* of
                 acc[last] = v_fma(x, v_load(h), acc[last])
                 h += FC_W
     for j in range(last + 1):
-        acc[j] = activate(acc[j] + v_load(e.bias + j * FC_W), e)
+        acc[j] = activate_inline(acc[j] + v_load(e.bias + j * FC_W), e)
     for j in range(last):
         v_store(y + j * FC_W, acc[j])
     if e.valid == FC_W:
@@ -182,86 +199,36 @@ cdef inline void wide(int panels, int half, const float* a, const Py_ssize_t* of
         v_store_n(y + last * FC_W, acc[last], e.valid)
 
 
+ctypedef void (*tile_function)(int, int, Py_ssize_t, const float**, const Py_ssize_t*, Py_ssize_t, Py_ssize_t,
+                               const float*, const Epilogue*, const float**, float**) noexcept nogil
+ctypedef void (*wide_function)(int, int, const float*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, const float*,
+                               Py_ssize_t, const Epilogue*, float*) noexcept nogil
+
+cdef extern from "simd.h" nogil:
+    void switch_tile "FC_SWITCH" (int most, int m, tile_function f, int nv, ...)
+    void switch_wide "FC_SWITCH" (int most, int panels, wide_function f, int half, ...)
+
+
 cdef void run_tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, const Epilogue* e, const float** z,
                    float** y) noexcept nogil:
-    """The tile at a height and width known only now. Heights above the level's tallest are never asked for;
-    they fold to that height so that no code is made for them."""
+    """The tile at a height and width known only now."""
+    cdef Py_ssize_t i
     if nv == FC_NV:
-        if m == 1:
-            tile(1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 2:
-            tile(2 if FC_MR >= 2 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 3:
-            tile(3 if FC_MR >= 3 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 4:
-            tile(4 if FC_MR >= 4 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 5:
-            tile(5 if FC_MR >= 5 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 6:
-            tile(6 if FC_MR >= 6 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 7:
-            tile(7 if FC_MR >= 7 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 8:
-            tile(8 if FC_MR >= 8 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 9:
-            tile(9 if FC_MR >= 9 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 10:
-            tile(10 if FC_MR >= 10 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 11:
-            tile(11 if FC_MR >= 11 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 12:
-            tile(12 if FC_MR >= 12 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 13:
-            tile(13 if FC_MR >= 13 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 14:
-            tile(14 if FC_MR >= 14 else 1, FC_NV, count, a, offsets, segments, length, b, e, z, y)
+        switch_tile(FC_MR, m, tile, FC_NV, count, a, offsets, segments, length, b, e, z, y)
     else:
-        if m == 1:
-            tile(1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 2:
-            tile(2 if FC_MR1 >= 2 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 3:
-            tile(3 if FC_MR1 >= 3 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 4:
-            tile(4 if FC_MR1 >= 4 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 5:
-            tile(5 if FC_MR1 >= 5 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 6:
-            tile(6 if FC_MR1 >= 6 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 7:
-            tile(7 if FC_MR1 >= 7 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 8:
-            tile(8 if FC_MR1 >= 8 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 9:
-            tile(9 if FC_MR1 >= 9 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 10:
-            tile(10 if FC_MR1 >= 10 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 11:
-            tile(11 if FC_MR1 >= 11 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 12:
-            tile(12 if FC_MR1 >= 12 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 13:
-            tile(13 if FC_MR1 >= 13 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
-        elif m == 14:
-            tile(14 if FC_MR1 >= 14 else 1, 1, count, a, offsets, segments, length, b, e, z, y)
+        switch_tile(FC_MR1, m, tile, 1, count, a, offsets, segments, length, b, e, z, y)
+    if e.kind > LAST_INLINE:
+        for i in range(count * m):
+            activate_stored(y[i] + e.shift, (nv - 1) * FC_W + e.valid, e)
 
 
-cdef void run_wide(Py_ssize_t panels, bint half, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
+cdef void run_wide(int panels, bint half, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, Py_ssize_t panel, const Epilogue* e,
                    float* y) noexcept nogil:
+    """`wide` at a number of panels known only now. With `half` there is room for one less."""
     if half:
-        if panels == 1:
-            wide(1, 1, a, offsets, segments, length, b, panel, e, y)
-        elif panels == 2:
-            wide(2, 1, a, offsets, segments, length, b, panel, e, y)
-        elif panels == 3:
-            wide(3, 1, a, offsets, segments, length, b, panel, e, y)
-    elif panels == 1:
-        wide(1, 0, a, offsets, segments, length, b, panel, e, y)
-    elif panels == 2:
-        wide(2, 0, a, offsets, segments, length, b, panel, e, y)
-    elif panels == 3:
-        wide(3, 0, a, offsets, segments, length, b, panel, e, y)
-    elif panels == 4:
-        wide(4, 0, a, offsets, segments, length, b, panel, e, y)
+        switch_wide(WIDE - 1, panels, wide, 1, a, offsets, segments, length, b, panel, e, y)
+    else:
+        switch_wide(WIDE, panels, wide, 0, a, offsets, segments, length, b, panel, e, y)
+    activate_stored(y, (panels * FC_NV + half - 1) * FC_W + e.valid, e)

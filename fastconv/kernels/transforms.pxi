@@ -13,30 +13,36 @@ for 144.
 Along each axis the 5 points of the even samples come first and the odd samples, as they are, behind them; these 4 are
 multiplied by the same weights, so that either stride has 36 matrices of weights.
 
-Every function takes the stride as a constant and is inlined with it.
+Every function takes the scheme as a constant and is inlined with it.
 """
 
+cdef extern from "winograd.h" nogil:
+    enum:
+        F4 "FC_F4"
+        F4_BY_TWO "FC_F4_BY_TWO"
+        SCHEMES "FC_SCHEMES"
+    ctypedef struct WinogradSizes "fc_scheme":
+        int step
+        int side
+        int stride
+        int own
+    const WinogradSizes[SCHEMES] WINOGRAD_SIZES "FC_WINOGRAD"
+    const double[SCHEMES][6][3] WINOGRAD_G "FC_WINOGRAD_G"
+
 cdef enum:
-    STEP = 4                        # side of an output tile
-    SHARED = 5                      # along an axis: from here on, all points share one matrix of weights
-    MATRICES = (SHARED + 1) * (SHARED + 1)
+    MAX_STEP = 4                    # over all schemes
     MAX_SIDE = 9
-
-
-cdef inline int side_of(int stride) noexcept nogil:
-    """Side of an input tile, and points along one axis."""
-    return 6 if stride == 1 else MAX_SIDE
 
 
 cdef inline vf pixel_at(const float* x, int lanes) noexcept nogil:
     return v_load(x) if lanes == FC_W else v_load_n(x, lanes)
 
 
-cdef inline void store_points(int stride, const vf* t, float* v, Py_ssize_t point) noexcept nogil:
+cdef inline void store_points(int scheme, const vf* t, float* v, Py_ssize_t point) noexcept nogil:
     """One row of B^T d B from one row t of B^T d. v: 6 or 9 vectors, `point` floats apart"""
     cdef vf p, q
     v = <float*>fc_hide(v)
-    if stride == 1:
+    if scheme == F4:
         p, q = v_fma(v_set1(-4), t[2], t[4]), v_fma(v_set1(-4), t[1], t[3])
         v_store(v, v_fma(v_set1(4), t[0], v_fma(v_set1(-5), t[2], t[4])))
         v_store(v + point, p + q)
@@ -75,7 +81,7 @@ cdef inline void input_tile(int lanes, const float* x, Py_ssize_t row, Py_ssize_
         t[j] = v_fma(v_set1(4), pixel_at(d, lanes),
                      v_fma(v_set1(-5), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes)))
         d = fc_hide(d + pixel)
-    store_points(1, t, v, point)
+    store_points(F4, t, v, point)
     d = fc_hide(x)
     for j in range(6):
         p = v_fma(v_set1(-4), pixel_at(d + 2 * row, lanes), pixel_at(d + 4 * row, lanes))
@@ -83,8 +89,8 @@ cdef inline void input_tile(int lanes, const float* x, Py_ssize_t row, Py_ssize_
         t[j] = p + q
         u[j] = p - q
         d = fc_hide(d + pixel)
-    store_points(1, t, v + 6 * point, point)
-    store_points(1, u, v + 12 * point, point)
+    store_points(F4, t, v + 6 * point, point)
+    store_points(F4, u, v + 12 * point, point)
     d = fc_hide(x)
     for j in range(6):
         p = pixel_at(d + 4 * row, lanes) - pixel_at(d + 2 * row, lanes)
@@ -92,14 +98,14 @@ cdef inline void input_tile(int lanes, const float* x, Py_ssize_t row, Py_ssize_
         t[j] = v_fma(v_set1(2), q, p)
         u[j] = v_fma(v_set1(-2), q, p)
         d = fc_hide(d + pixel)
-    store_points(1, t, v + 18 * point, point)
-    store_points(1, u, v + 24 * point, point)
+    store_points(F4, t, v + 18 * point, point)
+    store_points(F4, u, v + 24 * point, point)
     d = fc_hide(x)
     for j in range(6):
         t[j] = v_fma(v_set1(4), pixel_at(d + row, lanes),
                      v_fma(v_set1(-5), pixel_at(d + 3 * row, lanes), pixel_at(d + 5 * row, lanes)))
         d = fc_hide(d + pixel)
-    store_points(1, t, v + 30 * point, point)
+    store_points(F4, t, v + 30 * point, point)
 
 
 cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
@@ -114,8 +120,8 @@ cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, 
         u[j] = pixel_at(d + 6 * row, lanes) - pixel_at(d + 2 * row, lanes)
         t[j] = v_fma(v_set1(2), pixel_at(d, lanes) - pixel_at(d + 4 * row, lanes), u[j])
         d = fc_hide(d + pixel)
-    store_points(2, t, v, point)
-    store_points(2, u, v + 27 * point, point)
+    store_points(F4_BY_TWO, t, v, point)
+    store_points(F4_BY_TWO, u, v + 27 * point, point)
     d = fc_hide(x)
     for j in range(9):
         t[j] = v_fma(v_set1(-2), pixel_at(d + 2 * row, lanes),
@@ -123,39 +129,39 @@ cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, 
         u[j] = v_fma(v_set1(2), pixel_at(d + 2 * row, lanes),
                      v_fma(v_set1(-3), pixel_at(d + 4 * row, lanes), pixel_at(d + 6 * row, lanes)))
         d = fc_hide(d + pixel)
-    store_points(2, t, v + 9 * point, point)
-    store_points(2, u, v + 18 * point, point)
+    store_points(F4_BY_TWO, t, v + 9 * point, point)
+    store_points(F4_BY_TWO, u, v + 18 * point, point)
     d = fc_hide(x)
     for j in range(9):
         t[j] = v_fma(v_set1(-2), pixel_at(d + 6 * row, lanes) - pixel_at(d + 2 * row, lanes),
                      pixel_at(d + 8 * row, lanes) - pixel_at(d + 4 * row, lanes))
         d = fc_hide(d + pixel)
-    store_points(2, t, v + 36 * point, point)
+    store_points(F4_BY_TWO, t, v + 36 * point, point)
     for k in range(4):
         d = fc_hide(x + (2 * k + 1) * row)
         for j in range(9):
             t[j] = pixel_at(d, lanes)
             d = fc_hide(d + pixel)
-        store_points(2, t, v + (5 + k) * 9 * point, point)
+        store_points(F4_BY_TWO, t, v + (5 + k) * 9 * point, point)
 
 
-cdef inline void transform_input(int stride, int lanes, Py_ssize_t tiles, const float* x, Py_ssize_t row,
+cdef inline void transform_input(int scheme, int lanes, Py_ssize_t tiles, const float* x, Py_ssize_t row,
                                  Py_ssize_t pixel, float* v, Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
     """B^T d B of a row of tiles. x: 6 or 9 rows of pixels; v: (points, tiles, vector)"""
     cdef Py_ssize_t k
     for k in range(tiles):
-        if stride == 1:
+        if scheme == F4:
             input_tile(lanes, x, row, pixel, v, point)
         else:
             input_tile_by_phase(lanes, x, row, pixel, v, point)
-        x += stride * STEP * pixel
+        x += WINOGRAD_SIZES[scheme].stride * WINOGRAD_SIZES[scheme].step * pixel
         v += tile
 
 
-cdef inline void outputs(int stride, const vf* t, vf* out) noexcept nogil:
+cdef inline void outputs(int scheme, const vf* t, vf* out) noexcept nogil:
     """One row of A^T m A from one row t of A^T m. out: 4 vectors"""
     cdef vf p = t[1] + t[2], q = t[1] - t[2], r, s
-    if stride == 1:
+    if scheme == F4:
         r, s = t[3] + t[4], t[3] - t[4]
         out[0] = t[0] + p + r
         out[1] = v_fma(v_set1(2), s, q)
@@ -168,17 +174,17 @@ cdef inline void outputs(int stride, const vf* t, vf* out) noexcept nogil:
         out[3] = v_fma(v_set1(8), t[3], q) + t[4] + t[8]
 
 
-cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, vf* out) noexcept nogil:
+cdef inline void transform_output(int scheme, const float* m, Py_ssize_t point, vf* out) noexcept nogil:
     """A^T m A. m: 36 or 81 vectors, `point` floats apart; out: 4x4"""
     cdef vf t[MAX_SIDE]
     cdef vf u[MAX_SIDE]
     cdef vf p, r
     cdef const float* d = fc_hide(m)
-    cdef Py_ssize_t line = side_of(stride) * point
+    cdef Py_ssize_t line = WINOGRAD_SIZES[scheme].side * point
     cdef int j
-    for j in range(side_of(stride)):
+    for j in range(WINOGRAD_SIZES[scheme].side):
         p = v_load(d + line) + v_load(d + 2 * line)
-        if stride == 1:
+        if scheme == F4:
             r = v_load(d + 3 * line) + v_load(d + 4 * line)
             t[j] = v_load(d) + p + r
             u[j] = v_fma(v_set1(4), r, p)
@@ -187,12 +193,12 @@ cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, 
             t[j] = v_load(d) + p + r + v_load(d + 5 * line)
             u[j] = v_fma(v_set1(4), r, p) + v_load(d + 7 * line)
         d = fc_hide(d + point)
-    outputs(stride, t, out)
-    outputs(stride, u, out + 2 * STEP)
+    outputs(scheme, t, out)
+    outputs(scheme, u, out + 2 * MAX_STEP)
     d = fc_hide(m)
-    for j in range(side_of(stride)):
+    for j in range(WINOGRAD_SIZES[scheme].side):
         p = v_load(d + line) - v_load(d + 2 * line)
-        if stride == 1:
+        if scheme == F4:
             r = v_load(d + 3 * line) - v_load(d + 4 * line)
             t[j] = v_fma(v_set1(2), r, p)
             u[j] = v_fma(v_set1(8), r, p) + v_load(d + 5 * line)
@@ -201,5 +207,5 @@ cdef inline void transform_output(int stride, const float* m, Py_ssize_t point, 
             t[j] = v_fma(v_set1(2), r, p) + v_load(d + 6 * line)
             u[j] = v_fma(v_set1(8), r, p) + v_load(d + 4 * line) + v_load(d + 8 * line)
         d = fc_hide(d + point)
-    outputs(stride, t, out + STEP)
-    outputs(stride, u, out + 3 * STEP)
+    outputs(scheme, t, out + MAX_STEP)
+    outputs(scheme, u, out + 3 * MAX_STEP)

@@ -3,3 +3,5 @@ def level() -> str:
 
     One of ``generic``, ``x86-64``, ``x86-64-v2``, ``x86-64-v3``, ``x86-64-v4``.
     """
+
+def cpuid(leaf: int, index: int) -> tuple[int, int, int, int]: ...

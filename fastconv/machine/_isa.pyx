@@ -19,10 +19,27 @@ cdef extern from *:
         return "generic";
     #endif
     }
+    #if defined(__x86_64__)
+    #include <cpuid.h>
+    static void fc_cpuid(unsigned leaf, unsigned index, unsigned* out) {
+        out[0] = out[1] = out[2] = out[3] = 0;
+        __get_cpuid_count(leaf, index, out, out + 1, out + 2, out + 3);
+    }
+    #else
+    static void fc_cpuid(unsigned leaf, unsigned index, unsigned* out) { out[0] = out[1] = out[2] = out[3] = 0; }
+    #endif
     """
     const char* fc_level()
+    void fc_cpuid(unsigned leaf, unsigned index, unsigned* out)
 
 
 def level():
     """The highest instruction-set level this CPU and its operating system support."""
     return (<bytes>fc_level()).decode()
+
+
+def cpuid(unsigned leaf, unsigned index):
+    """The registers (eax, ebx, ecx, edx) of a CPUID leaf; zeros where there is none."""
+    cdef unsigned words[4]
+    fc_cpuid(leaf, index, words)
+    return words[0], words[1], words[2], words[3]

@@ -1,0 +1,120 @@
+"""Winograd's algorithm: 3x3 convolutions with fewer multiplications, in several schemes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..tensors import Border
+from .direct import panels
+from .kernel import ConvKernel, Layer, share, whole
+
+if TYPE_CHECKING:
+    from ...graph import Node
+    from ...kernels._kernels import Kernels
+    from ...machine.description import Machine
+    from ..lowering import Lowering
+    from ..tensors import Tensor
+
+__all__ = ["WINOGRAD"]
+
+_BLOCK_FLOATS = 163840  # both transforms of a block of tiles: part of L2, beside the weights
+_BLOCK_TILES = 112  # a few portions of the products' rows (kernels/winograd.pxi)
+
+# Fitted to the 66 layers of `benchmarks/kernels.py rules` at v3 and v4, in products that would take as long.
+# The input's transform is shared by all output channels, the output's by all input channels.
+_INPUT, _OUTPUT = {32: 3.0, 16: 7.0}, 7.5  # by the number of registers
+_INPUT_FEW, _OUTPUT_FEW = 4.0, 5.2  # where the sums stay in L1: `few_channels` in kernels/winograd.pxi
+# Rows of a product that are enough chains of FMAs to hide their latency, by the number of registers.
+_ENOUGH_ROWS = {32: 2, 16: 4}
+# Weights larger than this share of the last-level cache come from memory.
+_CACHED_SHARE = 0.5
+
+
+class Winograd(ConvKernel):
+    """One scheme per stride.
+
+    us at v4, direct tile against this: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; stride 2,
+    16->32 32x32 21.6/16.1, 64->128 56x56 998/668; 3->32 32x32 18.5/14.8.
+    """
+
+    name, label, algorithm = "conv_winograd", "Winograd F(4x4, 3x3)", "winograd"
+    exact, margin = False, 1.05
+
+    def can(self, layer: Layer, machine: Machine) -> bool:
+        return (
+            not layer.double
+            and layer.kernel == (3, 3)
+            and layer.groups == 1
+            and layer.stride in ((1, 1), (2, 2))
+            and layer.dilation == (1, 1)
+        )
+
+    def cost(self, layer: Layer, machine: Machine) -> float:
+        """The products of all points and the transforms; at least the time that streaming the weights takes."""
+        sizes = machine.winograd[self.scheme(layer)]
+        (c, _, _), (o, oh, ow) = layer.x, layer.out
+        tiles = -(-oh // sizes["step"]) * -(-ow // sizes["step"])
+        few_rows = max(1.0, _ENOUGH_ROWS[machine.registers] / tiles)
+        points = sizes["side"] ** 2 + sizes["own"] ** 2 * (few_rows - 1)
+        padded_c, padded_o = whole(c, machine.vector), whole(o, machine.vector)
+        products = tiles * points * c * padded_o / machine.floats_per_cycle
+        weight_bytes = 4 * (sizes["own"] + 1) ** 2 * c * o
+        if weight_bytes > _CACHED_SHARE * machine.llc_bytes:
+            products = max(products, weight_bytes / machine.memory_bytes_per_cycle)
+        few = c <= machine.vector
+        before, after = (_INPUT_FEW, _OUTPUT_FEW) if few else (_INPUT[machine.registers], _OUTPUT)
+        return products * (1 + before * padded_c / (padded_o * c) + after / c)
+
+    @staticmethod
+    def scheme(layer: Layer) -> int:
+        """Return the row of kernels/winograd.h's table: F(4x4, 3x3), with stride 1 or 2."""
+        return layer.stride[0] - 1
+
+    def fuses_pool(self, layer: Layer, kernels: Kernels) -> bool:
+        """2x2 windows, inside a tile. An activation before the pool must be one that stays in a register."""
+        if layer.pool is None or layer.pool[1:] != (2, 2, 2, 2):
+            return False
+        return layer.pools_first or layer.activation is None or layer.activation[0] in kernels.INLINE_ACTIVATIONS
+
+    def border(self, layer: Layer) -> Border:
+        """The padding, and what the last tiles reach beyond it."""
+        top, bottom, left, right = layer.padding
+        stride = layer.stride[0]
+        high, wide = (whole(size, 4) * stride + 3 - stride for size in layer.out[1:])
+        return top, max(bottom, high - top - layer.x[1]), left, max(right, wide - left - layer.x[2])
+
+    def describe(self, layer: Layer) -> str:
+        return self.label + (", stride 2" if layer.stride[0] == 2 else "")
+
+    def record(self, low: Lowering, node: Node, layer: Layer, x: Tensor, epilogue: dict[str, Any]) -> dict[str, Any]:
+        k, channels, scheme = low.kernels, layer.out[0], self.scheme(layer)
+        return {
+            "weight": low.constant(k.pack_winograd(scheme, node.weights["weight"])),
+            "bias": low.packed(node, "bias", "panels", 1, (channels, 1, 1)),
+            "scheme": scheme,
+            "wide": -(-layer.out[2] // k.WINOGRAD[scheme]["step"]),
+            "padded": k.packed_size(k.PACK_ORDERS["panels"], 1, channels, 1),
+            "panels": panels(k, channels, 1),
+            "channels": channels,
+            "oh": layer.out[1],
+            "ow": layer.out[2],
+            **epilogue,
+        }
+
+    def cut(
+        self, low: Lowering, layer: Layer, x: Tensor, y: Tensor, pooled: bool, images: int
+    ) -> tuple[int, int, int, int]:
+        """Scratch: both transforms of a block, each point kept off its neighbours' cache sets."""
+        k, sizes = low.kernels, low.kernels.WINOGRAD[self.scheme(layer)]
+        rows, wide = (-(-size // sizes["step"]) for size in layer.out[1:])
+        points = sizes["side"] ** 2
+        channels = whole(x.c, k.VECTOR)
+        padded = k.packed_size(k.PACK_ORDERS["panels"], 1, layer.out[0], 1)
+        tiles = min(_BLOCK_TILES, max(2 * k.TALLEST, _BLOCK_FLOATS // (points * (channels + padded))))
+        block = share(max(1, tiles // wide), rows * images, 1, low.threads)
+        tiles = block * wide
+        floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + 4 * 16)
+        return rows, block, 1, floats * 4
+
+
+WINOGRAD = Winograd()

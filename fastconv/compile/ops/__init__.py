@@ -1,0 +1,1 @@
+"""How each operator becomes steps, by family; loaded at first need (compile/lowering.py)."""

@@ -1,0 +1,30 @@
+"""Arithmetic on two activations as steps."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from ...graph import Node
+from ..tensors import Ref, Step
+from .activation import activation_record
+
+if TYPE_CHECKING:
+    from ..lowering import Emit, Lowering
+
+__all__ = ["LOWER"]
+
+
+def _add(low: Lowering, node: Node) -> Emit:
+    first, second = (low.read(name) for name in node.inputs)
+    value = low.write(node)
+    record = {"activation": activation_record(low.kernels, node.attrs["activation"])}
+
+    def emit() -> None:
+        x, z = low.ref(first), low.ref(second)
+        low.emit(Step("add", node.name, x, Ref(low.result(value)), record, z=z, work=prod(value.shape)))
+
+    return emit
+
+
+LOWER = {"add": _add}

@@ -1,0 +1,63 @@
+"""Convolution as steps: its kernel, and what the kernel does not fuse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...graph import Node
+from ...graph.shapes import conv_shape
+from ..conv import choose
+from ..conv.kernel import Layer, fused_pool
+from ..tensors import Ref, Step
+from .activation import activation_record
+from .pool import emit_pool
+
+if TYPE_CHECKING:
+    from ..lowering import Emit, Lowering
+
+__all__ = ["LOWER"]
+
+
+def _conv2d(low: Lowering, node: Node) -> Emit:
+    x_shape = low.graph.shapes[node.inputs[0]]
+    out = conv_shape(x_shape, dict(node.attrs), node.weights)
+    layer = Layer(node, x_shape, out, low.values[node.inputs[0]].at_hand, low.itemsize == 8)
+    kernel = choose(layer, low.machine, low.algorithm, low.kernel)
+    pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)
+    read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer))
+    residual = low.read(node.inputs[1]) if layer.residual else None
+    value = low.write(node)
+    epilogue = {
+        "activation": activation_record(low.kernels, layer.activation),
+        "pool": fused_pool(low.kernels, layer.pool if pooled else None, pooled and layer.pools_first),
+    }
+
+    def emit() -> None:
+        x, y = low.ref(read), low.result(value)
+        z = None if residual is None else low.ref(residual)
+        target = low.temporary(out[1], out[2], out[0]) if layer.pool and not pooled else y
+        label = kernel.describe(layer)
+        if layer.pool and pooled:
+            label += f" + {layer.pool[0]} pool"
+        low.emit(
+            Step(
+                kernel.name,
+                node.name,
+                x,
+                Ref(target),
+                kernel.record(low, node, layer, x.tensor, epilogue),
+                z=z,
+                label=label,
+                work=out[0] * out[1] * out[2] * layer.products,
+                cut=lambda images: kernel.cut(low, layer, x.tensor, target, pooled, images),
+                alone=kernel.alone,
+            )
+        )
+        if layer.pool and not pooled:
+            kind, kh, kw, sh, sw = layer.pool
+            emit_pool(low, node, target, y, kind, (kh, kw), (sh, sw))
+
+    return emit
+
+
+LOWER = {"conv2d": _conv2d}

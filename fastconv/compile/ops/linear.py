@@ -1,0 +1,88 @@
+"""Linear layers as steps: the register tile, or BLAS for float64."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ...graph import Node
+from ..conv.direct import cut_rows, panels, tile_record
+from ..conv.im2col import BLOCK_FLOATS, bind_blas
+from ..conv.kernel import fused_pool
+from ..tensors import NCHW, Ref, Step
+from .activation import activation_record
+
+if TYPE_CHECKING:
+    from ..lowering import Emit, Lowering
+
+__all__ = ["LOWER"]
+
+
+def _linear(low: Lowering, node: Node) -> Emit:
+    """A linear layer is a 1x1 convolution of one pixel (or of a column of them, for a (..., F) input)."""
+    channels, features = node.weights["weight"].shape
+    shape = low.graph.shapes[node.name]
+    pixels = prod(shape[:-1])
+    read = low.read(node.inputs[0], NCHW, contiguous=True)
+    residual = low.read(node.inputs[1], NCHW, contiguous=True) if len(node.inputs) > 1 else None
+    value = low.write(node, NCHW)
+    value.contiguous.add(value.made)
+    activation = activation_record(low.kernels, node.attrs["activation"])
+    # Behind an image flattened in NHWC order the weights are permuted, not the image.
+    source = low.values[node.inputs[0]].source
+    weight = (channels, source[0], prod(source[1:])) if source else (channels, features, 1)
+    work = channels * features * pixels
+
+    def emit() -> None:
+        # one above the other, not side by side: rows are what units are cut from
+        x = Ref(low.tensor(read).reshaped(pixels, 1, features))
+        y = Ref(low.result(value).reshaped(pixels, 1, channels))
+        z = None if residual is None else Ref(low.tensor(residual).reshaped(pixels, 1, channels))
+        if low.itemsize == 8:
+            low.emit(_on_blas(low, node, x, y, z, weight, activation, work))
+            return
+        alone = pixels == 1 and z is None
+        epilogue = {"activation": activation, "pool": fused_pool(low.kernels)}
+        record = tile_record(low, node, weight, 1, [0], features, (1, 1), (pixels, 1), epilogue)
+        count = panels(low.kernels, channels, 1)
+
+        def cut(images: int) -> tuple[int, int, int, int]:
+            if alone:
+                return 1, max(1, images), -(-count // low.kernels.PANELS_AT_ONCE), 0
+            return cut_rows(low, x.tensor, pixels, count, images)
+
+        kernel = "linear" if alone else "conv_direct"
+        low.emit(Step(kernel, node.name, x, y, record, z=z, label="linear tile", work=work, cut=cut))
+
+    return emit
+
+
+def _on_blas(
+    low: Lowering,
+    node: Node,
+    x: Ref,
+    y: Ref,
+    z: Ref | None,
+    weight: tuple[int, int, int],
+    activation: dict[str, Any],
+    work: int,
+) -> Step:
+    """Return the step for float64, one product for each row: its bits must not depend on how many rows there are."""
+    channels, features = weight[0], weight[1] * weight[2]
+    bind_blas()
+    window = {"kh": 1, "kw": 1, "sh": 1, "sw": 1, "dh": 1, "dw": 1, "top": 0, "left": 0, "groups": 1, "ow": 1}
+    record = {
+        "window": window,
+        "weight": low.packed(node, "weight", "columns", 1, weight),
+        "bias": low.packed(node, "bias", "columns", 1, (channels, 1, 1)),
+        "channels": channels,
+        "activation": activation,
+    }
+    rows = y.tensor.h
+    block = max(1, min(rows, BLOCK_FLOATS // max(1, features)))
+    units = (rows, block, 1, block * (features + channels) * low.itemsize)
+    cut = lambda images: units  # noqa: E731
+    return Step("conv_im2col", node.name, x, y, record, z=z, label="BLAS", work=work, cut=cut, alone=True)
+
+
+LOWER = {"linear": _linear}

@@ -1,0 +1,53 @@
+"""Normalisation as steps."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...graph import Node
+from ..tensors import Ref, Step, Tensor
+from .activation import activation_record
+
+if TYPE_CHECKING:
+    from ..lowering import Emit, Lowering
+
+__all__ = ["LOWER"]
+
+
+def _batch_norm(low: Lowering, node: Node) -> Emit:
+    """y = x * scale + shift, with scale = weight / sqrt(var + eps), in float64 until it is stored."""
+    weights = {role: array.astype(np.float64) for role, array in node.weights.items()}
+    scale = weights.get("weight", 1.0) / np.sqrt(weights["running_var"] + node.attrs["eps"])
+    shift = weights.get("bias", 0.0) - weights["running_mean"] * scale
+    scale, shift = (low.constant(np.ascontiguousarray(v, low.dtype)) for v in (scale, shift))
+    record = {"scale": scale, "shift": shift, "activation": activation_record(low.kernels, node.attrs["activation"])}
+    rank = len(low.graph.shapes[node.name])
+    read = low.read(node.inputs[0], contiguous=rank not in (1, 3))
+    value = low.write(node)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        low.emit(Step("affine", node.name, Ref(x), Ref(y), record, label="batch norm", work=prod(value.shape)))
+
+    def emit() -> None:
+        x, y = low.tensor(read), low.result(value)
+        if rank in (1, 3):
+            step(x, y)
+            return
+        # (C, ...): an image of height prod(...), one wide, in NCHW order
+        channels, size = value.shape[0], prod(value.shape[1:])
+        last = low.temporary(size, 1, channels)
+        planes = x.reshaped(size, 1, channels, nchw=True)
+        low.emit(Step("copy", node.name, Ref(planes), Ref(last), {}, label="to NHWC"))
+        step(last, last)
+        back = y.reshaped(size, 1, channels, nchw=True)
+        low.emit(Step("copy", node.name, Ref(last), Ref(back), {}, label="to NCHW"))
+
+    if rank not in (1, 3):
+        value.contiguous.add(value.made)
+    return emit
+
+
+LOWER = {"batch_norm": _batch_norm}

@@ -1,0 +1,116 @@
+"""Padding and changes of shape as steps; most of them only name memory anew."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import UnsupportedOperatorError
+from ...graph import Node
+from ...graph.geometry import pad_positions
+from ..tensors import NCHW, Ref, Step, Tensor
+
+if TYPE_CHECKING:
+    from ..lowering import Emit, Lowering
+
+__all__ = ["LOWER"]
+
+
+def _pad(low: Lowering, node: Node) -> Emit:
+    """Every mode of padding is a map from output to input indices, along rows, columns and channels."""
+    shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
+    widths = node.attrs["padding"]
+    if len(shape) > 3:
+        raise UnsupportedOperatorError(
+            f"{node.name}: pad needs at most 3 axes beside the batch, got {shape}; pad before the reshape"
+        )
+    maps = [pad_positions(size, 0, 0, "constant") for size in shape]
+    for pair in range(len(widths) // 2):
+        axis = len(shape) - 1 - pair
+        maps[axis] = pad_positions(shape[axis], widths[2 * pair], widths[2 * pair + 1], node.attrs["mode"])
+    one = np.zeros(1, np.intp)
+    rows, columns, channels = [*maps[1:], maps[0]] if len(shape) == 3 else [one, one, *maps][-3:]
+    record = {
+        "rows": low.constant(rows),
+        "columns": low.constant(columns),
+        "channels": low.constant(channels),
+        "value": float(node.attrs["value"]),
+    }
+    read, value = low.read(node.inputs[0]), low.write(node)
+
+    def emit() -> None:
+        x = low.ref(read)
+        y = Ref(low.result(value))
+        low.emit(Step("pad", node.name, x, y, record, label=f"{node.attrs['mode']} pad", work=prod(out)))
+
+    return emit
+
+
+def _reshape(low: Lowering, node: Node) -> Emit:
+    """Flatten and reshape move nothing: the value's memory in PyTorch's order, under another shape.
+
+    An image that is flattened for linear layers alone stays in NHWC order; they permute their weights instead.
+    """
+    shape, source = low.graph.shapes[node.name], low.graph.shapes[node.inputs[0]]
+    readers = low.graph.consumers()[node.name]
+    if (
+        node.op == "flatten"
+        and len(shape) == 1
+        and len(source) == 3
+        and node.name not in low.graph.outputs
+        and all(reader.op == "linear" and node.name not in reader.inputs[1:] for reader in readers)
+    ):
+        low.view(node, low.read(node.inputs[0], contiguous=True)).source = source
+    else:
+        low.view(node, low.read(node.inputs[0], NCHW, contiguous=True))
+    return lambda: None
+
+
+def _identity(low: Lowering, node: Node) -> Emit:
+    low.values[node.name] = low.values[node.inputs[0]]
+    return lambda: None
+
+
+def _cat(low: Lowering, node: Node) -> Emit:
+    """Each input is copied to its place."""
+    axis = node.attrs["dim"] - 1
+    parts = [low.graph.shapes[name][axis] for name in node.inputs]
+    reads = [low.read(name) if size else None for name, size in zip(node.inputs, parts, strict=True)]
+    value = low.write(node)
+    value.contiguous.add(value.made)
+
+    def emit() -> None:
+        y, at = low.result(value), 0
+        for read, size in zip(reads, parts, strict=True):
+            if read is not None:
+                x = low.tensor(read)
+                _copy_part(low, node, x, y, value.shape, axis, at)
+            at += size
+
+    return emit
+
+
+def _copy_part(low: Lowering, node: Node, x: Tensor, y: Tensor, shape: tuple[int, ...], axis: int, at: int) -> None:
+    """Copy x to index `at` of axis `axis` of y, whose shape is `shape`."""
+    work = x.h * x.w * x.c
+    if len(shape) == 3:
+        _, row, pixel, _ = y.strides
+        place = y.part(x.h, x.w, x.c, at * (1, row, pixel)[axis])
+    else:  # a pixel for each index of the axes before, the axes behind in its channels
+        outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+        size = work // outer
+        x, y = x.reshaped(1, outer, size), y.reshaped(1, outer, prod(shape) // outer)
+        place = y.part(1, outer, size, at * inner)
+    low.emit(Step("copy", node.name, Ref(x), Ref(place), {}, label="cat", work=work))
+
+
+LOWER = {
+    "pad": _pad,
+    "flatten": _reshape,
+    "reshape": _reshape,
+    "identity": _identity,
+    "dropout": _identity,
+    "cat": _cat,
+}

@@ -1,0 +1,199 @@
+"""The parameter record of each kernel family, and how it is made from a Python dict.
+
+Cython converts a dict to a struct field by field: a missing key or a wrong type is refused there, an unknown key by
+`refuse_unknown`. So the struct is the one place that says what a family is told.
+"""
+
+cdef enum PoolKind:
+    NO_POOL = 0
+    MAX_POOL = 1
+    AVG_POOL = 2
+
+# An activation behind the kernel's own result, by its row in kernels/activation.pxi.
+cdef struct Activation:
+    Py_ssize_t kind
+    double a                    # its parameters
+    double b
+
+# A pool fused behind a convolution: non-overlapping windows.
+cdef struct FusedPool:
+    Py_ssize_t kind             # a PoolKind
+    Py_ssize_t kh
+    Py_ssize_t kw
+    Py_ssize_t sh
+    Py_ssize_t sw
+    bint first                  # the maximum commutes with bias and activation, and comes before them: fewer elements
+
+# Convolution and linear layers on the register tile. A row's K elements are `segments` runs of `length` floats.
+cdef struct TileRecord:
+    Place weight                # panels of (K, NR), see `pack_panels`
+    Place bias                  # one per output channel, each group's padded with zeros to whole panels
+    Place offsets               # of the segments, in elements, intp
+    Py_ssize_t segments
+    Py_ssize_t length
+    Py_ssize_t panels           # of all groups together
+    Py_ssize_t groups
+    Py_ssize_t channels         # outputs, of all groups together
+    Py_ssize_t sh               # stride
+    Py_ssize_t sw
+    Py_ssize_t oh               # the output before a fused pool
+    Py_ssize_t ow
+    FusedPool pool
+    Activation activation
+
+# What an im2col row is made of.
+cdef struct Window:
+    Py_ssize_t kh
+    Py_ssize_t kw
+    Py_ssize_t sh
+    Py_ssize_t sw
+    Py_ssize_t dh
+    Py_ssize_t dw
+    Py_ssize_t top              # padding before
+    Py_ssize_t left
+    Py_ssize_t groups
+    Py_ssize_t ow
+
+# im2col + tile: `tile.offsets` is not read.
+cdef struct PackedRecord:
+    Window window
+    TileRecord tile
+
+# im2col + BLAS.
+cdef struct BlasRecord:
+    Window window
+    Place weight                # (groups, K, channels / groups)
+    Place bias                  # (channels,)
+    Py_ssize_t channels
+    Activation activation
+
+cdef struct DepthwiseRecord:
+    Place weight                # (kh * kw, padded)
+    Place bias                  # (padded,)
+    Py_ssize_t padded           # channels, up to whole vectors
+    Py_ssize_t kh
+    Py_ssize_t kw
+    Py_ssize_t sh
+    Py_ssize_t sw
+    Py_ssize_t dh
+    Py_ssize_t dw
+    Activation activation
+
+# Few output channels, pixels in the lanes.
+cdef struct PixelsRecord:
+    Place weight                # (blocks of FC_PO channels, K, FC_PO)
+    Place bias                  # (channels padded to whole vectors of pixels,)
+    Place offsets               # of the segments, in elements, intp
+    Py_ssize_t segments
+    Py_ssize_t length
+    Py_ssize_t blocks           # computed whole, zeros included; channels beyond them one at a time
+    Py_ssize_t channels
+    Py_ssize_t sh
+    Py_ssize_t ow
+    FusedPool pool
+    Activation activation
+
+cdef struct WinogradRecord:
+    Place weight                # (matrices, panels of (c, NR))
+    Place bias                  # (padded,)
+    Py_ssize_t scheme           # a row of kernels/transforms.pxi
+    Py_ssize_t wide             # tiles in a row of tiles
+    Py_ssize_t padded           # output channels, up to whole panels
+    Py_ssize_t panels
+    Py_ssize_t channels
+    Py_ssize_t oh
+    Py_ssize_t ow
+    FusedPool pool
+    Activation activation
+
+cdef struct PoolRecord:
+    Py_ssize_t kind             # a PoolKind
+    Place windows               # of the rows, then of the columns: (oh + ow, 3) intp
+    Py_ssize_t dh               # dilation
+    Py_ssize_t dw
+    double divisor              # divisor_override; 0: the windows' own
+
+cdef struct UnaryRecord:
+    Activation activation
+
+cdef struct AddRecord:
+    Activation activation
+
+cdef struct AffineRecord:
+    Place scale                 # (c,)
+    Place shift                 # (c,)
+    Activation activation
+
+cdef struct SoftmaxRecord:
+    Py_ssize_t outer            # a contiguous image is (outer, size, inner)
+    Py_ssize_t size
+    Py_ssize_t inner
+    bint log
+
+cdef struct PadRecord:
+    Place rows                  # input index of each output row, column and channel, intp; -1: the value
+    Place columns
+    Place channels
+    double value
+
+cdef struct BorderRecord:
+    Py_ssize_t top
+    Py_ssize_t bottom
+    Py_ssize_t left
+    Py_ssize_t right
+
+# A weight (channels, per_group, taps) as the caller gave it -> the order that a kernel reads.
+cdef struct PackRecord:
+    Place weight
+    Py_ssize_t groups
+    Py_ssize_t channels         # of all groups together
+    Py_ssize_t per_group        # input channels of one group
+    Py_ssize_t taps
+    Py_ssize_t order            # a PackOrder
+
+
+cdef int refuse_unknown(str what, dict given, dict known) except -1:
+    """ValueError where `given`, or a dict within it, has a key that `known`, made from the struct, has not."""
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"{what} takes no {key!r}; it takes {', '.join(known) or 'nothing'}")
+        if isinstance(value, dict):
+            refuse_unknown(f"{what}.{key}", value, known[key])
+    return 0
+
+
+ctypedef fused Record:
+    TileRecord
+    PackedRecord
+    BlasRecord
+    DepthwiseRecord
+    PixelsRecord
+    WinogradRecord
+    PoolRecord
+    UnaryRecord
+    AddRecord
+    AffineRecord
+    SoftmaxRecord
+    PadRecord
+    BorderRecord
+    PackRecord
+
+ctypedef int (*loader)(void* out, str kernel, dict given) except -1
+
+
+cdef int load(Record* out, str kernel, dict given) except -1:
+    """The struct at `out` from a dict with exactly its fields."""
+    cdef Record record
+    try:
+        record = given
+    except (ValueError, TypeError) as error:        # a field is missing, or of another type
+        raise type(error)(f"{kernel}: {error}") from None
+    refuse_unknown(kernel, given, record)
+    out[0] = record
+    return 0
+
+
+cdef int load_none(void* out, str kernel, dict given) except -1:
+    """For kernels whose views say it all."""
+    refuse_unknown(kernel, given, {})
+    return 0
