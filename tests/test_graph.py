@@ -15,7 +15,8 @@ from graphs import build, conv, lenet, lenet_nodes, linear, norm, one, random
 from fastconv.errors import ArgumentError, ModelFormatError, ShapeError
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.graph import find_input_shape
-from fastconv.graph.ops import OPS, REQUIRED
+from fastconv.graph.ops import OPS
+from fastconv.graph.ops.spec import REQUIRED
 
 
 def test_shapes_of_every_node() -> None:

@@ -20,8 +20,8 @@ from ..errors import (
     UnsupportedOperatorError,
 )
 from . import attributes as at
-from .ops import OPS, REQUIRED, OpSpec
-from .shapes import Shape
+from .ops import OPS
+from .ops.spec import REQUIRED, OpSpec, Shape
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK"]
 

@@ -1,4 +1,4 @@
-"""Padding and sliding blocks: where each element comes from, and how many there are."""
+"""Windows and padding: how many windows an axis has, and where each element of a padded one comes from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,40 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from . import attributes as at
 
-__all__ = ["count_blocks", "pad_positions", "padded", "pair", "window"]
+__all__ = ["conv_size", "count_blocks", "pad_positions", "padded", "pair", "window", "windows"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Two: TypeAlias = tuple[int, int]
+
+
+def windows(
+    size: int,
+    kernel: int,
+    stride: int = 1,
+    before: int = 0,
+    after: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> int:
+    """Return how many windows of `kernel` fit into an axis of `size`, padded; none is zero or less.
+
+    In ceil mode one may hang over the end, unless it would start in the padding there.
+    """
+    last = size + before + after - dilation * (kernel - 1) - 1  # where one could start
+    if not ceil_mode:
+        return last // stride + 1
+    count = -(-last // stride) + 1
+    return count - 1 if (count - 1) * stride >= size + before else count
+
+
+def conv_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Two:
+    """Return the height and width of a convolution's output; `padding` is (top, bottom, left, right)."""
+    return (
+        windows(size[0], kernel[0], stride[0], padding[0], padding[1], dilation[0]),
+        windows(size[1], kernel[1], stride[1], padding[2], padding[3], dilation[1]),
+    )
 
 
 def padded(x: Array, padding: Sequence[int], mode: str, value: float) -> Array:
@@ -94,7 +124,8 @@ def count_blocks(
 
     `argument` names the size in the error of an image that has none.
     """
-    high, wide = ((size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+    vertical, horizontal = padding
+    high, wide = conv_size(size, kernel, stride, (vertical, vertical, horizontal, horizontal), dilation)
     if high < 1 or wide < 1:
         raise ShapeError(
             f"{function}: {argument} {tuple(size)} with padding {padding} is smaller than the "

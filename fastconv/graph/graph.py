@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,16 @@ from ..errors import FastconvError, ModelFormatError, ShapeError
 from . import checks
 from .attributes import shown
 from .ops import OPS
-from .shapes import FeatureMismatchError, Shape, conv_shape
+from .ops.spec import FeatureMismatchError, Shape
 
-__all__ = ["INPUT", "Graph", "Node", "find_input_shape"]
+__all__ = ["INPUT", "Graph", "Node", "array_id", "find_input_shape", "settle"]
 
 INPUT = "input"  # the name of the graph's one input
+
+
+def array_id(array: np.ndarray) -> tuple[int, Shape]:
+    """Return what is equal for two weights of a Graph, which are C-contiguous, where they are one array."""
+    return array.__array_interface__["data"][0], array.shape
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -35,7 +39,7 @@ class Node:
     name
         Unique in its graph: the module's path (``features.0``) or the op's name and a counter.
     op
-        A key of :data:`fastconv.ops.OPS`.
+        A key of :data:`fastconv.graph.ops.OPS`.
     inputs
         ``INPUT`` or names of earlier nodes.
     attrs
@@ -120,7 +124,7 @@ class Graph:
         shapes = {INPUT: input_shape}
         nodes: list[Node] = []
         for given in self.nodes:
-            node, shape, dtype = _settle(given, shapes, dtype, nodes)
+            node, shape, dtype = settle(given, shapes, dtype, nodes)
             nodes.append(node)
             shapes[node.name] = shape
         outputs = checks.outputs(self.outputs, shapes, INPUT)
@@ -162,7 +166,7 @@ class Graph:
     def parameters(self) -> int:
         """The number of trained values: weights and biases, an array shared by nodes once."""
         sizes = {
-            (array.__array_interface__["data"][0], array.shape): array.size
+            array_id(array): array.size
             for node in self.nodes
             for role, array in node.weights.items()
             if role in ("weight", "bias")
@@ -170,14 +174,8 @@ class Graph:
         return sum(sizes.values())
 
     def macs(self, node: Node) -> int:
-        """Return the multiply-accumulates of conv2d or linear for one image; 0 for other ops."""
-        if node.op == "conv2d":
-            shape = conv_shape(self.shapes[node.inputs[0]], dict(node.attrs), node.weights)
-        elif node.op == "linear":
-            shape = self.shapes[node.name]
-        else:
-            return 0
-        return prod(shape) * prod(node.weights["weight"].shape[1:])
+        """Return the multiply-accumulates of a node for one image: of products with its weights."""
+        return OPS[node.op].macs([self.shapes[name] for name in node.inputs], node.attrs, node.weights)
 
     def __str__(self) -> str:
         lines = [f"{INPUT} -> {_dims(self.input_shape)} {self.dtype}"]
@@ -193,7 +191,7 @@ def _dims(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def _settle(
+def settle(
     given: Node, shapes: Mapping[str, Shape], dtype: np.dtype[Any] | None, before: Sequence[Node]
 ) -> tuple[Node, Shape, np.dtype[Any] | None]:
     """Check a node against what comes before it.
@@ -209,8 +207,8 @@ def _settle(
         spec = checks.spec_of(given.op)
         inputs = checks.inputs(given.inputs, given.op, spec, shapes)
         weights, dtype = checks.weights(given.weights, given.op, spec, dtype)
-        attrs = checks.attributes(given.attrs, given.op, spec)
-        shape = spec.infer([shapes[source] for source in inputs], attrs, weights)
+        attributes = checks.attributes(given.attrs, given.op, spec)
+        shape, attrs = spec.infer([shapes[source] for source in inputs], attributes, weights)
         checks.check_size(shape)
         fused = checks.names("fused", given.fused)
     except FeatureMismatchError as error:
@@ -254,7 +252,7 @@ def find_input_shape(nodes: Sequence[Node], channels: int) -> Shape | None:
                 spec = checks.spec_of(node.op)
                 sources = [shapes[source] for source in node.inputs]
                 attrs = checks.attributes(node.attrs, node.op, spec)
-                shapes[node.name] = spec.infer(sources, attrs, node.weights)
+                shapes[node.name], _ = spec.infer(sources, attrs, node.weights)
         except FastconvError:
             continue
         return shapes[INPUT]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...graph import Node
-from ...graph.shapes import conv_shape
+from ...graph.geometry import conv_size
 from ..conv import choose
 from ..conv.kernel import Layer, fused_pool
 from ..tensors import Ref, Step
@@ -19,8 +19,9 @@ __all__ = ["LOWER"]
 
 
 def _conv2d(low: Lowering, node: Node) -> Emit:
-    x_shape = low.graph.shapes[node.inputs[0]]
-    out = conv_shape(x_shape, dict(node.attrs), node.weights)
+    x_shape, weight = low.graph.shapes[node.inputs[0]], node.weights["weight"].shape
+    a = node.attrs
+    out = (weight[0], *conv_size(x_shape[1:], weight[2:], a["stride"], a["padding"], a["dilation"]))
     layer = Layer(node, x_shape, out, low.values[node.inputs[0]].at_hand, low.itemsize == 8)
     kernel = choose(layer, low.machine, low.algorithm, low.kernel)
     pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)

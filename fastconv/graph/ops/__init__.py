@@ -1,0 +1,55 @@
+"""The operators of a Graph: ``OPS[name]`` is what one takes, loaded with its family at first need.
+
+The names and attributes are those of ``torch.nn.functional``. Two are set by rewriting only:
+``activation`` (None or ``(op, *parameters)``, applied to the result) and, of a conv2d, ``pool``
+(None or ``('max'|'avg', kh, kw, sh, sw)``, applied after the activation). A second input of conv2d
+or linear is a residual, added before the activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .spec import OpSpec
+
+__all__ = ["FAMILIES", "OPS"]
+
+# Family -> its operators; those of "activation" are the rows of its own table.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "conv": ("conv2d",),
+    "linear": ("linear",),
+    "pool": ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
+    "norm": ("batch_norm", "softmax", "log_softmax"),
+    "shape": ("pad", "flatten", "reshape", "cat", "identity", "dropout"),
+    "arithmetic": ("add",),
+}
+
+
+class _Operators(Mapping[str, "OpSpec"]):
+    """Operator -> what it takes. Looking one up imports its family's module, and iterating none but activation."""
+
+    def __init__(self) -> None:
+        self._family = {op: family for family, ops in FAMILIES.items() for op in ops}
+        self._known: dict[str, OpSpec] = {}
+
+    def __getitem__(self, op: str) -> OpSpec:
+        spec = self._known.get(op)
+        if spec is None:
+            self._known.update(import_module(f".{self._family.get(op, 'activation')}", __name__).SPECS)
+            spec = self._known[op]
+        return spec
+
+    def __iter__(self) -> Iterator[str]:
+        from .activation import ACTIVATIONS
+
+        yield from self._family
+        yield from ACTIVATIONS
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+OPS: Mapping[str, OpSpec] = _Operators()

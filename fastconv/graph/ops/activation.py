@@ -1,0 +1,120 @@
+"""Activations: one row each, from which the operator, the fused attribute and every format's entry follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+from ...errors import ArgumentError
+from ..attributes import Normaliser, number, shown
+from .spec import Attributes, OpSpec, Settled, Shape, Weights, same_shape
+
+__all__ = ["ACTIVATION", "ACTIVATIONS", "SPECS", "Activation"]
+
+
+class Activation:
+    """A function of one element.
+
+    Attributes
+    ----------
+    parameters
+        ``(name, default, normaliser)`` of each, in the order of PyTorch's arguments.
+    monotonic
+        ``(*parameters) -> bool``: whether the larger of two values stays the larger one, rounding
+        and infinities included, so that a max-pool may be exchanged with it, and it is cheap enough
+        for that. False where nothing promises it.
+    check
+        Called with the parameters; refuses those that do not go together.
+    torch
+        The function of ``torch.nn.functional``, where it is not called as the operator.
+    aten
+        The calls that :mod:`torch.export` writes for it, ``<name>.<overload>``. Their arguments
+        after the input are the parameters.
+    onnx
+        The operator of ONNX.
+    """
+
+    __slots__ = ("aten", "check", "monotonic", "name", "onnx", "parameters", "torch")
+
+    def __init__(
+        self,
+        name: str,
+        *parameters: tuple[str, Any, Normaliser],
+        onnx: str,
+        monotonic: Callable[..., bool] = lambda *_: False,
+        check: Callable[..., None] = lambda *_: None,
+        torch: str | None = None,
+        aten: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.monotonic = monotonic
+        self.check = check
+        self.torch = torch or name
+        self.aten = tuple(aten) or (f"{name}.default",)
+        self.onnx = onnx
+
+
+def check_limits(min_val: float, max_val: float) -> None:
+    """Refuse an empty interval of hardtanh."""
+    if min_val > max_val:
+        raise ArgumentError(f"min_val must not be greater than max_val, got {min_val} and {max_val}")
+
+
+# The order of a sigmoid's or a tanh's results is not promised where they are rounded: neither is monotonic here.
+ACTIVATIONS: Mapping[str, Activation] = {
+    row.name: row
+    for row in (
+        Activation("relu", monotonic=lambda: True, onnx="Relu"),
+        Activation(
+            "leaky_relu",
+            ("negative_slope", 0.01, number),
+            monotonic=lambda slope: 0 < slope < inf,  # -inf * 0 is NaN
+            onnx="LeakyRelu",
+        ),
+        Activation(
+            "hardtanh",
+            ("min_val", -1.0, number),
+            ("max_val", 1.0, number),
+            monotonic=lambda low, high: True,
+            check=check_limits,
+            onnx="Clip",
+        ),
+        Activation("sigmoid", onnx="Sigmoid"),
+        Activation("tanh", onnx="Tanh"),
+    )
+}
+
+
+def fused(name: str, value: Any) -> tuple[Any, ...] | None:
+    """Return a fused activation ``(op, *parameters)`` or None."""
+    if value is None:
+        return None
+    row = None
+    if isinstance(value, (tuple, list)) and value and isinstance(value[0], str):
+        row = ACTIVATIONS.get(value[0])
+    if row is None:
+        raise ArgumentError(
+            f"{name} must be None or (op, *parameters) with op one of {', '.join(ACTIVATIONS)}, got {shown(value)}"
+        )
+    if len(value) != 1 + len(row.parameters):
+        raise ArgumentError(f"{name} {row.name} takes {len(row.parameters)} parameters, got {len(value) - 1}")
+    given = [normalise(name, item) for (_, _, normalise), item in zip(row.parameters, value[1:], strict=True)]
+    row.check(*given)
+    return row.name, *given
+
+
+# The attribute of every operator that has an epilogue.
+ACTIVATION: Mapping[str, tuple[Any, Normaliser]] = {"activation": (None, fused)}
+
+
+def _spec(row: Activation) -> OpSpec:
+    def infer(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+        row.check(*attrs.values())
+        return same_shape(shapes, attrs, weights)
+
+    return OpSpec(infer, {name: (default, normalise) for name, default, normalise in row.parameters})
+
+
+SPECS = {name: _spec(row) for name, row in ACTIVATIONS.items()}
