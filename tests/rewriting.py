@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from graphs import random
 from interpreter import run_graph
 
 from fastconv.graph import Graph
+from fastconv.rewrite import optimize
+from fastconv.rewrite.rules import Rule
 
 # In float64 a folded batch norm differs by rounding alone; everything else is exact.
 ROUNDING = 1e-12
@@ -33,10 +33,10 @@ def assert_same_outputs(graph: Graph, rewritten: Graph, **special: float) -> Non
         np.testing.assert_allclose(other, one, rtol=ROUNDING, atol=atol, equal_nan=True)
 
 
-def rewritten_by(rule: Callable[[Graph], Graph], graph: Graph) -> Graph:
-    """Apply a rule, check that outputs and weights survive, and return the result."""
+def rewritten_by(rule: Rule | tuple[Rule, ...], graph: Graph) -> Graph:
+    """Apply a rule, or several, check that outputs and weights survive, and return the result."""
     before = [array.copy() for node in graph.nodes for array in node.weights.values()]
-    result = rule(graph)
+    result = optimize(graph, rule if isinstance(rule, tuple) else (rule,))
     after = [array for node in graph.nodes for array in node.weights.values()]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -44,5 +44,5 @@ def rewritten_by(rule: Callable[[Graph], Graph], graph: Graph) -> Graph:
     return result
 
 
-def assert_untouched(rule: Callable[[Graph], Graph], graph: Graph) -> None:
-    assert rule(graph) is graph
+def assert_untouched(rule: Rule, graph: Graph) -> None:
+    assert optimize(graph, (rule,)) is graph

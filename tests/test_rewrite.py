@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,17 @@ import pytest
 from graphs import build, conv, linear, norm, op, pool, random
 from rewriting import assert_same_outputs, assert_untouched, rewritten_by, summary
 
-from fastconv import rewrite
-from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph import INPUT, Node
+from fastconv.rewrite import fold, fuse, optimize, remove
+from fastconv.rewrite.rules import Rule
 
 # --- removing nodes -----------------------------------------------------------------------------
 
 
 def test_drop_unused() -> None:
     graph = build((3,), op("a", "relu", INPUT), op("b", "tanh", "a"), op("c", "sigmoid", "a"))
-    assert summary(rewritten_by(rewrite.drop_unused, graph)) == ["a relu", "c sigmoid"]
-    assert_untouched(rewrite.drop_unused, graph.replace(outputs=("b", "c")))
+    assert summary(rewritten_by(remove.drop_unused, graph)) == ["a relu", "c sigmoid"]
+    assert_untouched(remove.drop_unused, graph.replace(outputs=("b", "c")))
 
 
 IDENTITIES = [
@@ -40,9 +40,9 @@ IDENTITIES = [
 @pytest.mark.parametrize("node", IDENTITIES, ids=str)
 def test_drop_identities(node: Node) -> None:
     nodes = op("a", "sigmoid", INPUT), node, op("b", "tanh", "x")
-    graph = rewritten_by(rewrite.drop_identities, build((2, 6, 6), *nodes))
+    graph = rewritten_by(remove.drop_identities, build((2, 6, 6), *nodes))
     assert summary(graph) == ["a sigmoid", "b tanh"]
-    graph = rewritten_by(rewrite.drop_identities, build((2, 6, 6), *nodes[:2]))
+    graph = rewritten_by(remove.drop_identities, build((2, 6, 6), *nodes[:2]))
     assert graph.outputs == ("a",)
 
 
@@ -63,15 +63,15 @@ def test_drop_identities(node: Node) -> None:
 )
 def test_what_is_no_identity_stays(node: Node) -> None:
     graph = build((2, 6, 6), op("a", "sigmoid", INPUT), node)
-    assert_untouched(rewrite.drop_identities, graph)
+    assert_untouched(remove.drop_identities, graph)
 
 
 def test_an_identity_that_makes_an_output_stays() -> None:
-    assert_untouched(rewrite.drop_identities, build((3,), op("x", "identity", INPUT)))
+    assert_untouched(remove.drop_identities, build((3,), op("x", "identity", INPUT)))
     two = op("a", "relu", INPUT), op("x", "dropout", "a")
-    assert_untouched(rewrite.drop_identities, build((3,), *two, outputs=("x", "a")))
+    assert_untouched(remove.drop_identities, build((3,), *two, outputs=("x", "a")))
     chain = op("a", "relu", INPUT), op("x", "dropout", "a"), op("y", "identity", "x")
-    graph = rewritten_by(rewrite.drop_identities, build((3,), *chain, outputs=("y", "x", "y")))
+    graph = rewritten_by(remove.drop_identities, build((3,), *chain, outputs=("y", "x", "y")))
     assert summary(graph) == ["a relu", "y identity"]
     assert graph.outputs == ("y", "a", "y")
 
@@ -82,7 +82,7 @@ def test_an_identity_that_makes_an_output_stays() -> None:
 def test_fold_padding() -> None:
     pad = op("p", "pad", INPUT, padding=(1, 2, 0, 3))
     graph = build((2, 5, 5), pad, conv("c", "p", 3, 2, padding=1, stride=2))
-    graph = rewritten_by(rewrite.fold_padding, graph)
+    graph = rewritten_by(fold.fold_padding, graph)
     assert summary(graph) == ["p + c conv2d"]
     assert graph.nodes[0].attrs["padding"] == (1, 4, 2, 3)
 
@@ -101,18 +101,18 @@ def test_fold_padding() -> None:
 def test_other_padding_stays(attrs: dict[str, Any]) -> None:
     channels = 3 if len(attrs["padding"]) == 6 else 2
     nodes = op("p", "pad", INPUT, **attrs), conv("c", "p", 3, channels)
-    assert_untouched(rewrite.fold_padding, build((2, 5, 5), *nodes))
+    assert_untouched(fold.fold_padding, build((2, 5, 5), *nodes))
 
 
 def test_padding_of_an_empty_image_stays() -> None:
     nodes = op("p", "pad", INPUT, padding=(0, 0, 2, 2)), conv("c", "p", 3, 2)
-    assert_untouched(rewrite.fold_padding, build((2, 0, 5), *nodes))
+    assert_untouched(fold.fold_padding, build((2, 0, 5), *nodes))
 
 
 def test_padding_of_a_residual_stays() -> None:
     nodes = [op("p", "pad", INPUT, padding=(1, 1, 1, 1)), conv("c", INPUT, 2, 2, padding=2)]
     nodes[1] = nodes[1].replace(inputs=(INPUT, "p"))
-    assert_untouched(rewrite.fold_padding, build((2, 5, 5), *nodes))
+    assert_untouched(fold.fold_padding, build((2, 5, 5), *nodes))
 
 
 @pytest.mark.parametrize("roles", [(), ("weight",), ("bias",), ("weight", "bias")], ids=str)
@@ -124,13 +124,13 @@ def test_fold_batch_norm_into_conv2d(roles: tuple[str, ...], bias: bool) -> None
         del weights["bias"]
     kept = {r: a for r, a in second.weights.items() if r in (*roles, "running_mean", "running_var")}
     graph = build((2, 5, 5), first.replace(weights=weights), second.replace(weights=kept))
-    graph = rewritten_by(rewrite.fold_batch_norm, graph)
+    graph = rewritten_by(fold.fold_batch_norm, graph)
     assert summary(graph) == ["c + n conv2d"]
 
 
 def test_fold_batch_norm_into_linear() -> None:
     graph = build((5,), linear("l", INPUT, 4, 5), norm("n", "l", 4), norm("m", "n", 4))
-    graph = rewritten_by(rewrite.fold_batch_norm, graph)
+    graph = rewritten_by(fold.fold_batch_norm, graph)
     assert summary(graph) == ["l + n + m linear"]
     assert graph.node("m").weights["weight"].dtype == np.float64
 
@@ -141,7 +141,7 @@ def test_folding_keeps_float32_and_an_activation() -> None:
         node.replace(weights={r: a.astype(np.float32) for r, a in node.weights.items()}) for node in (first, second)
     ]
     graph = build((2, 5, 5), *nodes)
-    folded = rewrite.fold_batch_norm(graph).node("n")
+    folded = optimize(graph, [fold.fold_batch_norm]).node("n")
     assert folded.attrs["activation"] == ("relu",)
     scale = second.weights["weight"] / np.sqrt(second.weights["running_var"] + 1e-5)
     exact = nodes[0].weights["weight"] * scale[:, None, None, None]
@@ -161,16 +161,16 @@ def test_folding_keeps_float32_and_an_activation() -> None:
     ],
 )
 def test_batch_norm_that_does_not_fold(nodes: tuple[Node, ...]) -> None:
-    assert_untouched(rewrite.fold_batch_norm, build((3, 5), *nodes))
+    assert_untouched(fold.fold_batch_norm, build((3, 5), *nodes))
 
 
 def test_batch_norm_is_not_folded_through_what_is_fused() -> None:
     n = norm("n", "c", 2)
     for attrs in ({"activation": ("relu",)}, {"pool": ("max", 2, 2, 2, 2)}):
         fused = conv("c", INPUT, 2, 2, **attrs)
-        assert_untouched(rewrite.fold_batch_norm, build((2, 6, 6), fused, n))
+        assert_untouched(fold.fold_batch_norm, build((2, 6, 6), fused, n))
     residual = conv("c", INPUT, 2, 2).replace(inputs=(INPUT, INPUT))
-    assert_untouched(rewrite.fold_batch_norm, build((2, 6, 6), residual, n))
+    assert_untouched(fold.fold_batch_norm, build((2, 6, 6), residual, n))
 
 
 @pytest.mark.parametrize(("variance", "eps"), [(0.0, 0.0), (-1.0, 0.0), (1e-310, 0.0), (1, np.nan)])
@@ -179,7 +179,7 @@ def test_a_fold_that_is_not_finite_is_not_done(variance: float, eps: float) -> N
     weights = {**node.weights, "running_var": np.array([1.0, variance])}
     weights["weight"] = np.array([1.0, 1e300])
     graph = build((2, 5, 5), conv("c", INPUT, 2, 2), node.replace(weights=weights))
-    assert_untouched(rewrite.fold_batch_norm, graph)
+    assert_untouched(fold.fold_batch_norm, graph)
 
 
 # --- fusing -------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ ACTIVATIONS = [
     ids=lambda node: f"{node.op}{len(node.inputs)}",
 )
 def test_fuse_activation(producer: Node, activation: Node) -> None:
-    graph = rewritten_by(rewrite.fuse_activation, build((2, 6, 6), producer, activation))
+    graph = rewritten_by(fuse.fuse_activation, build((2, 6, 6), producer, activation))
     assert summary(graph) == [f"x + a {producer.op}"]
     assert graph.nodes[0].attrs["activation"][0] == activation.op
     assert graph.outputs == ("a",)
@@ -214,13 +214,13 @@ def test_fuse_activation(producer: Node, activation: Node) -> None:
 
 def test_only_one_activation_is_fused() -> None:
     nodes = conv("c", INPUT, 2, 2), op("a", "relu", "c"), op("b", "tanh", "a")
-    graph = rewritten_by(rewrite.fuse_activation, build((2, 6, 6), *nodes))
+    graph = rewritten_by(fuse.fuse_activation, build((2, 6, 6), *nodes))
     assert summary(graph) == ["c + a conv2d", "b tanh"]
 
 
 def test_an_activation_after_a_fused_pool_stays() -> None:
     nodes = conv("c", INPUT, 2, 2, pool=("avg", 2, 2, 2, 2)), op("a", "relu", "c")
-    assert_untouched(rewrite.fuse_activation, build((2, 6, 6), *nodes))
+    assert_untouched(fuse.fuse_activation, build((2, 6, 6), *nodes))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS[:3], ids=str)
@@ -232,7 +232,7 @@ def test_an_activation_after_a_fused_pool_stays() -> None:
 def test_hoist_activation(pooling: Node, activation: Node) -> None:
     nodes = conv("c", INPUT, 3, 2), pooling, activation.replace(inputs=("p",)), op("t", "tanh", "a")
     for last in (4, 3):  # read by another node, and an output
-        graph = rewritten_by(rewrite.hoist_activation, build((2, 8, 8), *nodes[:last]))
+        graph = rewritten_by(fuse.hoist_activation, build((2, 8, 8), *nodes[:last]))
         assert summary(graph)[:3] == ["c conv2d", f"a {activation.op}", "p max_pool2d"]
         assert graph.nodes[1].inputs == ("c",)
         assert graph.nodes[2].inputs == ("a",)
@@ -254,34 +254,34 @@ def test_hoist_activation(pooling: Node, activation: Node) -> None:
 )
 def test_activations_that_are_not_hoisted(pooling: Node, activation: Node) -> None:
     graph = build((2, 8, 8), conv("c", INPUT, 3, 2), pooling, activation)
-    assert_untouched(rewrite.hoist_activation, graph)
+    assert_untouched(fuse.hoist_activation, graph)
 
 
 def test_nothing_is_hoisted_to_where_it_cannot_fuse() -> None:
     nodes = op("c", "sigmoid", INPUT), pool("p", "c"), op("a", "relu", "p")
-    assert_untouched(rewrite.hoist_activation, build((2, 8, 8), *nodes))
+    assert_untouched(fuse.hoist_activation, build((2, 8, 8), *nodes))
     nodes = conv("c", INPUT, 2, 2), pool("p", "c"), op("a", "relu", "p")
     for outputs in (("a", "c"), ("a", "p")):
-        assert_untouched(rewrite.hoist_activation, build((2, 8, 8), *nodes, outputs=outputs))
+        assert_untouched(fuse.hoist_activation, build((2, 8, 8), *nodes, outputs=outputs))
 
 
 @pytest.mark.parametrize("order", [("c", "d"), ("d", "c")])
 def test_fuse_residual_into_the_later_operand(order: tuple[str, str]) -> None:
     nodes = conv("c", INPUT, 3, 2), conv("d", INPUT, 3, 2, kernel=1), op("s", "add", *order)
-    graph = rewritten_by(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    graph = rewritten_by(fuse.fuse_residual, build((2, 6, 6), *nodes))
     assert summary(graph) == ["c conv2d", "d + s conv2d"]
     assert graph.nodes[1].inputs == (INPUT, "c")
 
 
 def test_fuse_residual_moves_behind_the_other_operand() -> None:
     nodes = conv("c", INPUT, 2, 2), op("t", "tanh", INPUT), op("s", "add", "c", "t")
-    graph = rewritten_by(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    graph = rewritten_by(fuse.fuse_residual, build((2, 6, 6), *nodes))
     assert summary(graph) == ["t tanh", "c + s conv2d"]
 
 
 def test_fuse_residual_into_linear_with_an_activation() -> None:
     add = op("s", "add", INPUT, "l", activation=("relu",))
-    graph = rewritten_by(rewrite.fuse_residual, build((5,), linear("l", INPUT, 5, 5), add))
+    graph = rewritten_by(fuse.fuse_residual, build((5,), linear("l", INPUT, 5, 5), add))
     assert summary(graph) == ["l + s linear"]
     assert graph.nodes[0].attrs["activation"] == ("relu",)
 
@@ -289,18 +289,18 @@ def test_fuse_residual_into_linear_with_an_activation() -> None:
 @pytest.mark.parametrize("attrs", [{"activation": ("relu",)}, {"pool": ("max", 1, 1, 1, 1)}], ids=str)
 def test_residual_after_an_epilogue_stays(attrs: dict[str, Any]) -> None:
     nodes = conv("c", INPUT, 2, 2, **attrs), op("s", "add", INPUT, "c")
-    assert_untouched(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    assert_untouched(fuse.fuse_residual, build((2, 6, 6), *nodes))
 
 
 def test_only_one_residual_is_fused() -> None:
     nodes = conv("c", INPUT, 2, 2), op("s", "add", INPUT, "c"), op("z", "add", "s", INPUT)
-    graph = rewritten_by(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    graph = rewritten_by(fuse.fuse_residual, build((2, 6, 6), *nodes))
     assert summary(graph) == ["c + s conv2d", "z add"]
 
 
 def test_an_operand_added_to_itself_stays() -> None:
     nodes = conv("c", INPUT, 2, 2), op("s", "add", "c", "c")
-    assert_untouched(rewrite.fuse_residual, build((2, 6, 6), *nodes))
+    assert_untouched(fuse.fuse_residual, build((2, 6, 6), *nodes))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_an_operand_added_to_itself_stays() -> None:
 )
 def test_fuse_pool(pooling: Node, fused: tuple[Any, ...]) -> None:
     node = conv("c", INPUT, 3, 2, activation=("tanh",))
-    graph = rewritten_by(rewrite.fuse_pool, build((2, 6, 6), node, pooling))
+    graph = rewritten_by(fuse.fuse_pool, build((2, 6, 6), node, pooling))
     assert summary(graph) == ["c + p conv2d"]
     assert graph.nodes[0].attrs["pool"] == fused
     assert graph.nodes[0].attrs["activation"] == ("tanh",)
@@ -337,30 +337,28 @@ def test_fuse_pool(pooling: Node, fused: tuple[Any, ...]) -> None:
     ids=str,
 )
 def test_pools_that_are_not_fused(pooling: Node) -> None:
-    assert_untouched(rewrite.fuse_pool, build((2, 6, 6), conv("c", INPUT, 3, 2), pooling))
+    assert_untouched(fuse.fuse_pool, build((2, 6, 6), conv("c", INPUT, 3, 2), pooling))
 
 
 def test_no_pool_is_fused_to_a_pool_or_a_residual() -> None:
     residual = conv("c", INPUT, 2, 2).replace(inputs=(INPUT, INPUT))
-    assert_untouched(rewrite.fuse_pool, build((2, 8, 8), residual, pool("p", "c")))
+    assert_untouched(fuse.fuse_pool, build((2, 8, 8), residual, pool("p", "c")))
     nodes = conv("c", INPUT, 2, 2), pool("p", "c"), pool("q", "p")
-    graph = rewritten_by(rewrite.fuse_pool, build((2, 8, 8), *nodes))
+    graph = rewritten_by(fuse.fuse_pool, build((2, 8, 8), *nodes))
     assert summary(graph) == ["c + p conv2d", "q max_pool2d"]
 
 
 SHARED = [
-    (rewrite.fold_padding, op("x", "pad", INPUT, padding=(1, 1)), conv("y", "x", 3, 2)),
-    (rewrite.fold_batch_norm, conv("x", INPUT, 3, 2), norm("y", "x", 3)),
-    (rewrite.fuse_residual, conv("x", INPUT, 2, 2), op("y", "add", "x", INPUT)),
-    (rewrite.fuse_activation, conv("x", INPUT, 3, 2), op("y", "relu", "x")),
-    (rewrite.fuse_pool, conv("x", INPUT, 3, 2), pool("y", "x")),
+    (fold.fold_padding, op("x", "pad", INPUT, padding=(1, 1)), conv("y", "x", 3, 2)),
+    (fold.fold_batch_norm, conv("x", INPUT, 3, 2), norm("y", "x", 3)),
+    (fuse.fuse_residual, conv("x", INPUT, 2, 2), op("y", "add", "x", INPUT)),
+    (fuse.fuse_activation, conv("x", INPUT, 3, 2), op("y", "relu", "x")),
+    (fuse.fuse_pool, conv("x", INPUT, 3, 2), pool("y", "x")),
 ]
 
 
 @pytest.mark.parametrize(("rule", "producer", "consumer"), SHARED)
-def test_a_producer_that_others_read_is_never_touched(
-    rule: Callable[[Graph], Graph], producer: Node, consumer: Node
-) -> None:
+def test_a_producer_that_others_read_is_never_touched(rule: Rule, producer: Node, consumer: Node) -> None:
     alone = build((2, 6, 6), producer, consumer)
     assert len(rewritten_by(rule, alone).nodes) == 1
     assert_untouched(rule, alone.replace(outputs=("y", "x")))

@@ -1,0 +1,66 @@
+"""Rules that fold a node into the weights or the attributes of its neighbour."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Node
+from ..graph.attributes import MAX_INTEGER
+from .draft import Draft, has_free_epilogue
+
+__all__ = ["fold_batch_norm", "fold_padding"]
+
+
+def fold_padding(draft: Draft) -> None:
+    """Let a convolution do the zero padding before it."""
+    draft.merge(_merge_padding)
+
+
+def _merge_padding(draft: Draft, pad: Node, conv: Node) -> Node | None:
+    if pad.op != "pad" or conv.op != "conv2d" or conv.inputs[0] != pad.name:
+        return None
+    widths = pad.attrs["padding"]
+    if pad.attrs["mode"] != "constant" or pad.attrs["value"] != 0:
+        return None
+    if min(widths, default=0) < 0 or any(widths[4:]) or 0 in draft.shapes[pad.inputs[0]]:
+        return None
+    left, right, top, bottom = (*widths, 0, 0, 0, 0)[:4]
+    own = conv.attrs["padding"]
+    padding = tuple(a + b for a, b in zip(own, (top, bottom, left, right), strict=True))
+    if max(padding) > MAX_INTEGER:
+        return None
+    return conv.replace(inputs=(pad.inputs[0], *conv.inputs[1:]), attrs={**conv.attrs, "padding": padding})
+
+
+def fold_batch_norm(draft: Draft) -> None:
+    """Scale and shift the weights of a convolution or linear layer instead of its output.
+
+    Where the folded weights would not be finite (a variance of zero with eps=0), nothing is folded.
+    """
+    draft.merge(_merge_batch_norm)
+
+
+def _merge_batch_norm(draft: Draft, producer: Node, norm: Node) -> Node | None:
+    if norm.op != "batch_norm" or producer.op not in ("conv2d", "linear") or len(producer.inputs) == 2:
+        return None
+    if not has_free_epilogue(producer):
+        return None
+    shape, weight = draft.shapes[norm.name], producer.weights["weight"]
+    if (producer.op == "linear" and len(shape) != 1) or shape[0] != weight.shape[0]:
+        return None  # the norm's channels are not the layer's outputs
+    roles = {role: array.astype(np.float64) for role, array in norm.weights.items()}
+    # y = (w x + b - mean) scale + shift  =  (w scale) x + ((b - mean) scale + shift)
+    with np.errstate(all="ignore"):
+        scale = 1 / np.sqrt(roles["running_var"] + norm.attrs["eps"])
+        if "weight" in roles:
+            scale = scale * roles["weight"]
+        bias = producer.weights.get("bias", np.zeros(len(scale))).astype(np.float64)
+        bias = (bias - roles["running_mean"]) * scale + roles.get("bias", 0.0)
+        columns = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        folded = {
+            "weight": (weight.astype(np.float64) * columns).astype(weight.dtype),
+            "bias": bias.astype(weight.dtype),
+        }
+    if not all(np.isfinite(array).all() for array in folded.values()):
+        return None
+    return producer.replace(attrs={**producer.attrs, "activation": norm.attrs["activation"]}, weights=folded)
