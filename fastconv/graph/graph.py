@@ -9,8 +9,7 @@ no kernel sees an unchecked size. Nodes carry the vocabulary of ``torch.nn.funct
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -20,9 +19,14 @@ from .attributes import shown
 from .ops import OPS
 from .ops.spec import FeatureMismatchError, Shape
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 __all__ = ["INPUT", "Graph", "Node", "array_id", "find_input_shape", "settle"]
 
 INPUT = "input"  # the name of the graph's one input
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 def array_id(array: np.ndarray) -> tuple[int, Shape]:
@@ -30,8 +34,21 @@ def array_id(array: np.ndarray) -> tuple[int, Shape]:
     return array.__array_interface__["data"][0], array.shape
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Node:
+class Frozen:
+    """Base of what is set once; not a dataclass, which takes a millisecond of every start to make."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        from dataclasses import FrozenInstanceError
+
+        raise FrozenInstanceError(f"cannot assign to field {name!r}; make another one with replace")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
+
+
+class Node(Frozen):
     """One operation; its one output carries the node's name.
 
     Attributes
@@ -51,16 +68,38 @@ class Node:
         Names of the nodes that rewriting has absorbed into this one, in order, without its own.
     """
 
+    __slots__ = ("attrs", "fused", "inputs", "name", "op", "weights")
+
     name: str
     op: str
-    inputs: tuple[str, ...] = (INPUT,)
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
-    fused: tuple[str, ...] = ()
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    weights: Mapping[str, np.ndarray]
+    fused: tuple[str, ...]
+
+    def __init__(
+        self,
+        name: str,
+        op: str,
+        inputs: tuple[str, ...] = (INPUT,),
+        attrs: Mapping[str, Any] = _NOTHING,
+        weights: Mapping[str, np.ndarray] = _NOTHING,
+        fused: tuple[str, ...] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "op", op)
+        put(self, "inputs", inputs)
+        put(self, "attrs", attrs)
+        put(self, "weights", weights)
+        put(self, "fused", fused)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.name, self.op, self.inputs, self.attrs, self.weights, self.fused)
 
     def replace(self, **changes: Any) -> Node:
         """Return a copy with the fields in `changes` replaced."""
-        return replace(self, **changes)
+        return Node(**{**{name: getattr(self, name) for name in self.__slots__}, **changes})
 
     def __str__(self) -> str:
         defaults = OPS[self.op].attributes if self.op in OPS else {}
@@ -75,8 +114,7 @@ class Node:
         return f"<Node {self}>"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Graph:
+class Graph(Frozen):
     """A checked network.
 
     Parameters
@@ -110,42 +148,45 @@ class Graph:
     input_shape: Shape
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
-    labels: tuple[str, ...] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    dtype: np.dtype[Any] = None  # type: ignore[assignment]  # None only until __post_init__
-    shapes: Mapping[str, Shape] = field(init=False)
+    labels: tuple[str, ...] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    dtype: np.dtype[Any]
+    shapes: Mapping[str, Shape]
 
-    def __post_init__(self) -> None:
-        input_shape = checks.input_shape(self.input_shape)
-        dtype: np.dtype[Any] | None = None
-        if self.dtype is not None:
-            dtype = checks.dtype("dtype", self.dtype)
-        shapes = {INPUT: input_shape}
-        nodes: list[Node] = []
-        for given in self.nodes:
-            node, shape, dtype = settle(given, shapes, dtype, nodes)
-            nodes.append(node)
-            shapes[node.name] = shape
-        outputs = checks.outputs(self.outputs, shapes, INPUT)
-        settled: dict[str, Any] = {
-            "input_shape": input_shape,
-            "nodes": tuple(nodes),
-            "outputs": outputs,
-            "dtype": dtype or checks.FLOAT32,
-            "shapes": shapes,
-        }
-        if self.labels is not None:
-            settled["labels"] = checks.labels(self.labels, shapes[outputs[0]])
-        if self.mean is not None or self.std is not None:
-            mean, std = checks.preprocessing(self.mean, self.std, input_shape)
-            settled |= {"mean": mean, "std": std}
-        for name, value in settled.items():
-            object.__setattr__(self, name, value)
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        nodes: Sequence[Node],
+        outputs: Sequence[str],
+        labels: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        shape = checks.input_shape(input_shape)
+        known = None if dtype is None else checks.dtype("dtype", dtype)
+        shapes = {INPUT: shape}
+        settled: list[Node] = []
+        for given in nodes:
+            node, shapes[given.name], known = settle(given, shapes, known, settled)
+            settled.append(node)
+        names = checks.outputs(outputs, shapes, INPUT)
+        fields = vars(self)
+        fields["input_shape"] = shape
+        fields["nodes"] = tuple(settled)
+        fields["outputs"] = names
+        fields["labels"] = None if labels is None else checks.labels(labels, shapes[names[0]])
+        fields["mean"] = fields["std"] = None
+        if mean is not None or std is not None:
+            fields["mean"], fields["std"] = checks.preprocessing(mean, std, shape)
+        fields["dtype"] = known or checks.FLOAT32
+        fields["shapes"] = shapes
 
     def replace(self, **changes: Any) -> Graph:
         """Return a Graph with the fields in `changes` replaced, checked anew."""
-        return replace(self, **changes)
+        fields = {name: value for name, value in vars(self).items() if name != "shapes"}
+        return Graph(**{**fields, **changes})
 
     def node(self, name: str) -> Node:
         """Return the node of that name; KeyError where there is none."""

@@ -90,8 +90,8 @@ def from_torch(
         nodes=tuple(reader.nodes),
         outputs=outputs,
         labels=None if labels is None else tuple(labels),
-        mean=mean,  # type: ignore[arg-type]  # any iterable will do
-        std=std,  # type: ignore[arg-type]
+        mean=mean,
+        std=std,
         dtype=np.dtype(np.float32),
     )
 
