@@ -347,9 +347,9 @@ def unfold(
     frame = window("unfold", kernel_size, dilation, padding, stride)
     if not all(x.shape[1:]):
         raise ShapeError(f"unfold: input has an empty axis, {x.shape}; only the batch may be empty")
-    high, wide = count_blocks("unfold", "input", x.shape[2:], *frame)
-    _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), high * wide))
-    columns: Array = kernels().unfold(x, *frame, default_threads())
+    blocks = count_blocks("unfold", "input", x.shape[2:], *frame)
+    _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), prod(blocks)))
+    columns: Array = kernels().unfold(x, *frame, blocks, default_threads())
     return columns if batched else columns[0]
 
 
@@ -393,7 +393,7 @@ def fold(
             f"padding and stride has {high}x{wide} = {high * wide} blocks"
         )
     _check_output("fold", (len(x), rows // (kh * kw), *size))
-    images: Array = kernels().fold(x, size, *frame, default_threads())
+    images: Array = kernels().fold(x, size, *frame, (high, wide), default_threads())
     return images if batched else images[0]
 
 

@@ -93,6 +93,7 @@ class Kernels(Protocol):
         dilation: _Pair,
         padding: _Pair,
         stride: _Pair,
+        blocks: _Pair,
         threads: int,
     ) -> Array: ...
     def fold(
@@ -103,6 +104,7 @@ class Kernels(Protocol):
         dilation: _Pair,
         padding: _Pair,
         stride: _Pair,
+        blocks: _Pair,
         threads: int,
     ) -> Array: ...
     def fma_peak(self, seconds: float = 0.02) -> float: ...

@@ -197,21 +197,15 @@ def _fold(const real[:, :, ::1] cols, real[:, :, :, ::1] out, kernel, dilation, 
                        dst + plane * h * w)
 
 
-def _shape_of_windows(size, kernel, dilation, padding, stride):
-    return [(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-
-
-def unfold(x, kernel, dilation, padding, stride, int threads):
-    """torch.nn.functional.unfold. x: (n, c, h, w) -> (n, c * kh * kw, L), float32 or float64"""
-    oh, ow = _shape_of_windows(x.shape[2:], kernel, dilation, padding, stride)
-    out = np.empty((x.shape[0], x.shape[1] * kernel[0] * kernel[1], oh * ow), x.dtype)
-    _unfold(x, out, kernel, dilation, padding, stride, (oh, ow), threads)
+def unfold(x, kernel, dilation, padding, stride, blocks, int threads):
+    """torch.nn.functional.unfold. x: (n, c, h, w) -> (n, c * kh * kw, oh * ow), blocks = (oh, ow), float32 or float64"""
+    out = np.empty((x.shape[0], x.shape[1] * kernel[0] * kernel[1], blocks[0] * blocks[1]), x.dtype)
+    _unfold(x, out, kernel, dilation, padding, stride, blocks, threads)
     return out
 
 
-def fold(x, output_size, kernel, dilation, padding, stride, int threads):
-    """torch.nn.functional.fold. x: (n, c * kh * kw, L) -> (n, c, *output_size), float32 or float64"""
-    in_hw = _shape_of_windows(output_size, kernel, dilation, padding, stride)
+def fold(x, output_size, kernel, dilation, padding, stride, blocks, int threads):
+    """torch.nn.functional.fold. x: (n, c * kh * kw, oh * ow), blocks = (oh, ow) -> (n, c, *output_size)"""
     out = np.empty((x.shape[0], x.shape[1] // (kernel[0] * kernel[1]), *output_size), x.dtype)
-    _fold(x, out, kernel, dilation, padding, stride, in_hw, threads)
+    _fold(x, out, kernel, dilation, padding, stride, blocks, threads)
     return out
