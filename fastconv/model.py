@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from .inspect.summary import Profile, Summary
+    from .inspect.profile import Profile
+    from .inspect.summary import Summary
 
 __all__ = ["Model", "from_torch", "load"]
 
@@ -282,7 +283,7 @@ class Model(Call):
         -------
         Profile
         """
-        from .inspect.summary import profile
+        from .inspect.profile import profile
 
         batch, _ = self._as_batch(x)
         return profile(self._graph, optimize(self._graph), self._program, batch, repeats)

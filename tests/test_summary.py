@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fastconv.graph import INPUT, Graph, Node
-from fastconv.inspect.summary import LayerProfile, LayerSummary, Profile, Summary, summarize
+from fastconv.inspect.profile import LayerProfile, Profile
+from fastconv.inspect.summary import LayerSummary, Summary, summarize
 from fastconv.model import Model
 from fastconv.rewrite import optimize
 
@@ -221,7 +222,7 @@ class _Program:
 
 
 def test_steps_of_a_layer_are_one_row():
-    from fastconv.inspect.summary import profile
+    from fastconv.inspect.profile import profile
 
     graph = lenet()
     result = profile(graph, graph, _Program(), np.zeros((2, 1, 28, 28), np.float32), 1)

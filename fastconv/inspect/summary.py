@@ -1,4 +1,4 @@
-"""What a model is made of, and where its time goes: tables for the terminal and the notebook.
+"""What a model is made of: a table for the terminal and the notebook.
 
 Rows are the layers as they run. Where rewriting has fused several nodes into one, the row names all
 of them (``conv1 + relu1 + pool1``) and counts their parameters together.
@@ -6,17 +6,16 @@ of them (``conv1 + relu1 + pool1``) and counts their parameters together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import prod
-from typing import Any
-
-import numpy as np
 
 from ..graph import INPUT, Graph, Node
+from ..graph.graph import array_id
+from ..graph.ops import OPS
+from .table import Table, kernels_of, names_of
 
-__all__ = ["LayerProfile", "LayerSummary", "Profile", "Summary", "profile", "summarize"]
+__all__ = ["LayerSummary", "Summary", "summarize"]
 
 Shape = tuple[int, ...]
 
@@ -55,69 +54,8 @@ class LayerSummary:
     kernel: str
 
 
-@dataclass(frozen=True, slots=True)
-class LayerProfile:
-    """The time of one layer.
-
-    Attributes
-    ----------
-    name, op, kernel
-        As in `LayerSummary`; op is empty for what belongs to no layer, e.g. changing the layout.
-    seconds
-        Of one call, for the whole batch.
-    gflops
-        10**9 operations a second, two for each MAC; 0 for a layer without MACs.
-    share
-        Of the time of all layers, 0..1.
-    """
-
-    name: str
-    op: str
-    kernel: str
-    seconds: float
-    gflops: float
-    share: float
-
-
-class _Table:
-    """Rows of strings under a header, as aligned text and as HTML."""
-
-    def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
-        """Return header, rows, footer and the columns' alignment, a ``<`` or ``>`` for each."""
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        header, rows, footer, alignment = self._cells()
-        widths = [max(map(len, column)) for column in zip(header, *rows, footer, strict=True)]
-
-        def line(cells: Iterable[str]) -> str:
-            aligned = (f"{cell:{side}{width}}" for cell, side, width in zip(cells, alignment, widths, strict=True))
-            return "  ".join(aligned).rstrip()
-
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        return "\n".join([line(header), rule, *map(line, rows), rule, line(footer)])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        header, rows, footer, alignment = self._cells()
-        sides = ["left" if side == "<" else "right" for side in alignment]
-
-        def line(cells: Iterable[str], tag: str) -> str:
-            return "".join(
-                f'<{tag} style="text-align: {side}">{escape(cell)}</{tag}>'
-                for cell, side in zip(cells, sides, strict=True)
-            )
-
-        body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in rows)
-        return (
-            f"<table>\n<thead><tr>{line(header, 'th')}</tr></thead>\n<tbody>\n{body}</tbody>\n"
-            f"<tfoot><tr>{line(footer, 'th')}</tr></tfoot>\n</table>"
-        )
-
-
 @dataclass(frozen=True, repr=False)
-class Summary(_Table):
+class Summary(Table):
     """The layers of a model. Prints as a table, in a notebook as HTML."""
 
     rows: tuple[LayerSummary, ...]
@@ -149,38 +87,6 @@ class Summary(_Table):
         ]
         footer = ("total", "", "", "", f"{self.parameters:,}", _scaled(self.macs), "", "")
         return header, rows, footer, "<<>>>>><"
-
-
-@dataclass(frozen=True, repr=False)
-class Profile(_Table):
-    """The time of each layer. Prints as a table, in a notebook as HTML."""
-
-    rows: tuple[LayerProfile, ...]
-    batch: int
-    threads: int
-
-    @property
-    def seconds(self) -> float:
-        """The layers' time together, for the whole batch."""
-        return sum(row.seconds for row in self.rows)
-
-    def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
-        header = ("layer", "op", "kernel", "time (us)", "GFLOP/s", "share")
-        rows: list[Sequence[str]] = [
-            (
-                row.name,
-                row.op,
-                row.kernel,
-                f"{1e6 * row.seconds:,.1f}",
-                f"{row.gflops:.1f}" if row.gflops else "-",
-                f"{100 * row.share:.1f} %",
-            )
-            for row in self.rows
-        ]
-        images = f"{self.batch} image{'s' * (self.batch != 1)}"
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        total = f"{1e6 * self.seconds:,.1f}"
-        return header, rows, (f"total: {images}, {threads}", "", "", total, "", ""), "<<<>>>"
 
 
 def _dims(shape: Shape) -> str:
@@ -218,7 +124,7 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
     counted: set[tuple[int, Shape]] = set()
     rows = []
     for node in optimized.nodes:
-        parts = [original[name] for name in _names(node)]
+        parts = [original[name] for name in names_of(node)]
         last = max(parts, key=lambda part: order[part.name])
         rows.append(
             LayerSummary(
@@ -229,46 +135,10 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
                 parameters=sum(_count_parameters(part, counted) for part in parts),
                 macs=sum(graph.macs(part) for part in parts),
                 receptive_field=fields[last.name],
-                kernel=_kernels_of(node.name, steps),
+                kernel=kernels_of(node.name, steps),
             )
         )
     return Summary(tuple(rows))
-
-
-def profile(graph: Graph, optimized: Graph, program: Any, batch: np.ndarray, repeats: int) -> Profile:
-    """Time the layers of a program on a batch; `graph` and `optimized` as for `summarize`."""
-    original = {node.name: node for node in graph.nodes}
-    nodes = {node.name: node for node in optimized.nodes}
-    program.run(batch)  # so that memory is there and weights are in the cache
-    steps = program.steps
-    seconds: dict[str, float] = {}  # of each node, in the order in which they run
-    for step, time in zip(steps, program.profile(batch, repeats), strict=True):
-        seconds[step["node"]] = seconds.get(step["node"], 0.0) + time
-    total = sum(seconds.values())
-    rows = []
-    for name, time in seconds.items():
-        # A step may belong to no node: bringing the images into the layout used inside does.
-        parts = [original[part] for part in _names(nodes[name])] if name in nodes else []
-        operations = 2 * len(batch) * sum(graph.macs(part) for part in parts)
-        rows.append(
-            LayerProfile(
-                name=" + ".join(part.name for part in parts) or name,
-                op=" + ".join(part.op for part in parts),
-                kernel=_kernels_of(name, steps),
-                seconds=time,
-                gflops=operations / time / 1e9 if time else 0.0,
-                share=time / total if total else 0.0,
-            )
-        )
-    return Profile(tuple(rows), len(batch), program.threads)
-
-
-def _names(node: Node) -> tuple[str, ...]:
-    return (*node.fused, node.name)
-
-
-def _kernels_of(name: str, steps: Sequence[Mapping[str, str]]) -> str:
-    return ", ".join(dict.fromkeys(step["label"] for step in steps if step["node"] == name))
 
 
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:
@@ -276,7 +146,7 @@ def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:
     total = 0
     for role in ("weight", "bias"):
         array = node.weights.get(role)
-        if array is not None and (key := (array.ctypes.data, array.shape)) not in counted:
+        if array is not None and (key := array_id(array)) not in counted:
             counted.add(key)
             total += array.size
     return total
@@ -295,7 +165,7 @@ class _Field:
     extent: tuple[int, int]
 
     def window(self, kernel: Sequence[int], stride: Sequence[int], extent: Sequence[int]) -> _Field:
-        """Return the field behind a window of `kernel` positions that moves by `stride`."""
+        """Return the field behind windows of `kernel` positions that move by `stride`."""
         size = (
             self.size[0] + (kernel[0] - 1) * self.step[0],
             self.size[1] + (kernel[1] - 1) * self.step[1],
@@ -313,29 +183,6 @@ def _receptive_fields(graph: Graph) -> dict[str, tuple[int, int] | None]:
     for node in graph.nodes:
         sources = [fields[name] for name in node.inputs]
         widest = max(sources, key=lambda field: prod(field.size))
-        fields[node.name] = _field(node, widest, graph.shapes[node.name])
+        window = OPS[node.op].field(node.attrs, node.weights, widest.extent, graph.shapes[node.name])
+        fields[node.name] = widest.window(*window)
     return {node.name: fields[node.name].size for node in graph.nodes}
-
-
-def _field(node: Node, source: _Field, shape: Shape) -> _Field:
-    """Return the field of a node from its input's."""
-    attrs = node.attrs
-    if node.op == "linear":
-        if len(shape) > 1:  # over the last axis only
-            return source.window((1, source.extent[1]), (1, 1), (source.extent[0], 1))
-        return source.window(source.extent, (1, 1), (1, 1))
-    if node.op.startswith("adaptive"):
-        # Window i of n over an axis of s positions spans floor(i s / n) .. ceil((i + 1) s / n).
-        spans = [
-            max((-(-(i + 1) * s // n) - i * s // n for i in range(n)), default=1)
-            for s, n in zip(source.extent, shape[1:], strict=True)
-        ]
-        stride = [max(s // max(n, 1), 1) for s, n in zip(source.extent, shape[1:], strict=True)]
-        return source.window(spans, stride, shape[1:])
-    if node.op in ("conv2d", "max_pool2d", "avg_pool2d"):
-        kernel = node.weights["weight"].shape[2:] if node.op == "conv2d" else attrs["kernel_size"]
-        dilation = attrs.get("dilation", (1, 1))
-        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-        return source.window(reach, attrs["stride"], shape[1:])
-    extent = (shape[1], shape[2]) if len(shape) == 3 else source.extent
-    return _Field(source.size, source.step, extent)

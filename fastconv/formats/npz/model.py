@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import FastconvError, ModelFormatError
 from ...graph import Graph, Node
+from ...graph.graph import array_id
 from .archive import Archive, write
 
 if TYPE_CHECKING:
@@ -103,12 +104,12 @@ def _describe(graph: Graph) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     import json
 
     arrays: dict[str, np.ndarray] = {}
-    names: dict[tuple[int, tuple[int, ...]], str] = {}  # (address, shape) -> name in the file
+    names: dict[tuple[int, tuple[int, ...]], str] = {}  # array_id -> name in the file
     nodes = []
     for position, node in enumerate(graph.nodes):
         roles = {}
         for role, array in node.weights.items():
-            identity = array.ctypes.data, array.shape
+            identity = array_id(array)
             if identity not in names:
                 names[identity] = _array_name(node.name, role, position)
                 arrays[names[identity]] = array.astype("<f4", copy=False)

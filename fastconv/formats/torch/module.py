@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...graph import INPUT, Graph, Node
+from ...graph.graph import array_id
 
 Weights = Mapping[str, Tensor]
 
@@ -30,13 +31,14 @@ class GraphModule(torch.nn.Module):
         super().__init__()
         self._graph = graph
         self._keys: dict[str, dict[str, str]] = {}  # node -> role -> key in the state_dict
-        known: dict[int, str] = {}
+        known: dict[tuple[int, tuple[int, ...]], str] = {}
         for node in graph.nodes:
             keys = self._keys[node.name] = {}
             for role, array in node.weights.items():
-                if id(array) not in known:
-                    known[id(array)] = self._register(node, role)
-                keys[role] = known[id(array)]
+                identity = array_id(array)
+                if identity not in known:
+                    known[identity] = self._register(node, role)
+                keys[role] = known[identity]
         self.eval()
 
     def _register(self, node: Node, role: str) -> str:
