@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -64,15 +63,6 @@ def _apply(op: str, attrs: dict[str, Any], weights: dict[str, F64], x: F64, *oth
             x = reference.pad(x, (left, right, top, bottom))
         result: F64 = getattr(reference, op)(x, **weights, **attrs)
         return result + others[0] if others else result
-    if op in ("identity", "dropout"):
-        return x
-    if op == "flatten":
-        start, end = attrs["start_dim"], attrs["end_dim"] + 1
-        return x.reshape(*x.shape[:start], prod(x.shape[start:end]), *x.shape[end:])
-    if op == "reshape":
-        return x.reshape(len(x), *attrs["shape"])
-    if op == "cat":
-        return np.concatenate([x, *others], axis=attrs["dim"])
     if op == "pad":
         attrs["pad"] = attrs.pop("padding")
     y: F64 = getattr(reference, op)(x, *others, **weights, **attrs)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastconv.errors import FastconvError
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph.ops.activation import ACTIVATIONS
 
 Shape = tuple[int, ...]
 Weights = dict[str, np.ndarray]
@@ -143,11 +144,9 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "adaptive_avg_pool2d": _adaptive,
     "adaptive_max_pool2d": _adaptive,
     "linear": _linear,
-    "relu": _plain,
+    **{name: _plain for name, row in ACTIVATIONS.items() if not row.parameters},
     "leaky_relu": _leaky_relu,
     "hardtanh": _hardtanh,
-    "sigmoid": _plain,
-    "tanh": _plain,
     "softmax": _softmax,
     "log_softmax": _softmax,
     "batch_norm": _batch_norm,
@@ -157,6 +156,9 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "identity": _plain,
     "dropout": _plain,
 }
+JOINS = ("add", "cat")
+"""Drawn with partners that are there already, in `draw_node`."""
+
 # What is drawn at once, and how often: mostly what networks are made of, and what is fused.
 _Motifs = dict[tuple[str, ...], int]
 FOR_IMAGES: _Motifs = {
@@ -227,7 +229,7 @@ def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
         names = list(shapes)
         source = draw(st.sampled_from([*names, *names[-3:], *names[-1:]]))  # late ones more often
         for op in draw(_FOR_IMAGES if len(shapes[source]) == 3 else _FOR_OTHERS):
-            node = _node(draw, f"{op}_{len(nodes)}", op, source, shapes, rng)
+            node = draw_node(draw, f"{op}_{len(nodes)}", op, source, shapes, rng)
             try:
                 graph = Graph(input_shape, (*nodes, node), (node.name,))
             except FastconvError:
@@ -244,7 +246,7 @@ def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
     return Graph(input_shape, tuple(nodes), (names[-1], *others))
 
 
-def _node(
+def draw_node(
     draw: st.DrawFn,
     name: str,
     op: str,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -302,6 +303,37 @@ def pad(
 def _crop(x: F64, amounts: Sequence[tuple[int, int]]) -> F64:
     cut = [slice(before, n - after) for n, (before, after) in zip(x.shape, amounts, strict=True)]
     return x[tuple(cut)]
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+def flatten(input: ArrayLike, start_dim: int = 1, end_dim: int = -1) -> F64:
+    """One axis for those from ``start_dim`` to ``end_dim``, both included."""
+    x = _f64(input)
+    end = end_dim % x.ndim + 1
+    return x.reshape(*x.shape[:start_dim], prod(x.shape[start_dim:end]), *x.shape[end:])
+
+
+def reshape(input: ArrayLike, shape: Sequence[int]) -> F64:
+    """(N, ...) -> (N, *shape)."""
+    x = _f64(input)
+    return x.reshape(len(x), *shape)
+
+
+def cat(*inputs: ArrayLike, dim: int = 1) -> F64:
+    """All along one axis, one after the other."""
+    return np.concatenate([_f64(x) for x in inputs], axis=dim)
+
+
+def identity(input: ArrayLike) -> F64:
+    """The input."""
+    return _f64(input)
+
+
+def dropout(input: ArrayLike, p: float = 0.5) -> F64:
+    """The input: nothing is dropped when a trained network runs."""
+    return _f64(input)
 
 
 # --- matrix product, normalisation, element by element ------------------------------------------
