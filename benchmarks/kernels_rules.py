@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fastconv.compile import dispatch
-from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph import Graph
+from fastconv.graph.builder import GraphBuilder
 from fastconv.rewrite import optimize
 
 ROUNDS, QUICK_ROUNDS = 15, 2
@@ -111,21 +112,19 @@ def graphs() -> Iterator[Graph]:
         }
 
     for (c, size, k, padding, stride, pooled), outs in FIRST:
-        attrs = {"padding": padding, "stride": stride}
         for o in outs:
-            nodes = [
-                Node("conv", "conv2d", (INPUT,), attrs, weights(o, c, k)),
-                Node("relu", "relu", ("conv",), {}, {}),
-            ]
+            builder = GraphBuilder((c, size, size))
+            builder.add("conv2d", weights=weights(o, c, k), padding=padding, stride=stride)
+            builder.add("relu")
             if pooled:
-                nodes.append(Node("pool", "max_pool2d", ("relu",), {"kernel_size": 2}, {}))
-            yield Graph((c, size, size), tuple(nodes), (nodes[-1].name,))
+                builder.add("max_pool2d", kernel_size=2)
+            yield builder.graph()
     for c, o, size, stride in LATER:
-        before = Node("before", "relu", (INPUT,), {}, {})
-        attrs = {"padding": 1, "stride": stride}
-        conv = Node("conv", "conv2d", ("before",), attrs, weights(o, c, 3))
-        relu = Node("relu", "relu", ("conv",), {}, {})
-        yield Graph((c, size, size), (before, conv, relu), ("relu",))
+        builder = GraphBuilder((c, size, size))
+        builder.add("relu")
+        builder.add("conv2d", weights=weights(o, c, 3), padding=1, stride=stride)
+        builder.add("relu")
+        yield builder.graph()
 
 
 def prepare(graph: Graph) -> Rule:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+from itertools import count
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph import Graph
+from fastconv.graph.builder import GraphBuilder
 
 
-class Net:
-    """Writes a Graph node by node; `last` is the node that the next one continues from."""
+class Net(GraphBuilder):
+    """Layers with random weights, each continuing from `last`; nodes bear their operator and a number."""
 
     def __init__(self, *input_shape: int, seed: int = 0) -> None:
-        self.input_shape = input_shape
-        self.nodes: list[Node] = []
-        self.last = INPUT
-        self._shapes = {INPUT: input_shape}
+        numbers = count()
+        super().__init__(input_shape, naming=lambda op: f"{op}{next(numbers)}")
         self._rng = np.random.default_rng(seed)
-
-    def add(self, op: str, *sources: str, weights: Any = None, **attrs: Any) -> str:
-        """Append a node and return its name, its operator and a number."""
-        name = f"{op}{len(self.nodes)}"
-        self.nodes.append(Node(name, op, sources or (self.last,), attrs, weights or {}))
-        self._shapes[name] = self.graph(name).shapes[name]
-        self.last = name
-        return name
 
     def conv(self, out: int, kernel: int = 3, source: str = "", **attrs: Any) -> str:
         """Append a convolution, padded to keep the size unless `attrs` say otherwise."""
         source = source or self.last
-        into = self._shapes[source][0] // attrs.get("groups", 1)
+        into = self.shape(source)[0] // attrs.get("groups", 1)
         weights = {"weight": self._weight(out, into, kernel, kernel), "bias": self._normal(out)}
         return self.add("conv2d", source, weights=weights, **{"padding": kernel // 2, **attrs})
 
     def linear(self, out: int) -> str:
-        into = self._shapes[self.last][-1]
+        into = self.shape(self.last)[-1]
         return self.add("linear", weights={"weight": self._weight(out, into), "bias": self._normal(out)})
 
     def norm(self) -> str:
-        channels = self._shapes[self.last][0]
+        channels = self.shape(self.last)[0]
         weights = {role: self._normal(channels) for role in ("running_mean", "weight", "bias")}
         weights["running_var"] = self._rng.uniform(0.5, 2, channels).astype(np.float32)
         return self.add("batch_norm", weights=weights)
@@ -53,7 +45,7 @@ class Net:
 
     def graph(self, *outputs: str) -> Graph:
         """Return the network so far; its output is `last` unless others are named."""
-        return Graph(self.input_shape, tuple(self.nodes), outputs or (self.last,))
+        return super().graph(outputs or None)
 
     def _normal(self, *shape: int) -> np.ndarray:
         return self._rng.standard_normal(shape).astype(np.float32)
@@ -99,9 +91,9 @@ def mixed() -> Graph:
     net.conv(20, 1)
     joined = net.add("add", net.last, first)
     net.conv(30, 3, groups=5)
-    net.add("leaky_relu", negative_slope=0.1)
+    sloped = net.add("leaky_relu", negative_slope=0.1)
     dilated = net.conv(17, 3, source=joined, dilation=2, padding=2)
-    net.add("cat", dilated, net.nodes[-2].name, dim=1)
+    net.add("cat", dilated, sloped, dim=1)
     net.pool(3, stride=2, padding=1)
     net.add("sigmoid")
     net.conv(33, 3)

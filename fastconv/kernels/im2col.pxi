@@ -198,7 +198,7 @@ def _fold(const real[:, :, ::1] cols, real[:, :, :, ::1] out, kernel, dilation, 
 
 
 def unfold(x, kernel, dilation, padding, stride, blocks, int threads):
-    """torch.nn.functional.unfold. x: (n, c, h, w) -> (n, c * kh * kw, oh * ow), blocks = (oh, ow), float32 or float64"""
+    """torch.nn.functional.unfold. x: (n, c, h, w) -> (n, c * kh * kw, oh * ow), blocks = (oh, ow)"""
     out = np.empty((x.shape[0], x.shape[1] * kernel[0] * kernel[1], blocks[0] * blocks[1]), x.dtype)
     _unfold(x, out, kernel, dilation, padding, stride, blocks, threads)
     return out

@@ -26,12 +26,14 @@ from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ModelFormatError, ShapeError
-from ...graph import INPUT, Graph, Node
 from ...graph.attributes import integers
+from ...graph.builder import GraphBuilder
+from ...graph.geometry import windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from ...graph import Graph
     from .archive import Archive
 
 USUAL_SIZES = frozenset({28, 32, 48, 64, 96, 128, 160, 192, 224, 256})
@@ -80,8 +82,7 @@ def read(archive: Archive, input_shape: Sequence[int] | None = None) -> Graph:
     else:
         shape = integers("input_shape", input_shape)
         paddings = _fit_padding(convs, linears[0], shape)
-    nodes = _nodes(archive, convs, paddings, linears)
-    return Graph(input_shape=shape, nodes=nodes, outputs=(nodes[-1].name,))
+    return _graph(archive, shape, convs, paddings, linears)
 
 
 def _refusal(what: str) -> ModelFormatError:
@@ -215,8 +216,8 @@ def _features(shape: Shape, convs: Sequence[_Layer], paddings: Iterable[Pair]) -
     """How many values an image of `shape` is when it reaches the first linear layer."""
     height, width = shape[1:]
     for conv, (vertical, horizontal) in zip(convs, paddings, strict=True):
-        height = max(0, height + 2 * vertical - conv.shape[2] + 1) // 2
-        width = max(0, width + 2 * horizontal - conv.shape[3] + 1) // 2
+        height = max(0, windows(windows(height, conv.shape[2], 1, vertical, vertical), 2, 2))
+        width = max(0, windows(windows(width, conv.shape[3], 1, horizontal, horizontal), 2, 2))
     return convs[-1].shape[0] * height * width
 
 
@@ -232,28 +233,22 @@ def _smallest(side: int, convs: Sequence[_Layer], paddings: Sequence[Pair]) -> P
 # The graph ---------------------------------------------------------------------------------------
 
 
-def _nodes(
-    archive: Archive, convs: Sequence[_Layer], paddings: Sequence[Pair], linears: Sequence[_Layer]
-) -> tuple[Node, ...]:
-    nodes: list[Node] = []
-    names = {INPUT, *(layer.name for layer in (*convs, *linears))}
+def _graph(
+    archive: Archive, shape: Shape, convs: Sequence[_Layer], paddings: Sequence[Pair], linears: Sequence[_Layer]
+) -> Graph:
+    builder = GraphBuilder(shape)
 
-    def add(name: str, op: str, attrs: Mapping[str, object], layer: _Layer | None = None) -> None:
-        while layer is None and name in names:
-            name += "_"
-        names.add(name)
-        roles = layer.keys if layer else {}
-        weights = {role: archive.read_weight(key) for role, key in roles.items()}
-        before = nodes[-1].name if nodes else INPUT
-        nodes.append(Node(name, op, (before,), attrs, weights))
+    def add(layer: _Layer, op: str, **attrs: object) -> None:
+        weights = {role: archive.read_weight(key) for role, key in layer.keys.items()}
+        builder.add(op, name=layer.name, weights=weights, **attrs)
 
     for conv, padding in zip(convs, paddings, strict=True):
-        add(conv.name, "conv2d", {"padding": padding}, conv)
-        add(f"{conv.name}.relu", "relu", {})
-        add(f"{conv.name}.pool", "max_pool2d", {"kernel_size": 2})
-    add("flatten", "flatten", {})
+        add(conv, "conv2d", padding=padding)
+        builder.add("relu", name=f"{conv.name}.relu")
+        builder.add("max_pool2d", name=f"{conv.name}.pool", kernel_size=2)
+    builder.add("flatten")
     for linear in linears:
-        add(linear.name, "linear", {}, linear)
+        add(linear, "linear")
         if linear is not linears[-1]:
-            add(f"{linear.name}.relu", "relu", {})
-    return tuple(nodes)
+            builder.add("relu", name=f"{linear.name}.relu")
+    return builder.graph()

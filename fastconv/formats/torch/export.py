@@ -1,8 +1,8 @@
 """``torch.nn.Module`` -> Graph through :mod:`torch.export`, and back for comparison.
 
 The module is exported for a batch of an unusual size. What comes out is a flat list of ATen calls
-with the path of the module that made each. :mod:`.torch_reader` walks along it, and
-:mod:`.torch_ops` has one entry for each call that is understood.
+with the path of the module that made each. :mod:`.reader` walks along it, and
+:mod:`.ops` has one entry for each call that is understood.
 
 PyTorch is imported inside functions only: nothing else in fastconv needs it.
 """
@@ -13,8 +13,6 @@ import contextlib
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ...errors import (
     ArgumentError,
@@ -83,17 +81,9 @@ def from_torch(
     program = _export(module, shape)
     from .reader import Reader
 
-    reader = Reader(program, type(module).__name__, BATCH)
+    reader = Reader(program, type(module).__name__, shape, BATCH)
     outputs = reader.read()
-    return Graph(
-        input_shape=shape,
-        nodes=tuple(reader.nodes),
-        outputs=outputs,
-        labels=None if labels is None else tuple(labels),
-        mean=mean,
-        std=std,
-        dtype=np.dtype(np.float32),
-    )
+    return reader.builder.graph(outputs, labels=None if labels is None else tuple(labels), mean=mean, std=std)
 
 
 def to_torch(graph: Graph) -> torch.nn.Module:

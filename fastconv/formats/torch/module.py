@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...graph import INPUT, Graph, Node
 from ...graph.graph import array_id
+from ...graph.ops.activation import ACTIVATIONS
 
 Weights = Mapping[str, Tensor]
 
@@ -73,12 +74,19 @@ def _run(node: Node, weights: Weights, x: Tensor, *others: Tensor) -> Tensor:
     special = _SPECIAL.get(node.op)
     if special is not None:
         y = special(attrs, weights, x, *others)
+    elif node.op in ACTIVATIONS:
+        y = _activate(x, node.op, *attrs.values())
     else:
         y = getattr(F, node.op)(x, *others, **weights, **attrs)
     if activation is not None:
-        y = getattr(F, activation[0])(y, *activation[1:])
+        y = _activate(y, *activation)
     if pool is not None:
         y = getattr(F, f"{pool[0]}_pool2d")(y, pool[1:3], pool[3:5])
+    return y
+
+
+def _activate(x: Tensor, name: str, *parameters: float) -> Tensor:
+    y: Tensor = getattr(F, ACTIVATIONS[name].torch)(x, *parameters)
     return y
 
 
@@ -114,7 +122,7 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "flatten": lambda attrs, _, x: x.flatten(attrs["start_dim"], attrs["end_dim"]),
     "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
     "identity": lambda attrs, _, x: x,
-    "dropout": lambda attrs, _, x: x,
+    "dropout": lambda attrs, _, x: F.dropout(x, attrs["p"], training=False),
     "add": lambda attrs, _, x, other: x + other,
     "cat": lambda attrs, _, *tensors: torch.cat(tensors, attrs["dim"]),
 }

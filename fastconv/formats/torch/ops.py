@@ -1,16 +1,18 @@
-"""ATen calls -> nodes: one entry for each call that :mod:`.torch_reader` understands.
+"""ATen calls -> nodes: one entry for each call that :mod:`.reader` understands.
 
 Most calls have a node of the same meaning: `LAYERS` names it and the arguments, which the Graph
 checks and completes. The others are functions, collected in `FUNCTIONS`; each takes the reader and
-the arguments of the call, and returns the `Activation` that the call gives. In-place calls
+the arguments of the call, and returns the `Value` that the call gives. In-place calls
 (``relu_``) come here under the plain name.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from ...errors import ArgumentError
+from ...graph.ops.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Activation:
+class Value:
     """A tensor of the network: a node's output, or its input.
 
     Attributes
@@ -55,11 +57,11 @@ LAYERS = {
     "aten.conv2d.default": _CONV2D,
     "aten.conv2d.padding": _CONV2D,
     "aten.linear.default": Layer("linear", ("weight", "bias")),
-    "aten.relu.default": Layer("relu"),
-    "aten.leaky_relu.default": Layer("leaky_relu", (), ("negative_slope",)),
-    "aten.hardtanh.default": Layer("hardtanh", (), ("min_val", "max_val")),
-    "aten.sigmoid.default": Layer("sigmoid"),
-    "aten.tanh.default": Layer("tanh"),
+    **{
+        f"aten.{call}": Layer(row.name, (), tuple(name for name, *_ in row.parameters))
+        for row in ACTIVATIONS.values()
+        for call in row.aten
+    },
     "aten.max_pool2d.default": Layer("max_pool2d", (), (*_WINDOW, "dilation", "ceil_mode")),
     "aten.avg_pool2d.default": Layer("avg_pool2d", (), (*_WINDOW, *_AVERAGE)),
     "aten.adaptive_avg_pool2d.default": Layer("adaptive_avg_pool2d", (), ("output_size",)),
@@ -96,15 +98,15 @@ def _aten(*names: str) -> Callable[[Function], Function]:
 
 
 @_aten("matmul.default", "mm.default")
-def _matmul(reader: Reader, x: Any, weight: Any) -> Activation:
-    if isinstance(weight, Activation) or weight.dim() != 2:
+def _matmul(reader: Reader, x: Any, weight: Any) -> Value:
+    if isinstance(weight, Value) or weight.dim() != 2:
         raise reader.unsupported("is supported with a constant matrix on its right only")
     return reader.emit("linear", x, weights={"weight": weight.t()})
 
 
 @_aten("addmm.default")
-def _addmm(reader: Reader, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Activation:
-    if isinstance(bias, Activation) or isinstance(weight, Activation) or bias.dim() > 1:
+def _addmm(reader: Reader, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+    if isinstance(bias, Value) or isinstance(weight, Value) or bias.dim() > 1:
         raise reader.unsupported("is supported with a constant matrix and a constant row only")
     row = (beta * bias).expand(weight.shape[1])
     return reader.emit("linear", x, weights={"weight": alpha * weight.t(), "bias": row})
@@ -113,7 +115,7 @@ def _addmm(reader: Reader, bias: Any, x: Any, weight: Any, *, beta: float = 1, a
 @_aten("batch_norm.default")
 def _batch_norm(
     reader: Reader,
-    x: Activation,
+    x: Value,
     weight: Any,
     bias: Any,
     running_mean: Any,
@@ -122,7 +124,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
     cudnn_enabled: bool,
-) -> Activation:
+) -> Value:
     if training:
         raise reader.unsupported("with the statistics of the batch is not supported")
     weights = {"running_mean": running_mean, "running_var": running_var}
@@ -134,10 +136,10 @@ def _batch_norm(
 
 
 @_aten("add.Tensor")
-def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Activation:
-    if not isinstance(x, Activation):
+def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
+    if not isinstance(x, Value):
         return _affine(reader, other, scale=alpha, shift=x)
-    if not isinstance(other, Activation):
+    if not isinstance(other, Value):
         return _affine(reader, x, shift=alpha * other)
     if alpha != 1:
         raise reader.unsupported(f"with alpha={alpha} is not supported")
@@ -145,62 +147,50 @@ def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Activation:
 
 
 @_aten("sub.Tensor")
-def _sub(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Activation:
-    if not isinstance(x, Activation):
+def _sub(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
+    if not isinstance(x, Value):
         return _affine(reader, other, scale=-alpha, shift=x)
-    if isinstance(other, Activation):
+    if isinstance(other, Value):
         raise reader.unsupported("of two tensors is not supported")
     return _affine(reader, x, shift=-alpha * other)
 
 
 @_aten("rsub.Scalar", "rsub.Tensor")
-def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Activation:
+def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Value:
     return _sub(reader, other, x, alpha=alpha)
 
 
 @_aten("mul.Tensor")
-def _mul(reader: Reader, x: Any, other: Any) -> Activation:
-    if isinstance(x, Activation) and isinstance(other, Activation):
+def _mul(reader: Reader, x: Any, other: Any) -> Value:
+    if isinstance(x, Value) and isinstance(other, Value):
         raise reader.unsupported("of two tensors is not supported")
-    return _affine(reader, x, other) if isinstance(x, Activation) else _affine(reader, other, x)
+    return _affine(reader, x, other) if isinstance(x, Value) else _affine(reader, other, x)
 
 
 @_aten("div.Tensor")
-def _div(reader: Reader, x: Any, other: Any) -> Activation:
-    if isinstance(other, Activation):
+def _div(reader: Reader, x: Any, other: Any) -> Value:
+    if isinstance(other, Value):
         raise reader.unsupported("by a tensor is not supported")
     return _affine(reader, x, 1 / other)
 
 
 @_aten("neg.default")
-def _neg(reader: Reader, x: Activation) -> Activation:
+def _neg(reader: Reader, x: Value) -> Value:
     return _affine(reader, x, -1)
 
 
-def _affine(reader: Reader, x: Activation, scale: Any = 1, shift: Any = 0) -> Activation:
-    """``x * scale + shift`` per channel: a batch normalisation with mean 0 and variance 1."""
+def _affine(reader: Reader, x: Value, scale: Any = 1, shift: Any = 0) -> Value:
     import torch
 
-    channels = x.shape[1] if len(x.shape) > 1 else 0
-
-    def per_channel(value: Any) -> torch.Tensor:
-        tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu")
-        sizes = (1,) * (len(x.shape) - tensor.dim()) + tuple(tensor.shape)
-        if len(sizes) != len(x.shape) or sizes not in (
-            (1,) * len(sizes),
-            (1, channels, *sizes[2:]),
-        ):
-            raise reader.unsupported("is supported with a number, or with one for each channel")
-        return tensor.reshape(-1).expand(channels)
-
-    weights = {"weight": per_channel(scale), "bias": per_channel(shift)}
-    weights["running_mean"] = per_channel(0)
-    weights["running_var"] = per_channel(1)
-    return reader.emit("batch_norm", x, weights=weights, attrs={"eps": 0.0})
+    tensors = (torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in (scale, shift))
+    try:
+        return reader.apply(reader.builder.affine, x, *(tensor.detach().numpy() for tensor in tensors))
+    except ArgumentError:
+        raise reader.unsupported("is supported with a number, or with one for each channel") from None
 
 
 @_aten("cat.default", "concat.default", "concatenate.default")
-def _cat(reader: Reader, tensors: list[Any], dim: int = 0) -> Activation:
+def _cat(reader: Reader, tensors: list[Any], dim: int = 0) -> Value:
     if dim in (0, -len(reader.shape)):
         raise reader.unsupported("along the batch is not supported")
     return reader.emit("cat", *tensors, attrs={"dim": dim})
@@ -210,37 +200,32 @@ def _cat(reader: Reader, tensors: list[Any], dim: int = 0) -> Activation:
 
 
 @_aten("relu6.default")
-def _relu6(reader: Reader, x: Activation) -> Activation:
+def _relu6(reader: Reader, x: Value) -> Value:
     return _clamp(reader, x, 0, 6)
 
 
 @_aten("clamp.default", "clip.default")
-def _clamp(reader: Reader, x: Activation, min: float | None = None, max: float | None = None) -> Activation:
-    low = -math.inf if min is None else min
-    high = math.inf if max is None else max
-    if (low, high) == (0, math.inf):
-        return reader.emit("relu", x)
-    # Where the two are the wrong way round, clamp gives max everywhere.
-    return reader.emit("hardtanh", x, attrs={"min_val": low if low < high else high, "max_val": high})
+def _clamp(reader: Reader, x: Value, min: float | None = None, max: float | None = None) -> Value:
+    return reader.apply(reader.builder.clamp, x, min, max)
 
 
 @_aten("clamp_min.default")
-def _clamp_min(reader: Reader, x: Activation, min: float) -> Activation:
+def _clamp_min(reader: Reader, x: Value, min: float) -> Value:
     return _clamp(reader, x, min, None)
 
 
 @_aten("clamp_max.default")
-def _clamp_max(reader: Reader, x: Activation, max: float) -> Activation:
+def _clamp_max(reader: Reader, x: Value, max: float) -> Value:
     return _clamp(reader, x, None, max)
 
 
 @_aten("softmax.int")
-def _softmax(reader: Reader, x: Activation, dim: int, dtype: Any = None) -> Activation:
+def _softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
     return reader.emit("softmax", x, attrs={"dim": dim})
 
 
 @_aten("log_softmax.int")
-def _log_softmax(reader: Reader, x: Activation, dim: int, dtype: Any = None) -> Activation:
+def _log_softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
     return reader.emit("log_softmax", x, attrs={"dim": dim})
 
 
@@ -255,37 +240,36 @@ def _max_pool2d_with_indices(reader: Reader, *args: Any, **kwargs: Any) -> Any:
 
 
 @_aten("adaptive_max_pool2d.default")
-def _adaptive_max_pool2d(reader: Reader, x: Activation, output_size: Any) -> Any:
+def _adaptive_max_pool2d(reader: Reader, x: Value, output_size: Any) -> Any:
     return reader.emit("adaptive_max_pool2d", x, attrs={"output_size": output_size}), None
 
 
 @_aten("mean.dim")
 def _mean(
     reader: Reader,
-    x: Activation,
+    x: Value,
     dim: Sequence[int] | None,
     keepdim: bool = False,
     *,
     dtype: Any = None,
-) -> Activation:
-    return _pool_all(reader, "adaptive_avg_pool2d", x, dim)
+) -> Value:
+    return _over_pixels(reader, reader.builder.mean, x, dim, keepdim)
 
 
 @_aten("amax.default")
-def _amax(reader: Reader, x: Activation, dim: Sequence[int] = (), keepdim: bool = False) -> Activation:
-    return _pool_all(reader, "adaptive_max_pool2d", x, dim)
+def _amax(reader: Reader, x: Value, dim: Sequence[int] = (), keepdim: bool = False) -> Value:
+    return _over_pixels(reader, reader.builder.amax, x, dim, keepdim)
 
 
-def _pool_all(reader: Reader, op: str, x: Activation, dim: Sequence[int] | None) -> Activation:
+def _over_pixels(
+    reader: Reader, recipe: Callable[..., str], x: Value, dim: Sequence[int] | None, keepdim: bool
+) -> Value:
     """A reduction over height and width, or over the one axis that both were flattened into."""
     rank = len(x.shape)
     axes = sorted(axis % rank for axis in dim or range(rank))
     if rank not in (3, 4) or axes != list(range(2, rank)):
         raise reader.unsupported(f"over the axes {axes} is not supported, only over all pixels")
-    if rank == 3:
-        x = reader.emit("reshape", x, attrs={"shape": (*x.shape[1:], 1)}, gives=(*x.shape, 1))
-    pooled = reader.emit(op, x, attrs={"output_size": 1}, gives=(*x.shape[:2], 1, 1))
-    return _reshape(reader, pooled)
+    return reader.apply(recipe, x, keepdim)
 
 
 # Shapes and copies -------------------------------------------------------------------------------
@@ -304,24 +288,22 @@ def _pool_all(reader: Reader, op: str, x: Activation, dim: Sequence[int] | None)
     "squeeze.dims",
     "unsqueeze.default",
 )
-def _reshape(reader: Reader, x: Activation, *_: Any, **__: Any) -> Activation:
+def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """Any change of shape that keeps the order of the values: the result's shape says it all."""
     shape = reader.shape
     if shape == x.shape:
         return x
-    if len(shape) == 2:
-        return reader.emit("flatten", x, memory=x.memory)
-    return reader.emit("reshape", x, attrs={"shape": shape[1:]}, memory=x.memory)
+    return reader.apply(reader.builder.reshape, x, shape[1:], memory=x.memory)
 
 
 @_aten("alias.default", "detach.default")
-def _alias(reader: Reader, x: Activation) -> Activation:
+def _alias(reader: Reader, x: Value) -> Value:
     return x
 
 
 @_aten("clone.default")
-def _clone(reader: Reader, x: Activation, *, memory_format: Any = None) -> Activation:
-    return Activation(x.name, x.shape)
+def _clone(reader: Reader, x: Value, *, memory_format: Any = None) -> Value:
+    return Value(x.name, x.shape)
 
 
 @_aten(
@@ -333,11 +315,11 @@ def _clone(reader: Reader, x: Activation, *, memory_format: Any = None) -> Activ
     "type_as.default",
     "_to_copy.default",
 )
-def _convert(reader: Reader, x: Activation, *_: Any, **__: Any) -> Activation:
+def _convert(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """The same values, be it in memory of their own or not; all is computed in one dtype."""
     if not reader.dtype.is_floating_point:
         raise reader.unsupported(f"to {reader.dtype} is not supported")
-    return Activation(x.name, x.shape, x.memory)
+    return Value(x.name, x.shape, x.memory)
 
 
 @_aten(
@@ -346,7 +328,7 @@ def _convert(reader: Reader, x: Activation, *_: Any, **__: Any) -> Activation:
     "alpha_dropout.default",
     "feature_alpha_dropout.default",
 )
-def _dropout(reader: Reader, x: Activation, p: float, train: bool) -> Activation:
+def _dropout(reader: Reader, x: Value, p: float, train: bool) -> Value:
     if train:
         raise reader.unsupported("is on in eval() mode too (pass training=self.training), which is not supported")
     return reader.emit("dropout", x, attrs={"p": p}, memory=x.memory)

@@ -1,6 +1,6 @@
-"""The calls of an exported program -> nodes; see :mod:`.torch`.
+"""The calls of an exported program -> nodes; see :mod:`.export`.
 
-Two things happen here so that the entries of :mod:`.torch_ops` can stay simple:
+Two things happen here so that the entries of :mod:`.ops` can stay simple:
 
 - Calls whose arguments are all known (parameters, buffers, numbers) are made at once: weight
   normalisation, a transposed weight or a table built in ``forward`` arrive as finished arrays.
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from ...errors import UnsupportedOperatorError
-from ...graph import INPUT, Node
-from .ops import Activation, convert
+from ...graph import INPUT
+from ...graph.builder import GraphBuilder
+from .ops import Value, convert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.export import ExportedProgram
 
@@ -36,13 +37,12 @@ class _Unusable:
 class Reader:
     """Turns the calls of an exported program into nodes, one after the other."""
 
-    def __init__(self, program: ExportedProgram, root: str, batch: int) -> None:
-        self.nodes: list[Node] = []
+    def __init__(self, program: ExportedProgram, root: str, input_shape: Sequence[int], batch: int) -> None:
+        self.builder = GraphBuilder(input_shape, naming=self._path)
         self._program = program
         self._root = root
         self._batch = batch
-        self._values: dict[torch.fx.Node, Any] = {}  # Activation, Tensor, tuple of them, None
-        self._names = {INPUT}
+        self._values: dict[torch.fx.Node, Any] = {}  # Value, Tensor, tuple of them, None
         self._arrays: dict[tuple[Any, ...], tuple[np.ndarray, torch.Tensor]] = {}
         self._call: Any = None  # the fx.Node being read
 
@@ -58,7 +58,7 @@ class Reader:
                 self._values[call] = self._function(call)
         return self._outputs()
 
-    # For torch_ops -------------------------------------------------------------------------------
+    # For the entries of `ops` -------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,32 +76,39 @@ class Reader:
         *inputs: Any,
         weights: Mapping[str, Any] | None = None,
         attrs: Mapping[str, Any] | None = None,
-        gives: tuple[int, ...] | None = None,
         memory: object = None,
-    ) -> Activation:
+    ) -> Value:
         """Add a node; return its output.
 
         Parameters
         ----------
         op : str
             A key of ``OPS``.
-        *inputs : Activation
+        *inputs : Value
         weights : mapping of str to (Tensor or None), optional
         attrs : mapping, optional
-        gives : tuple of int, optional
-            The batched shape of the output, where it is not that of the call.
         memory : object, optional
             That of the input, where the output is a view of it.
         """
-        if not all(isinstance(value, Activation) for value in inputs):
-            raise self.unsupported("of a constant is not supported")
+        names = self._names_of(inputs)
         arrays = {role: self._array(role, tensor) for role, tensor in (weights or {}).items() if tensor is not None}
-        shape = self.shape if gives is None else gives
-        if not shape or shape[0] != self._batch:
+        return self._value(self.builder.add(op, *names, weights=arrays, **(attrs or {})), memory)
+
+    def apply(self, recipe: Callable[..., str], x: Any, *args: Any, memory: object = None) -> Value:
+        """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``; return its output."""
+        (name,) = self._names_of((x,))
+        return self._value(recipe(name, *args), memory)
+
+    def _names_of(self, inputs: Sequence[Any]) -> list[str]:
+        """The names of what the current call reads, which must give a batch of images."""
+        if not all(isinstance(value, Value) for value in inputs):
+            raise self.unsupported("of a constant is not supported")
+        if not self.shape or self.shape[0] != self._batch:
             raise self.unsupported("mixes the images of a batch, which is not supported")
-        name = self._unique(self._path(op))
-        self.nodes.append(Node(name, op, tuple(x.name for x in inputs), attrs or {}, arrays))
-        return Activation(name, shape, memory)
+        return [x.name for x in inputs]
+
+    def _value(self, name: str, memory: object) -> Value:
+        return Value(name, (self._batch, *self.builder.shape(name)), memory)
 
     def unsupported(self, what: str) -> UnsupportedOperatorError:
         """An error about the current call: its name, its module, what is wrong, the remedy."""
@@ -128,7 +135,7 @@ class Reader:
             return program.state_dict.get(target, program.constants.get(target))
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
-        return Activation(INPUT, tuple(call.meta["val"].shape))
+        return Value(INPUT, tuple(call.meta["val"].shape))
 
     def _function(self, call: Any) -> Any:
         args = [self._resolve(arg) for arg in call.args]
@@ -139,7 +146,7 @@ class Reader:
         name = str(call.target)
         if name.startswith("aten._assert"):  # what export knows about dtypes, not part of the network
             return None
-        if not any(isinstance(value, Activation) for value in _flat([args, kwargs])):
+        if not any(isinstance(value, Value) for value in _flat([args, kwargs])):
             return self._evaluate(call.target, args, kwargs)
         packet, _, overload = name.rpartition(".")
         in_place = packet.endswith("_") and not packet.endswith("__")
@@ -170,11 +177,11 @@ class Reader:
         with torch.no_grad():
             return target(*args, **kwargs)
 
-    def _replace(self, before: Activation, after: Activation) -> None:
+    def _replace(self, before: Value, after: Value) -> None:
         """Let every name for the memory of `before` mean `after`, which was computed in place."""
         after.memory = before.memory
         for call, value in self._values.items():
-            if isinstance(value, Activation) and value.memory is before.memory:
+            if isinstance(value, Value) and value.memory is before.memory:
                 reason = "uses a tensor that was changed in place through another shape of it"
                 self._values[call] = after if value is before else _Unusable(reason)
 
@@ -193,14 +200,14 @@ class Reader:
         names: list[str] = []
         for output in signature.user_outputs:
             value = self._resolve(calls[output]) if output in calls else output
-            if not isinstance(value, Activation):
+            if not isinstance(value, Value):
                 raise UnsupportedOperatorError(
                     f"{self._root}: output {len(names)} does not depend on the input; return "
                     "only what is computed from the image"
                 )
             if value.name == INPUT:
                 self._call = calls[output]
-                value = self.emit("identity", value, gives=value.shape)
+                value = self.emit("identity", value)
             names.append(value.name)
         return tuple(names)
 
@@ -230,14 +237,6 @@ class Reader:
         if path and kind.startswith("torch.nn.modules.") and ".container." not in kind:
             return path
         return f"{path}.{op}" if path else op
-
-    def _unique(self, name: str) -> str:
-        unique, count = name, 1
-        while unique in self._names:
-            count += 1
-            unique = f"{name}#{count}"
-        self._names.add(unique)
-        return unique
 
 
 def _flat(value: Any) -> Iterator[Any]:

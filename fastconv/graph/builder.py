@@ -1,0 +1,165 @@
+"""GraphBuilder: writes a Graph node by node; what every reader of a format, test and benchmark uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ModelFormatError, ShapeError
+from . import checks
+from .graph import INPUT, Graph, Node, settle
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .ops.spec import Shape
+
+__all__ = ["GraphBuilder"]
+
+
+class GraphBuilder:
+    """Nodes in the order in which they are added, each under a name of its own.
+
+    Parameters
+    ----------
+    input_shape
+        Of one image, without batch: (C, H, W), or (F,).
+    dtype
+        float32 or float64, of all weights.
+    naming
+        ``op -> name`` for the nodes that are added without one; by default the op itself.
+
+    Attributes
+    ----------
+    nodes : list of Node
+        As they were added.
+    last : str
+        The node added last, from which the next one continues unless it names its inputs.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        naming: Callable[[str], str] | None = None,
+    ) -> None:
+        self.input_shape = input_shape
+        self.last = INPUT
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
+        self._naming = naming
+        self.nodes: list[Node] = []
+        self._names = {INPUT}
+        self._settled: list[Node] = []  # the first nodes, as far as a shape was asked for
+        self._shapes: dict[str, Shape] = {}
+
+    def add(
+        self,
+        op: str,
+        /,
+        *inputs: str,
+        name: str | None = None,
+        weights: Mapping[str, np.ndarray] | None = None,
+        **attrs: Any,
+    ) -> str:
+        """Append a node and return its name: `name`, or ``name#2`` where that is taken.
+
+        What it is made of is checked when a shape is asked for, or the graph.
+        """
+        wanted = name or (self._naming(op) if self._naming else op)
+        unique, count = wanted, 1
+        while unique in self._names:
+            count += 1
+            unique = f"{wanted}#{count}"
+        self._names.add(unique)
+        self.nodes.append(Node(unique, op, inputs or (self.last,), attrs, weights or {}))
+        self.last = unique
+        return unique
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a node's output, or of the input, without batch.
+
+        Raises
+        ------
+        FastconvError
+            As constructing the Graph would, about a node up to the last one.
+        """
+        if not self._shapes:
+            self._shapes[INPUT] = checks.input_shape(self.input_shape)
+        for node in self.nodes[len(self._settled) :]:
+            settled, self._shapes[node.name], _ = settle(node, self._shapes, self._dtype, self._settled)
+            self._settled.append(settled)
+        if name not in self._shapes:
+            raise ModelFormatError(f"there is no node {name!r}; add it first")
+        return self._shapes[name]
+
+    def graph(
+        self,
+        outputs: Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> Graph:
+        """Return the network so far; its output is `last` unless others are named."""
+        outputs = (self.last,) if outputs is None else outputs
+        return Graph(self.input_shape, self.nodes, outputs, labels, mean, std, self._dtype)
+
+    # --- what formats spell in many ways and a Graph in one; each returns the name of the result ----
+
+    def affine(self, x: str, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> str:
+        """``x * scale + shift``: a batch normalisation with mean 0 and variance 1.
+
+        `scale` and `shift` are numbers, or have one for each channel: they broadcast with the batched value, along its
+        second axis only.
+        """
+        values = {"weight": scale, "bias": shift, "running_mean": 0.0, "running_var": 1.0}
+        weights = {role: self._per_channel(role, value, self.shape(x)) for role, value in values.items()}
+        return self.add("batch_norm", x, weights=weights, eps=0.0)
+
+    def _per_channel(self, role: str, value: npt.ArrayLike, shape: Shape) -> np.ndarray:
+        array = np.asarray(value, np.float64)
+        channels = shape[0] if shape else 0
+        sizes = (1,) * (len(shape) + 1 - array.ndim) + array.shape
+        ones = (1,) * (len(shape) - 1)
+        if sizes not in ((1, 1, *ones), (1, channels, *ones)):
+            raise ArgumentError(f"{role} must be a number, or one for each of {channels} channels, got {array.shape}")
+        return np.broadcast_to(array.reshape(-1), (channels,)).astype(self._dtype)
+
+    def clamp(self, x: str, min: float | None = None, max: float | None = None) -> str:
+        """``minimum(maximum(x, min), max)``; a bound that is None is none."""
+        low = -inf if min is None else min
+        high = inf if max is None else max
+        if (low, high) == (0, inf):
+            return self.add("relu", x)
+        # Where the two are the wrong way round, the result is max everywhere.
+        return self.add("hardtanh", x, min_val=low if low < high else high, max_val=high)
+
+    def mean(self, x: str, keepdim: bool = False) -> str:
+        """Take the mean over all pixels: (C, H, W) or (C, L) -> (C,), or ones for the axes with `keepdim`."""
+        return self._over_pixels("adaptive_avg_pool2d", x, keepdim)
+
+    def amax(self, x: str, keepdim: bool = False) -> str:
+        """Take the maximum over all pixels: (C, H, W) or (C, L) -> (C,), or ones for the axes with `keepdim`."""
+        return self._over_pixels("adaptive_max_pool2d", x, keepdim)
+
+    def _over_pixels(self, op: str, x: str, keepdim: bool) -> str:
+        shape = self.shape(x)
+        if len(shape) not in (2, 3):
+            raise ShapeError(f"{op}: needs the pixels of (C, H, W) or (C, L), got shape {shape}")
+        image = self.reshape(x, (*shape, 1)) if len(shape) == 2 else x
+        pooled = self.add(op, image, output_size=1)
+        return self.reshape(pooled, (shape[0], *(1 for _ in shape[1:] if keepdim)))
+
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """Give the values another shape, without batch; to one axis it is `flatten`, for images of any size."""
+        if tuple(shape) == self.shape(x):
+            return x
+        return self.flatten(x) if len(shape) == 1 else self.add("reshape", x, shape=tuple(shape))
+
+    def flatten(self, x: str) -> str:
+        """Give the values one axis; one that has one already is returned."""
+        return x if len(self.shape(x)) == 1 else self.add("flatten", x)
