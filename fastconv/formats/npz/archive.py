@@ -17,7 +17,7 @@ import math
 import os
 import re
 from binascii import crc32
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -47,13 +47,16 @@ _USUAL_HEADER = re.compile(
 )
 
 
-class Header(NamedTuple):
+class Header:  # a NamedTuple would take a part of a millisecond of every start to make
     """What a ``.npy`` header says, and how many bytes it takes itself."""
 
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran_order: bool
-    length: int
+    __slots__ = ("dtype", "fortran_order", "length", "shape")
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...], fortran_order: bool, length: int) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.fortran_order = fortran_order
+        self.length = length
 
 
 class Archive:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from itertools import pairwise, product
 from math import isqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ...errors import ModelFormatError, ShapeError
 from ...graph.attributes import integers
@@ -48,12 +48,15 @@ Shape = tuple[int, ...]
 Pair = tuple[int, int]
 
 
-class _Layer(NamedTuple):
+class _Layer:
     """A layer's path in the module, role -> name in the file, and the shape of its weight."""
 
-    name: str
-    keys: dict[str, str]
-    shape: tuple[int, ...]
+    __slots__ = ("keys", "name", "shape")
+
+    def __init__(self, name: str, keys: dict[str, str], shape: tuple[int, ...]) -> None:
+        self.name = name
+        self.keys = keys
+        self.shape = shape
 
 
 def read(archive: Archive, input_shape: Sequence[int] | None = None) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from ...errors import ModelFormatError
 
@@ -46,16 +46,21 @@ _BEGINNINGS = (
 )
 
 
-class Member(NamedTuple):
+class Member:
     """One entry of the directory. `stored` bytes in the file become `size` bytes."""
 
-    name: str
-    raw_name: bytes
-    method: int
-    checksum: int
-    stored: int
-    size: int
-    start: int
+    __slots__ = ("checksum", "method", "name", "raw_name", "size", "start", "stored")
+
+    def __init__(
+        self, name: str, raw_name: bytes, method: int, checksum: int, stored: int, size: int, start: int
+    ) -> None:
+        self.name = name
+        self.raw_name = raw_name
+        self.method = method
+        self.checksum = checksum
+        self.stored = stored
+        self.size = size
+        self.start = start
 
 
 class ZipReader:
