@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -120,6 +122,16 @@ def test_what_pytorch_has_as_a_function_is_one(op: str) -> None:
 def test_every_family_has_what_the_table_says() -> None:
     for family, ops in (*FAMILIES.items(), ("activation", tuple(ACTIVATIONS))):
         assert tuple(import_module(f"fastconv.graph.ops.{family}").SPECS) == ops
+
+
+def test_a_network_loads_no_family_but_its_own() -> None:
+    code = (
+        "import sys, fastconv; fastconv.load(sys.argv[1])\n"
+        "print(*(name.rpartition('.')[2] for name in sys.modules if name.startswith('fastconv.graph.ops.')))"
+    )
+    lenet = Path(__file__).parent.parent / "models" / "lenet.npz"
+    result = subprocess.run([sys.executable, "-c", code, lenet], check=True, capture_output=True, text=True)
+    assert set(result.stdout.split()) == {"spec", "activation", "conv", "pool", "shape", "linear"}
 
 
 @pytest.mark.parametrize("op", OPS)
