@@ -16,7 +16,7 @@ PYTEST ?=
 BIN := $(VENV)/bin
 PEERS_BIN := $(PEERS_VENV)/bin
 CYTHON := $(wildcard fastconv/*.pyx fastconv/*/*.pyx fastconv/*/*.pxd fastconv/*/*.pxi)
-BUILD_INPUTS := setup.py pyproject.toml fastconv/kernels/simd.h $(CYTHON)
+BUILD_INPUTS := setup.py pyproject.toml $(wildcard fastconv/kernels/*.h) $(CYTHON)
 INSTALL_TORCH = install $(TORCH) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: help demo test test-long lint bench bench-peers bench-zoo pictures dist clean distclean

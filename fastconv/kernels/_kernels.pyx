@@ -4,25 +4,29 @@
 One source, compiled once per instruction-set level (setup.py); `machine.cpu.kernels()` picks the module. What
 stands where:
 
-    step.pxi                 what a kernel is told: views, parameters, the signature
-    copy.pxi                 layouts, padding
-    tile.pxi                 the register tile every matrix product runs on
-    im2col.pxi               im2col blocks, BLAS, unfold and fold
-    conv.pxi                 convolution and linear layers on the tile, depthwise
-    pixels.pxi               first layers: few channels, pixels in the lanes
-    transforms.pxi           Winograd's transforms, for stride 1 and 2
-    winograd.pxi             3x3 layers with fewer multiplications
-    pool.pxi                 pooling
-    elementwise.pxi          activations, add, batch norm, softmax
-    program.pxi              Program: one call, one release of the GIL, a flat loop over steps
-    measure.pxi              what only benchmarks run: the FMA peak, a product by BLAS alone
+    step.pxi         what a kernel is told: views, how its work is cut, the signature
+    records.pxi      the parameters of each family of kernels
+    activation.pxi   the table of activations, and exp
+    copy.pxi         layouts, padding
+    tile.pxi         the register tile every matrix product runs on
+    im2col.pxi       im2col blocks, BLAS, unfold and fold
+    conv.pxi         convolution and linear layers on the tile, depthwise
+    pixels.pxi       first layers: few channels, pixels in the lanes
+    transforms.pxi   Winograd's transforms, a scheme each
+    winograd.pxi     3x3 layers with fewer multiplications
+    pool.pxi         pooling
+    elementwise.pxi  activations, add, batch norm, softmax
+    flat.pxi         the same on the caller's memory, for fastconv.functional
+    pack.pxi         weights in the order the kernels read them
+    program.pxi      Program: one call, one release of the GIL, a flat loop over steps
+    measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone
 
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
 CYTHON_INLINE as always_inline for this module.
 """
 from cython.parallel cimport prange
 cimport numpy as cnp
-from libc.math cimport INFINITY, exp, expf, log, logf, tanh, tanhf
+from libc.math cimport INFINITY, NAN, exp, expf, log, logf, sqrt, tanh, tanhf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -35,8 +39,10 @@ from fastconv.kernels.simd cimport (
     FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
     fc_flush_denormals, fc_hide, fc_restore_denormals,
     p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half,
-    p_store_n, p_store_three, p_transpose, vp,
-    v_fma, v_leaky, v_load, v_load_n, v_max, v_min, v_nanmax, v_prefetch, v_set1, v_store, v_store_n, vf,
+    p_store_n, p_store_three, p_transpose,
+    v_absolute, v_all, v_copysign, v_fill, v_fma, v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_max, v_min,
+    v_nanmax, v_prefetch, v_put, v_put_n, v_round, v_scale2, v_set1, v_store, v_store_n, v_sum, v_top,
+    vany, vd, vf, vp, vreal,
 )
 
 cnp.import_array()
@@ -53,6 +59,7 @@ include "transforms.pxi"
 include "winograd.pxi"
 include "pool.pxi"
 include "elementwise.pxi"
+include "flat.pxi"
 include "pack.pxi"
 include "program.pxi"
 include "measure.pxi"

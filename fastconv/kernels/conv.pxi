@@ -115,7 +115,7 @@ cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t
         raw.valid = FC_W
         if p.pool.first:
             raw.bias = NULL
-            raw.kind = NO_ACTIVATION
+            raw.kind = ACT_NONE
         now = &raw
     if columns == NULL:
         offsets, segments, length = <const Py_ssize_t*>start(base, &p.offsets), p.segments, p.length

@@ -127,7 +127,8 @@ cdef void conv_im2col(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin
                     if z != NULL:
                         v = v + z[j]
                     y[j] = v
-                activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>y, y, channels)
+                if p.activation.kind != ACT_NONE:
+                    activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>y, y, channels)
 
 
 cdef void unfold_row(const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t ky, Py_ssize_t kx, Py_ssize_t sh,

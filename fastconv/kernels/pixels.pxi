@@ -6,17 +6,6 @@ a time, so that each weight is read once for both and a 2x2 pool never leaves th
 """
 
 
-cdef inline vp pixel_activate(vp v, const Epilogue* e) noexcept nogil:
-    """`activate_inline` for the narrower vector."""
-    if e.kind == RELU:
-        return p_max(p_set1(0), v)
-    if e.kind == HARDTANH:
-        return p_min(p_set1(e.b), p_max(p_set1(e.a), v))
-    if e.kind == LEAKY_RELU:
-        return p_leaky(v, p_set1(e.a))
-    return v
-
-
 cdef inline void store_pooled(float* out, vp top, vp bottom) noexcept nogil:
     """Half a vector: the maxima over 2x2"""
     cdef vp v = p_nanmax(top, bottom)
@@ -206,7 +195,7 @@ cdef inline void to_nhwc(const View* view, const Epilogue* e, const float* rows,
             p_transpose(square)
             bias = p_load(e.bias + o0)
             for o in range(FC_P):
-                square[o] = pixel_activate(square[o] + bias, e)
+                square[o] = activate_inline(square[o] + bias, e)
             for o in range(pixels):
                 if lanes == FC_P or (view.pixel == c < FC_P <= (w - j - o) * c):
                     p_store(y + (j + o) * view.pixel + o0, square[o])

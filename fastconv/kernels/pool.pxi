@@ -1,5 +1,8 @@
 """Pooling: one kernel for max, average and adaptive pooling, whose windows are tables."""
 
+cdef enum:
+    POOL_VECTORS = 4                # of channels at once: enough sums to hide the latency of an addition
+
 
 def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
                  Py_ssize_t out, bint count_include_pad):
@@ -29,6 +32,53 @@ def adaptive_windows(Py_ssize_t size, Py_ssize_t out):
     return table
 
 
+cdef void pool_vectors(bint maximum, const vreal* x, Py_ssize_t row, Py_ssize_t pixel, const Py_ssize_t* wy,
+                       const Py_ssize_t* wx, Py_ssize_t dh, Py_ssize_t dw, double divisor, vreal* y,
+                       Py_ssize_t c) noexcept nogil:
+    """One window of an image (h, w, c) whose rows and pixels are `row` and `pixel` elements apart -> y: (c,).
+
+    wy, wx: its first row and column, and one past the last. Sums and maxima stay in registers over the window,
+    POOL_VECTORS of channels at a time.
+    """
+    cdef Py_ssize_t k = 0
+    cdef int lanes = v_lanes(x)
+    while k + POOL_VECTORS * lanes <= c:
+        pool_channels(maximum, POOL_VECTORS, 0, x, row, pixel, wy, wx, dh, dw, divisor, y, k)
+        k += POOL_VECTORS * lanes
+    while k + lanes <= c:
+        pool_channels(maximum, 1, 0, x, row, pixel, wy, wx, dh, dw, divisor, y, k)
+        k += lanes
+    if k < c:
+        pool_channels(maximum, 1, <int>(c - k), x, row, pixel, wy, wx, dh, dw, divisor, y, k)
+
+
+cdef inline void pool_channels(bint maximum, int vectors, int part, const vreal* x, Py_ssize_t row, Py_ssize_t pixel,
+                               const Py_ssize_t* wy, const Py_ssize_t* wx, Py_ssize_t dh, Py_ssize_t dw,
+                               double divisor, vreal* y, Py_ssize_t k) noexcept nogil:
+    """`vectors` of channels from k on, or only the first `part` of one where that is not 0. NaN wins a maximum."""
+    cdef vreal[POOL_VECTORS] acc
+    cdef vreal v
+    cdef Py_ssize_t iy = wy[0], ix, place
+    cdef int j, lanes = v_lanes(x)
+    for j in range(vectors):
+        acc[j] = v_all(x, -INFINITY if maximum else 0)
+    while iy < wy[1]:                   # Cython's range wants a step whose sign it knows
+        ix = wx[0]
+        while ix < wx[1]:
+            place = iy * row + ix * pixel + k
+            for j in range(vectors):
+                v = v_get_else(x, place, part, acc[0]) if part else v_get(x, place + j * lanes)
+                acc[j] = v_nanmax(v, acc[j]) if maximum else acc[j] + v
+            ix += dw
+        iy += dh
+    for j in range(vectors):
+        v = acc[j] if maximum else acc[j] / v_all(x, divisor)
+        if part:
+            v_put_n(y, k, v, part)
+        else:
+            v_put(y, k + j * lanes, v)
+
+
 cdef void pool(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                real* scratch) noexcept nogil:
     """x: (n, h, w, c) -> y: (n, oh, ow, c). record: PoolRecord. A unit is `block` output rows.
@@ -36,42 +86,28 @@ cdef void pool(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
     NaN wins a maximum, as in PyTorch.
     """
     cdef const PoolRecord* p = <const PoolRecord*>s.record
-    cdef Py_ssize_t r, i, oy, ox, iy, ix, k, c = s.y.c
     cdef const Py_ssize_t* windows = <const Py_ssize_t*>start(base, &p.windows)
+    cdef Py_ssize_t r, i, oy, ox
     cdef const Py_ssize_t* wy
     cdef const Py_ssize_t* wx
-    cdef const real* image
     cdef const real* x
     cdef real* y
-    cdef real divisor
-    cdef real initial = <real>(-INFINITY) if p.kind == MAX_POOL else 0
+    cdef double divisor
     for r in range(first_row(s, begin), last_row(s, n, end)):
         i = r // s.units.rows
         oy = r - i * s.units.rows
         wy = windows + 3 * oy
-        image = <const real*>start(base, &s.x.place) + i * s.x.image
+        x = <const real*>start(base, &s.x.place) + i * s.x.image
         for ox in range(s.y.w):
             wx = windows + 3 * (s.y.h + ox)
             y = <real*>start(base, &s.y.place) + element(&s.y, i, oy, ox)
-            for k in range(c):
-                y[k] = initial
-            iy = wy[0]
-            while iy < wy[1]:               # Cython's range wants a step whose sign it knows
-                ix = wx[0]
-                while ix < wx[1]:
-                    x = image + iy * s.x.row + ix * s.x.pixel
-                    if p.kind == MAX_POOL:
-                        for k in range(c):
-                            y[k] = x[k] if (x[k] > y[k]) | (x[k] != x[k]) else y[k]
-                    else:
-                        for k in range(c):
-                            y[k] += x[k]
-                    ix += p.dw
-                iy += p.dh
-            if p.kind == AVG_POOL:
-                divisor = <real>p.divisor if p.divisor != 0 else <real>(wy[2] * wx[2])
-                for k in range(c):
-                    y[k] = y[k] / divisor
+            divisor = p.divisor if p.divisor != 0 else <double>(wy[2] * wx[2])
+            if real is float:
+                pool_vectors(p.kind == MAX_POOL, <const vf*>x, s.x.row, s.x.pixel, wy, wx, p.dh, p.dw, divisor,
+                             <vf*>y, s.y.c)
+            else:
+                pool_vectors(p.kind == MAX_POOL, <const vd*>x, s.x.row, s.x.pixel, wy, wx, p.dh, p.dw, divisor,
+                             <vd*>y, s.y.c)
 
 
 cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] cols,

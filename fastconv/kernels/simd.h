@@ -1,11 +1,12 @@
-/* The vector vocabulary of the kernels: one type and the few operations on it that C must spell.
+/* The vector vocabulary of the kernels: the types and the few operations on them that C must spell.
  *
- * The same Cython source is compiled once per instruction-set level, and only this header knows the
- * difference. `vf` is as wide as the level's registers and never wider: GCC lowers a wider one through
- * memory, 60 times slower. `vp`, at most 8 wide, is for kernels that put pixels in the lanes: rows of
- * small images seldom fill 16, and an 8-wide FMA runs twice a cycle where the 16-wide runs once (Zen 4).
+ * The same Cython source is compiled once per instruction-set level, and only this header and simd_ops.h, which has
+ * the arithmetic, know the difference. `vf`, of float, and `vd`, of double, are as wide as the level's registers
+ * and never wider: GCC lowers a wider one through memory, 60 times slower. `vp`, at most 8 floats wide, is for
+ * kernels that put pixels in the lanes: rows of small images seldom fill 16, and an 8-wide FMA runs twice a cycle
+ * where the 16-wide runs once (Zen 4).
  *
- *   FC_W      lanes of vf                     FC_P      lanes of vp
+ *   FC_W      lanes of vf                     FC_P      lanes of vp; FC_D, those of vd
  *   FC_MR     rows of the register tile when it is two vectors wide
  *   FC_MR1    rows of the register tile when it is one vector wide (enough chains to hide the latency)
  *   FC_PO     output channels of the pixel kernel's tile; FC_PV its vectors of pixels, in each of two rows
@@ -13,6 +14,7 @@
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -86,105 +88,13 @@ FC_INLINE vp p_load(const float *p) { return *(const fc_vpu *)p; }
 FC_INLINE void p_store(float *p, vp v) { *(fc_vpu *)p = v; }
 FC_INLINE void p_store_half(float *p, vp v) { memcpy(p, &v, 2 * FC_P); }
 
-/* max(a, b) and min(a, b) give b when either is NaN (x86's rule, kept everywhere): max(limit, x) lets
- * a NaN in x through. v_fma is spelled, not left to -ffp-contract, so that every tile of every height
- * rounds alike: the bits of an output must not depend on which tile computed it. */
-#if FC_W == 16
-FC_INLINE vf v_set1(float x) { return (vf)_mm512_set1_ps(x); }
-FC_INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-FC_INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
-FC_INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
-FC_INLINE vf v_load_n(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-FC_INLINE void v_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
-FC_INLINE vf v_leaky(vf x, vf slope)
-{
-    __m512 v = (__m512)x;
-    return (vf)_mm512_mask_mul_ps(v, _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NGT_UQ), v, (__m512)slope);
-}
-/* max that a NaN on either side wins, as in PyTorch's max_pool2d */
-FC_INLINE vf v_nanmax(vf a, vf b)
-{
-    __m512 x = (__m512)a;
-    return (vf)_mm512_mask_mov_ps(_mm512_max_ps(x, (__m512)b), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
-}
-#elif FC_W == 8
-FC_INLINE vf v_set1(float x) { return (vf)_mm256_set1_ps(x); }
-FC_INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-FC_INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
-FC_INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
-FC_INLINE vf v_leaky(vf x, vf slope)
-{
-    __m256 v = (__m256)x;
-    return (vf)_mm256_blendv_ps(v, v * (__m256)slope, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NGT_UQ));
-}
-FC_INLINE vf v_nanmax(vf a, vf b)
-{
-    __m256 x = (__m256)a;
-    return (vf)_mm256_blendv_ps(_mm256_max_ps(x, (__m256)b), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-}
-#else
-typedef int32_t fc_vi __attribute__((vector_size(4 * FC_W)));
-FC_INLINE vf fc_select(fc_vi mask, vf a, vf b) { return (vf)(((fc_vi)a & mask) | ((fc_vi)b & ~mask)); }
-FC_INLINE vf v_set1(float x) { return (vf){x, x, x, x}; }
-FC_INLINE vf v_fma(vf a, vf b, vf c) { return a * b + c; }
-FC_INLINE vf v_max(vf a, vf b) { return fc_select(a > b, a, b); }
-FC_INLINE vf v_min(vf a, vf b) { return fc_select(a < b, a, b); }
-FC_INLINE vf v_leaky(vf x, vf slope) { return fc_select(x > v_set1(0), x, x * slope); }
-FC_INLINE vf v_nanmax(vf a, vf b) { return fc_select((a > b) | (a != a), a, b); }
-#endif
+#include "simd_ops.h"
 
-#if FC_W == 8
-FC_INLINE vf v_load_n(const float *p, int n)
-{
-    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    return (vf)_mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(mask + 8 - n)));
-}
-#elif FC_W == 4
-FC_INLINE vf v_load_n(const float *p, int n)
-{
-    vf v = {p[0]};
-    if (n > 1) v[1] = p[1];
-    if (n > 2) v[2] = p[2];
-    if (n > 3) v[3] = p[3];
-    return v;
-}
-#endif
-#if FC_W != 16
-/* In whole and half vectors: AVX2's masked store is microcoded on AMD. */
-FC_INLINE void v_store_n(float *p, vf v, int n)
-{
-    const float *q = (const float *)&v;
-#if FC_W == 8
-    if (n & 4) { memcpy(p, q, 16); p += 4; q += 4; }
-#endif
-    if (n & 2) { memcpy(p, q, 8); p += 2; q += 2; }
-    if (n & 1) { *p = *q; }
-}
-#endif
-
-#if FC_P == 8
-FC_INLINE vp p_set1(float x) { return (vp)_mm256_set1_ps(x); }
-FC_INLINE vp p_fma(vp a, vp b, vp c) { return (vp)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-FC_INLINE vp p_max(vp a, vp b) { return (vp)_mm256_max_ps((__m256)a, (__m256)b); }
-FC_INLINE vp p_min(vp a, vp b) { return (vp)_mm256_min_ps((__m256)a, (__m256)b); }
-FC_INLINE vp p_nanmax(vp a, vp b)
-{
-    __m256 x = (__m256)a;
-    return (vp)_mm256_blendv_ps(_mm256_max_ps(x, (__m256)b), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-}
-FC_INLINE vp p_leaky(vp x, vp slope)
-{
-    __m256 v = (__m256)x;
-    return (vp)_mm256_blendv_ps(v, v * (__m256)slope, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NGT_UQ));
-}
-#else
-FC_INLINE vp p_set1(float x) { return v_set1(x); }
-FC_INLINE vp p_fma(vp a, vp b, vp c) { return v_fma(a, b, c); }
-FC_INLINE vp p_max(vp a, vp b) { return v_max(a, b); }
-FC_INLINE vp p_min(vp a, vp b) { return v_min(a, b); }
-FC_INLINE vp p_nanmax(vp a, vp b) { return v_nanmax(a, b); }
-FC_INLINE vp p_leaky(vp x, vp slope) { return v_leaky(x, slope); }
-#endif
+FC_INLINE vf v_set1(float x) { return f_fill((vf){0}, x); }
+FC_INLINE vf v_load_n(const float *p, int n) { return f_get_else((const vf *)p, 0, n, (vf){0}); }
+FC_INLINE void v_store_n(float *p, vf v, int n) { f_put_n((vf *)p, 0, v, n); }
+FC_INLINE vp p_set1(float x) { return fc_fill((vp){0}, x); }
+FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }
 
 /* FC_SWITCH(most, n, f, ...): f(n, ...) with n as a constant, for n from 1 to `most`, a constant of at most 16. Kernels
  * are inlined functions specialised by a constant; this chooses among the copies. None is made beyond `most`. */
@@ -259,16 +169,6 @@ FC_INLINE void p_store_three(float *p, vp a, vp b, vp c)
     p_store(p + 8, FC_SHUFFLE(z, c, 6, 1, 2, 7));
 }
 #endif
-FC_INLINE void p_store_n(float *p, vp v, int n)
-{
-    const float *q = (const float *)&v;
-#if FC_P == 8
-    if (n & 4) { memcpy(p, q, 16); p += 4; q += 4; }
-#endif
-    if (n & 2) { memcpy(p, q, 8); p += 2; q += 2; }
-    if (n & 1) { *p = *q; }
-}
-
 /* Denormal activations make a convolution up to 50 times slower. Every thread that computes flushes
  * them while it computes, and gives its caller's state back. */
 #if defined(__x86_64__) || defined(__i386__)

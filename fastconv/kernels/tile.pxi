@@ -38,14 +38,14 @@ cdef inline Epilogue epilogue(const float* bias, const Activation* activation) n
     return e
 
 
-cdef inline vf activate_inline(vf v, const Epilogue* e) noexcept nogil:
+cdef inline vany activate_inline(vany v, const Epilogue* e) noexcept nogil:
     """The activations up to LAST_INLINE, in a register. The others run over what was stored: `activate_stored`."""
-    if e.kind == RELU:
-        return v_max(v_set1(0), v)
-    if e.kind == HARDTANH:
-        return v_min(v_set1(e.b), v_max(v_set1(e.a), v))
-    if e.kind == LEAKY_RELU:
-        return v_leaky(v, v_set1(e.a))
+    if e.kind == ACT_RELU:
+        return activation(ACT_RELU, v, v, v)
+    if e.kind == ACT_HARDTANH:
+        return activation(ACT_HARDTANH, v, v_fill(v, e.a), v_fill(v, e.b))
+    if e.kind == ACT_LEAKY_RELU:
+        return activation(ACT_LEAKY_RELU, v, v_fill(v, e.a), v)
     return v
 
 
@@ -126,20 +126,20 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     acc1[i] = acc1[i] + v_load_n(z[i] + FC_W, e.valid)
                 else:
                     acc0[i] = acc0[i] + v_load_n(z[i], e.valid)
-        if e.kind == RELU:
+        if e.kind == ACT_RELU:
             b0 = v_set1(0)
             for i in range(m):
                 acc0[i] = v_max(b0, acc0[i])
                 if nv == 2:
                     acc1[i] = v_max(b0, acc1[i])
-        elif e.kind == HARDTANH:
+        elif e.kind == ACT_HARDTANH:
             b0 = v_set1(e.a)
             b1 = v_set1(e.b)
             for i in range(m):
                 acc0[i] = v_min(b1, v_max(b0, acc0[i]))
                 if nv == 2:
                     acc1[i] = v_min(b1, v_max(b0, acc1[i]))
-        elif e.kind == LEAKY_RELU:
+        elif e.kind == ACT_LEAKY_RELU:
             b0 = v_set1(e.a)
             for i in range(m):
                 acc0[i] = v_leaky(acc0[i], b0)

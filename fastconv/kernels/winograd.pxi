@@ -120,7 +120,7 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
     cdef const float* b
     cdef int nv
     e.bias = NULL
-    e.kind = NO_ACTIVATION
+    e.kind = ACT_NONE
     e.valid = FC_W
     for f in range(f0, f1):
         for g in range(g0, g1):
