@@ -1,9 +1,8 @@
 """What `Model.predict` accepts, turned into the batch that the network takes.
 
-Every image becomes float32 (C, H, W), PyTorch's layout. uint8 is scaled to 0..1 exactly as
-torchvision's ToTensor does it, floats are used as they are, then the model's mean and std are
-applied. Nothing is resized, cropped or guessed: what does not fit, or fits in two ways, is refused
-with the remedy.
+Every image becomes float32 (C, H, W), PyTorch's layout. uint8 is scaled to 0..1, floats are used as
+they are, then the model's mean and std are applied (`preprocessing`). Nothing is resized, cropped or
+guessed: what does not fit, or fits in two ways, is refused with the remedy.
 
     PIL image                        converted to the network's channels with ``img.convert``
     uint8    HxW, HxWxC              a batch: NxHxW, NxHxWxC
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, MissingExtraError, ShapeError
+from .preprocessing import normalized, scaled
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -84,7 +84,7 @@ def _one_to_batch(image: Any, graph: Graph, what: str) -> tuple[np.ndarray, bool
             raise ShapeError(f"{what}: expects an image, got rows that differ: {error}") from None
     values = _scaled(pixels, what)
     batch, single = _arrange(values, shape, pixels.dtype == np.uint8, what)
-    return _normalized(batch, graph), single
+    return normalized(np.ascontiguousarray(batch), -len(shape), graph.mean, graph.std), single
 
 
 def _is_list_of_images(images: Any) -> bool:
@@ -135,10 +135,9 @@ def _from_pil(image: Any, shape: Sequence[int], what: str) -> np.ndarray:
 
 
 def _scaled(pixels: np.ndarray, what: str) -> np.ndarray:
-    """Convert pixels of any accepted dtype to float32; uint8 to 0..1 as torchvision does it."""
+    """Convert pixels of any accepted dtype to float32; uint8 is scaled to 0..1."""
     if pixels.dtype == np.uint8:
-        scaled: np.ndarray = np.divide(pixels, np.float32(255), dtype=np.float32)
-        return scaled
+        return scaled(pixels)
     if pixels.dtype.kind in "fb":
         return pixels.astype(np.float32)
     if pixels.dtype.kind in "iu":
@@ -214,14 +213,3 @@ def _misfit(given: tuple[int, ...], shape: tuple[int, ...], what: str) -> ShapeE
             f"{height})): nothing is resized silently"
         )
     return ShapeError(f"{what}: expects {size}, as HxW, HxWxC, CxHxW or a batch of those, got shape {given}")
-
-
-def _normalized(batch: np.ndarray, graph: Graph) -> np.ndarray:
-    """Subtract the mean and divide by the std of each channel, in torchvision's order."""
-    batch = np.ascontiguousarray(batch)
-    axes = (-1,) + (1,) * (len(graph.input_shape) - 1)
-    if graph.mean is not None:
-        batch = batch - np.asarray(graph.mean, np.float32).reshape(axes)
-    if graph.std is not None:
-        batch = batch / np.asarray(graph.std, np.float32).reshape(axes)
-    return batch

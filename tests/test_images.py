@@ -14,6 +14,7 @@ from fastconv import ShapeError
 from fastconv.errors import DTypeError, MissingExtraError
 from fastconv.graph import Graph, Node
 from fastconv.images import to_batch
+from fastconv.model import Model
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RNG = np.random.default_rng(0)
@@ -71,6 +72,30 @@ def test_mean_and_std_are_applied_bit_for_bit_like_torchvision():
     graph = network(3, 5, 7, mean=MEAN, std=STD)
     assert_one(COLOUR, graph, expected)
     assert_one(scaled.numpy(), graph, expected)  # floats too
+
+
+@pytest.mark.parametrize("preprocessing", [{}, {"mean": MEAN, "std": STD}, {"mean": MEAN}, {"std": STD}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_predict_on_one_uint8_image_sees_the_same_bits(channels, preprocessing):
+    # It looks pixels up in a table; `to_batch` computes them. Every value of a pixel is there, in every channel.
+    preprocessing = {name: values[:channels] for name, values in preprocessing.items()}
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = np.stack([np.roll(values, k) for k in range(channels)], axis=-1)
+    expected = to_batch(image, network(channels, 16, 16, **preprocessing))[0].ravel()
+
+    def largest_difference(sign: int, expected: np.ndarray) -> Any:
+        """The class of the pixel with the largest of sign * (seen - expected), 0 where none is greater than 0."""
+        weight = sign * np.eye(expected.size + 1, expected.size, -1, dtype=np.float32)
+        bias = np.append(np.float32(0), -sign * expected)
+        linear = Node("linear", "linear", ("flat",), weights={"weight": weight, "bias": bias})
+        nodes = (Node("flat", "flatten"), linear)
+        model = Model(Graph((channels, 16, 16), nodes, ("linear",), **preprocessing), threads=1)
+        assert model.predict(image) == model.predict([image])[0]
+        return model.predict(image)
+
+    assert [largest_difference(sign, expected) for sign in (1, -1)] == [0, 0]
+    expected[100] = np.nextafter(expected[100], np.float32(9))  # one unit in the last place is seen
+    assert [largest_difference(sign, expected) for sign in (1, -1)] == [0, 101]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", ">f8"])

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import ArgumentError, UnsupportedOperatorError
 from ..graph import Graph
 from ..machine.cpu import check_threads, kernels
+from ..preprocessing import levels
 from .arena import lay_out
 from .lowering import Lowering
 
@@ -114,7 +115,7 @@ def compile_graph(
 
 
 def _levels(graph: Graph) -> NDArray[np.float32] | None:
-    """What a uint8 pixel becomes, by channel: v / 255, then (v - mean) / std. None where no image goes in."""
+    """What a uint8 pixel becomes, by channel. None where no image goes in, or where no class comes out."""
     shape = graph.input_shape
     if (
         len(shape) != 3
@@ -124,8 +125,4 @@ def _levels(graph: Graph) -> NDArray[np.float32] | None:
         or len(graph.shapes[graph.outputs[0]]) != 1
     ):
         return None
-    levels = np.tile(np.arange(256, dtype=np.float32) / np.float32(255), (shape[0], 1))
-    if graph.mean is not None and graph.std is not None:
-        mean, std = (np.asarray(v, np.float32)[:, None] for v in (graph.mean, graph.std))
-        levels = (levels - mean) / std
-    return np.ascontiguousarray(levels, np.float32)
+    return levels(shape[0], graph.mean, graph.std)
