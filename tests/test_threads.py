@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import networks
@@ -16,6 +17,7 @@ from interpreter import run_graph
 from processes import run
 
 from fastconv.compile import compile_graph
+from fastconv.machine import cpu
 from fastconv.model import Model
 from fastconv.rewrite import optimize
 
@@ -177,6 +179,90 @@ time.sleep(0.5)
 print(time.process_time() - start)
 """
     assert float(script(code)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("asked", "turns"),
+    [
+        ({}, "30000"),  # machine.cpu's
+        ({"GOMP_SPINCOUNT": "77"}, "77"),
+        ({"OMP_WAIT_POLICY": "passive"}, "0"),
+        ({"KMP_BLOCKTIME": "200"}, "300000"),  # GNU's default: whoever asks for anything gets just that
+    ],
+)
+def test_workers_wait_briefly_unless_asked_otherwise(asked: dict[str, str], turns: str) -> None:
+    code = """
+import ctypes
+before = dict(os.environ)
+lenet = model("lenet", 2)
+lenet(images("lenet", 60))
+print(dict(os.environ) == before)
+print([ctypes.CDLL(None).getenv(name) != 0 for name in (b"GOMP_SPINCOUNT", b"KMP_BLOCKTIME")])
+"""
+    shown = script(code, OMP_DISPLAY_ENV="VERBOSE", **asked)  # GNU's runtime prints what it was told, when it is loaded
+    if "GOMP_SPINCOUNT" not in shown:
+        pytest.skip("reads what GNU's OpenMP says of itself")
+    assert f"GOMP_SPINCOUNT = '{turns}'" in shown
+    assert shown.endswith(f"True\n{['GOMP_SPINCOUNT' in asked, 'KMP_BLOCKTIME' in asked]}\n")
+
+
+def test_the_environment_is_as_before_when_loading_fails() -> None:
+    code = """
+import fastconv.machine.cpu as cpu
+before = dict(os.environ)
+cpu.LEVELS.clear()
+try:
+    cpu.kernels()
+except ImportError as error:
+    print("no kernels" in str(error), dict(os.environ) == before)
+"""
+    assert script(code, FASTCONV_ISA="") == "True True\n"
+
+
+# --- the number of threads ------------------------------------------------------------------------
+
+VERSION_1 = {"proc": "3:cpu,cpuacct:/a/b\n2:memory:/\n", "cpu/a/b/cpu.cfs_period_us": "100000\n"}
+VERSION_2 = {"proc": "0::/a/b\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "threads"),
+    [
+        ({}, 8),
+        ({"proc": "nonsense\n"}, 8),
+        (VERSION_2, 8),
+        ({**VERSION_2, "a/b/cpu.max": "max 100000\n"}, 8),
+        ({**VERSION_2, "a/b/cpu.max": "200000 100000\n"}, 2),
+        ({**VERSION_2, "a/b/cpu.max": "200001 100000\n"}, 3),  # rounded up
+        ({**VERSION_2, "a/b/cpu.max": "1000 100000\n"}, 1),
+        ({**VERSION_2, "cpu.max": "300000 100000\n"}, 3),  # a container sees its own group as the root
+        ({**VERSION_2, "a/b/cpu.max": "1600000 100000\n"}, 8),  # more than the CPUs there are
+        ({**VERSION_2, "a/b/cpu.max": "0 0\n"}, 8),
+        ({**VERSION_1, "cpu/a/b/cpu.cfs_quota_us": "400000\n"}, 4),
+        ({**VERSION_1, "cpu/a/b/cpu.cfs_quota_us": "-1\n"}, 8),
+        ({**VERSION_1, "cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    ],
+)
+def test_the_control_group_s_quota_bounds_the_default(
+    files: dict[str, str], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(cpu, "_CGROUP", str(tmp_path / "proc"))
+    monkeypatch.setattr(cpu, "_CGROUPS", str(tmp_path))
+    monkeypatch.setattr(cpu, "_cgroup_cpus", cpu._cgroup_cpus.__wrapped__)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert cpu.default_threads() == threads
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("3,2", 3), ("99", 8), ("0", 8), ("x", 8), ("", 8)])
+def test_the_environment_bounds_the_default(asked: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_cgroup_cpus", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert cpu.default_threads() == threads
 
 
 # --- memory ---------------------------------------------------------------------------------------

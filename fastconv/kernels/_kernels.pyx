@@ -34,7 +34,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
-from fastconv.kernels.openmp cimport FC_OPENMP, fc_pause_threads
+from fastconv.kernels.openmp cimport fc_openmp, fc_pause_threads
 from fastconv.kernels.simd cimport (
     FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
     fc_flush_denormals, fc_hide, fc_restore_denormals,
@@ -74,7 +74,7 @@ PIXEL_CHANNELS = FC_PO
 PIXEL_VECTOR = FC_P
 PANELS_AT_ONCE = WIDE
 FEW_TILES_AT_ONCE = FEW_TILES
-OPENMP = FC_OPENMP
+OPENMP = fc_openmp()
 OUTPUTS_AT_MOST = MAX_OUTPUTS
 INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)
 SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
