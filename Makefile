@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   another Python (with VENV=.venv312 to keep the first one's environment)
 #   CC=clang            another compiler
 #   PYTEST='-k name'    arguments for pytest
+#   JOBS=1              tests at a time; by default one for each core
 #   TORCH_INDEX=        take PyTorch from PyPI alone; by default PyTorch's own index of CPU builds is asked
 #                       too, because PyPI's Linux build brings gigabytes of CUDA
 
@@ -12,6 +13,7 @@ PEERS_VENV ?= .venv-peers
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST ?=
+JOBS ?= auto
 
 BIN := $(VENV)/bin
 PEERS_BIN := $(PEERS_VENV)/bin
@@ -30,10 +32,10 @@ demo: $(VENV)/.engine  ## build, then read the digits in examples/digits
 	$(BIN)/fastconv predict models/lenet.npz examples/digits/*.png
 
 test: $(VENV)/.dev  ## build, then run the tests (with PyTorch, which they compare with)
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n $(JOBS) $(PYTEST)
 
 test-long: $(VENV)/.dev  ## the soaks and the fuzzing, too: many minutes
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest $(PYTEST) -m "long or not long"
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(JOBS) $(PYTEST) -m "long or not long"
 
 lint: $(VENV)/.dev  ## ruff, cython-lint and mypy
 	$(BIN)/ruff check .
