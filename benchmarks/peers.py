@@ -7,7 +7,9 @@ PyTorch in float64 before anything is timed. ``benchmarks/README.md`` describes 
 A run writes ``benchmarks/results/peers-SUITE[-v3].json`` and the plot of the same name. The JSON:
 
 ``suite``, ``isa``, ``date``, ``machine``, ``versions``, ``plan``, ``fastconv_config``
-    What was run, where, and how long it was measured.
+    What was run, where, and how long it was measured. Of the machine, ``load_at_start`` is the load
+    average before the run, and ``others_cores`` how many cores other processes (and, in a virtual
+    machine, other guests) kept busy during it.
 ``engines``
     For each engine its settings, and whether a v3 run holds it to AVX2.
 ``cases``
@@ -50,7 +52,6 @@ PLANS = {
     "zoo": peers_timing.Plan(rounds=10, burst_s=0.2),
 }
 QUICK_ROUNDS = 4
-BUSY_LOAD = 0.5
 REASON_LENGTH = 160
 REFRESH_S = 0.2
 
@@ -82,7 +83,7 @@ def quiet(log: Path) -> Iterator[Console]:
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine: processor, cores, levels, system, and how busy it is."""
+    """Describe this machine: processor, cores, levels, system, and the load average before the run."""
     info: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -99,6 +100,25 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_at_start": round(os.getloadavg()[0], 2),
     }
+
+
+def busy_seconds() -> tuple[float, float] | None:
+    """Return the clock, and the CPU time since boot of all but this process and its children; None without /proc."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[:8])
+    everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return time.monotonic(), everyone - sum(os.times()[:4])
+
+
+def others_cores(before: tuple[float, float] | None) -> float | None:
+    """Return how many cores others kept busy, on average, since `busy_seconds` gave ``before``."""
+    after = busy_seconds()
+    if before is None or after is None:
+        return None
+    return round(max(0.0, after[1] - before[1]) / (after[0] - before[0]), 2)
 
 
 def _without_folders(text: str) -> str:
@@ -286,6 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.quick:
         plan = peers_timing.Plan(**{**asdict(plan), "rounds": QUICK_ROUNDS})
     partial = options.quick or options.only or options.engines
+    begun = busy_seconds()
     run: report.Run = {
         "suite": options.suite,
         "isa": options.isa,
@@ -300,13 +321,16 @@ def main(arguments: list[str] | None = None) -> int:
     }
     with tempfile.TemporaryDirectory() as folder, quiet(Path(folder) / "log") as console:
         load = run["machine"]["load_at_start"]
-        if load > BUSY_LOAD:
+        if load > report.BUSY_LOAD:
             console.print(f"The machine is busy (load {load}): expect noise.", style="yellow")
         for case in cases:
             row = run_case(case, [e.name for e in engines], plan, console)
             run["cases"].append(row)
             console.print(case_table(row))
+        run["machine"]["others_cores"] = others_cores(begun)
         console.print(summary_table(run))
+        if note := report.load_note(run["machine"]):
+            console.print(note, style="yellow")
         if partial and options.output is None:
             console.print("A part of the suite only, or a quick run: nothing is stored.")
             return 0

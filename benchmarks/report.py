@@ -19,6 +19,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 V3 = "v3"
+BUSY_LOAD = 0.5
+BUSY_CORES = 0.1
+"""A load average before the run, and cores that others kept busy during it, above which a table says so."""
 HEADINGS = {"small": "Small networks", "zoo": "Networks at 224x224"}
 """The suites that the README shows, in this order."""
 
@@ -84,11 +87,11 @@ def times(value: float | None) -> str:
 
 
 def verdict(row: Row) -> str:
-    """Return whether the target of the row was met, or a dash where it has none."""
+    """Return whether the ratio, as it is shown, meets the target of the row; a dash where it has none."""
     reached = ratio(row)
     if row["target"] is None or reached is None:
         return "–"
-    return "yes" if reached >= row["target"] else "no"
+    return "yes" if round(reached, 2) >= row["target"] else "no"
 
 
 def _own_time(row: Row) -> str:
@@ -121,6 +124,14 @@ def _key(row: Row) -> tuple[str, int, int]:
     return row["network"], row["batch"], row["threads"]
 
 
+def load_note(machine: dict[str, Any]) -> str:
+    """Return a sentence on how busy the machine was with other things; empty where it was idle."""
+    load, others = machine["load_at_start"], machine.get("others_cores")
+    if others is None:  # not measured: what was there before the run is all that is known
+        return f"The machine was not idle: load average {load} before the run." if load > BUSY_LOAD else ""
+    return f"The machine was not idle: others kept {others} cores busy meanwhile." if others > BUSY_CORES else ""
+
+
 def _caption(run: Run, run_v3: Run | None) -> str:
     machine = run["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(run["versions"].items()) if version)
@@ -130,6 +141,8 @@ def _caption(run: Run, run_v3: Run | None) -> str:
         f"process. The ratio is the fastest other engine's time over fastconv's. Versions: "
         f"{versions}."
     )
+    if note := load_note(machine):
+        text += f" {note}"
     if run_v3 is not None:
         free = [name for name, engine in run_v3["engines"].items() if not engine["held_to_v3"]]
         text += (
