@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run
 
 import fastconv
 from fastconv.machine import _isa, cpu
@@ -113,6 +114,50 @@ def test_the_stub_s_arguments_are_the_kernels() -> None:
         described = [argument.arg for argument in function.args.args[1:]]
         actual = inspect.signature(getattr(cpu.kernels(), function.name)).parameters
         assert list(actual) == described, function.name
+
+
+OWN_FILE, STATE_DICT = "fastconv's own file", "a state_dict"
+STANDARD_LIBRARY = {
+    OWN_FILE: {"binascii", "copy", "dataclasses", "json"},
+    STATE_DICT: {"binascii", "copy", "dataclasses"},
+}
+"""What a start may import beside NumPy's own imports and fastconv: each costs every start from 0.1 to 1 ms."""
+START = """
+import sys
+import numpy as np
+before = set(sys.modules)
+import fastconv
+fastconv.load(sys.argv[1]).predict(np.zeros((28, 28), np.uint8))
+names = {name for name in set(sys.modules) - before if sys.modules[name].__spec__}
+print(*sorted(names if sys.argv[2:] else {name.split(".")[0] for name in names}))
+"""
+
+
+@pytest.mark.parametrize("kind", [OWN_FILE, STATE_DICT])
+def test_a_start_imports_no_more_than_it_needs(kind: str, tmp_path: Path) -> None:
+    path = LENET
+    if kind == OWN_FILE:
+        path = tmp_path / "own.npz"
+        fastconv.load(LENET).save(path)
+    names = {name.lstrip("_") for name in run("-c", START, str(path)).split()} - {"fastconv"}
+    assert {name for name in names if not name.startswith("cython")} <= STANDARD_LIBRARY[kind]
+
+
+def test_a_start_imports_no_part_that_it_does_not_use() -> None:
+    names = run("-c", START, str(LENET), "all").split()
+    assert "fastconv.model" in names
+    unused = (
+        "cli",
+        "functional",
+        "images",
+        "inspect",
+        "machine.blas",
+        "formats.torch",
+        "formats.onnx",
+        "grad",
+        "server",
+    )
+    assert not [name for name in names if name.removeprefix("fastconv.").startswith(unused)]
 
 
 def _members(node: ast.ClassDef) -> set[str]:
