@@ -116,17 +116,23 @@ class GraphBuilder:
         `scale` and `shift` are numbers, or have one for each channel: they broadcast with the batched value, along its
         second axis only.
         """
-        values = {"weight": scale, "bias": shift, "running_mean": 0.0, "running_var": 1.0}
-        weights = {role: self._per_channel(role, value, self.shape(x)) for role, value in values.items()}
+        shape = self.shape(x)
+        weights = {
+            "weight": self._per_channel("scale", scale, shape),
+            "bias": self._per_channel("shift", shift, shape),
+            "running_mean": self._per_channel("mean", 0.0, shape),
+            "running_var": self._per_channel("variance", 1.0, shape),
+        }
         return self.add("batch_norm", x, weights=weights, eps=0.0)
 
-    def _per_channel(self, role: str, value: npt.ArrayLike, shape: Shape) -> np.ndarray:
+    def _per_channel(self, what: str, value: npt.ArrayLike, shape: Shape) -> np.ndarray:
+        """Return (C,) numbers of a value that broadcasts with (N, *shape) along the channels, or not at all."""
         array = np.asarray(value, np.float64)
         channels = shape[0] if shape else 0
         sizes = (1,) * (len(shape) + 1 - array.ndim) + array.shape
         ones = (1,) * (len(shape) - 1)
         if sizes not in ((1, 1, *ones), (1, channels, *ones)):
-            raise ArgumentError(f"{role} must be a number, or one for each of {channels} channels, got {array.shape}")
+            raise ArgumentError(f"{what} must be a number, or one for each of {channels} channels, got {array.shape}")
         return np.broadcast_to(array.reshape(-1), (channels,)).astype(self._dtype)
 
     def clamp(self, x: str, min: float | None = None, max: float | None = None) -> str:
