@@ -1,4 +1,78 @@
-"""torch.nn.functional on NumPy arrays."""
+"""torch.nn.functional on NumPy arrays: the same names, argument order, defaults and results.
 
-from .api import *  # noqa: F403
-from .api import __all__, __doc__  # noqa: F401
+Arrays are laid out as in PyTorch: images are (N, C, H, W), or (C, H, W) unbatched. They are float32
+or float64, computed in that precision, and of any strides; all arguments of one call share the
+dtype. Inputs are never modified and every result is a new array. Calls use fastconv's default
+number of threads, read again at most ten times a second, and release the GIL where they compute for
+long; small ones wake no second thread.
+
+Every function raises `fastconv.ShapeError` for shapes that do not fit,
+`fastconv.errors.ArgumentError` for values that are not allowed and `fastconv.errors.DTypeError` for
+other element types, each naming the function, the argument and the remedy. What PyTorch 2.13
+refuses is refused.
+
+Elementwise functions, softmax, batch norm and linear run on the caller's memory. Others compile a
+network of one node for these shapes and attributes, and remember it: the `CACHED` used last, which
+together keep at most `CACHED_BYTES` of working memory. To run several layers, build a model
+(`fastconv.load`, `fastconv.from_torch`): it is compiled once, and what lies between layers stays in
+the cache of the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .activation import hardtanh, leaky_relu, log_softmax, relu, relu6, sigmoid, softmax, tanh
+    from .conv import conv2d
+    from .matmul import linear
+    from .norm import batch_norm
+    from .pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
+    from .shape import fold, pad, unfold
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "fold",
+    "hardtanh",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "pad",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "softmax",
+    "tanh",
+    "unfold",
+]
+
+_FAMILIES = {
+    "activation": ("hardtanh", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "softmax", "tanh"),
+    "conv": ("conv2d",),
+    "matmul": ("linear",),  # a module of the function's name would shadow it here
+    "norm": ("batch_norm",),
+    "pool": ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"),
+    "shape": ("fold", "pad", "unfold"),
+}
+_FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function's family at its first use."""
+    family = _FAMILY_OF.get(name)
+    if family is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(f".{family}", __name__)
+    globals().update((known, getattr(module, known)) for known in _FAMILIES[family])
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

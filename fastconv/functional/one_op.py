@@ -1,36 +1,49 @@
-"""One operator on NumPy arrays: check the arrays, compile a network of one node, run it.
+"""What the functions share: checking arrays, networks of one node, and the cache of what was prepared.
 
-What `functional` does for every function. Arrays are PyTorch's: images (N, C, H, W) or (C, H, W).
+Arrays are PyTorch's: images (N, C, H, W) or (C, H, W).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..compile import compile_graph
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError
 from ..graph import INPUT, Graph, Node
-from ..graph import attributes as at
+from ..machine.cpu import default_threads, kernels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ..kernels._kernels import Cache, OneOp
+
 __all__ = [
+    "CACHED",
+    "CACHED_BYTES",
     "Array",
+    "Pair",
     "batched_images",
-    "elementwise",
+    "cache",
+    "compiled",
     "floats",
     "on_images",
     "one_node",
-    "over_axis",
-    "run",
+    "one_op",
+    "threads",
 ]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Pair: TypeAlias = int | Sequence[int]
+Prepare: TypeAlias = Callable[[tuple[Array, ...], tuple[Any, ...], int], tuple[Callable[..., Any], int]]
+
+CACHED = 256
+CACHED_BYTES = 64 << 20
+
+cache: Cache = kernels().Cache(default_threads, CACHED, CACHED_BYTES)
+threads = cache.threads
 
 
 def floats(function: str, **arguments: npt.ArrayLike | None) -> dict[str, Array]:
@@ -72,38 +85,33 @@ def one_node(op: str, x: Array, attrs: Mapping[str, Any], weights: Mapping[str, 
     return Graph(x.shape[1:], (node,), (op,), dtype=x.dtype)
 
 
-def run(graph: Graph, x: Array, algorithm: str = "exact") -> Array:
-    """Compile a network of one output and run it on the batch `x`."""
-    result: Array = compile_graph(graph, algorithm=algorithm)(x)
-    return result
-
-
-def on_images(op: str, arrays: dict[str, Array], attrs: Mapping[str, Any], algorithm: str = "exact") -> Array:
+def on_images(op: str, arrays: dict[str, Array], attrs: Mapping[str, Any], algorithm: str = "auto") -> Array:
     """Run an op of images: `arrays` holds the input, batched or not, and the weights."""
     x, batched = batched_images(op, arrays.pop("input"))
-    y = run(one_node(op, x, attrs, arrays), x, algorithm)
-    result: Array = y if batched else y[0]
-    return result
+    y: Array = compile_graph(one_node(op, x, attrs, arrays), algorithm=algorithm)(x)
+    return y if batched else y[0]
 
 
-def elementwise(op: str, input: npt.ArrayLike, **attrs: Any) -> Array:
-    """Run an op that treats every element alike, on an array of any shape."""
-    x = floats(op, input=input)["input"]
-    row = x.reshape(1, x.size)
-    y: Array = run(one_node(op, row, attrs), row).reshape(x.shape)
-    return y
+def one_op(function: str, prepare: Prepare, images: bool = True) -> OneOp:
+    """Make the compiled entry of a function of one array.
+
+    `prepare` takes the arrays, the attributes and the number of threads, checks them, and returns what computes,
+    and the bytes it works in. `images`: what it returns for (N, C, H, W) serves any N.
+    """
+
+    def convert(arrays: tuple[npt.ArrayLike, ...]) -> tuple[Array, ...]:
+        return (floats(function, input=arrays[0])["input"],)
+
+    return kernels().OneOp(cache, prepare, convert, images)
 
 
-def over_axis(op: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLike | None) -> Array:
-    """Run an op that takes a ``dim``, on an array of any shape, converted to `dtype` if given."""
-    x = floats(op, input=input if dtype is None else np.asarray(input, dtype))["input"]
-    rank = max(x.ndim, 1)  # a scalar counts as an array of one, as in PyTorch
-    axis = at.integer(f"{op}: dim", dim)
-    if not -rank <= axis < rank:
-        raise ArgumentError(f"{op}: dim must be {-rank}..{rank - 1} for shape {x.shape}, got {dim}")
-    last: Array = np.moveaxis(x.reshape(x.shape or (1,)), axis, -1)
-    # The rows may be none, so their count is not left to reshape's -1.
-    rows = np.ascontiguousarray(last).reshape(prod(last.shape[:-1]), last.shape[-1])
-    y = run(one_node(op, rows, {"dim": 1}), rows).reshape(last.shape)
-    result: Array = np.ascontiguousarray(np.moveaxis(y, -1, axis)).reshape(x.shape)
-    return result
+def compiled(op: str, names: tuple[str, ...]) -> Prepare:
+    """Make what prepares the Program of an op of images, whose attributes have these names."""
+
+    def prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
+        x, batched = batched_images(op, arrays[0])
+        program = compile_graph(one_node(op, x, dict(zip(names, values, strict=True))), threads=threads)
+        nbytes = program.workspace_bytes * program.threads
+        return (program.run if batched else lambda image: program.run(image[np.newaxis])[0]), nbytes
+
+    return prepare

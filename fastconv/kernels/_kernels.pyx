@@ -19,6 +19,9 @@ stands where:
     flat.pxi         the same on the caller's memory, for fastconv.functional
     pack.pxi         weights in the order the kernels read them
     program.pxi      Program: one call, one release of the GIL, a flat loop over steps
+    planes.pxi       what runs on the caller's planes: global means, padding
+    linear_rows.pxi  linear layers whose weights come with the call
+    entry.pxi        OneOp: the compiled entry of fastconv.functional, and what it remembers
     measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone
 
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
@@ -62,6 +65,9 @@ include "elementwise.pxi"
 include "flat.pxi"
 include "pack.pxi"
 include "program.pxi"
+include "planes.pxi"
+include "linear_rows.pxi"
+include "entry.pxi"
 include "measure.pxi"
 
 # What compile and show_config are told of this module. Widths are in floats.

@@ -1,0 +1,64 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from ..errors import ArgumentError, ShapeError
+from .one_op import Array, Pair, floats, on_images
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["conv2d"]
+
+Algorithm: TypeAlias = Literal["auto", "im2col", "packed", "direct"]
+
+_ALGORITHMS = ("auto", "im2col", "packed", "direct")
+
+
+def conv2d(
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    algorithm: Algorithm = "auto",
+) -> Array:
+    """Convolve (cross-correlate) images with a bank of kernels.
+
+    Parameters
+    ----------
+    input : (N, I, H, W) or (I, H, W)
+    weight : (O, I / groups, kh, kw)
+    bias : (O,), optional
+    stride, dilation : int or (vertical, horizontal)
+    padding : int, pair, ``'same'`` (needs stride 1; an odd one goes to the bottom and right) or
+        ``'valid'``
+    groups : int
+        Channels are split into this many groups that do not see each other.
+    algorithm : {'auto', 'im2col', 'packed', 'direct'}
+        Which kernel computes it, to test or time one: im2col + BLAS, im2col + the packed tile,
+        direct; by default what was measured to be fastest. One that cannot do this convolution
+        raises `fastconv.UnsupportedOperatorError`.
+
+    Returns
+    -------
+    (N, O, H', W') or (O, H', W')
+    """
+    arrays = floats("conv2d", input=input, weight=weight, bias=bias)
+    if isinstance(padding, (tuple, list)) and len(padding) == 4:
+        raise ArgumentError(
+            f"conv2d: padding must be an int, a pair, 'same' or 'valid', got {tuple(padding)}; "
+            "pad unequal sides with fastconv.functional.pad"
+        )
+    if algorithm not in _ALGORITHMS:
+        raise ArgumentError(f"conv2d: algorithm must be one of {', '.join(_ALGORITHMS)}, got {algorithm!r}")
+    if arrays["weight"].ndim == 4 and not arrays["weight"].shape[1]:
+        # PyTorch gives a result without channels here, whatever the weight says.
+        raise ShapeError(f"conv2d: weight {arrays['weight'].shape} has no input channels")
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return on_images("conv2d", arrays, attrs, algorithm)

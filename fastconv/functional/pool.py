@@ -1,0 +1,174 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..machine.cpu import kernels
+from .one_op import Array, Pair, batched_images, compiled, one_node, one_op
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"]
+
+_MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+
+
+def _max_pool2d_indices(
+    arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int
+) -> tuple[Callable[..., Any], int]:
+    x, batched = batched_images("max_pool2d", arrays[0])
+    graph = one_node("max_pool2d", x, dict(zip(_MAX_POOL, values, strict=True)))
+    attrs, out = graph.nodes[0].attrs, graph.shapes["max_pool2d"]
+    frame = (attrs["kernel_size"], attrs["stride"], attrs["padding"], attrs["dilation"])
+    return _with_indices(kernels().max_pool2d_indices, (*frame, out[1:], threads), batched)
+
+
+def _adaptive_max_pool2d_indices(
+    arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int
+) -> tuple[Callable[..., Any], int]:
+    x, batched = batched_images("adaptive_max_pool2d", arrays[0])
+    out = one_node("adaptive_max_pool2d", x, {"output_size": values[0]}).shapes["adaptive_max_pool2d"]
+    return _with_indices(kernels().adaptive_max_pool2d_indices, (out[1:], threads), batched)
+
+
+def _with_indices(
+    kernel: Callable[..., tuple[Array, Array]], arguments: tuple[Any, ...], batched: bool
+) -> tuple[Callable[..., Any], int]:
+    def run(x: Array) -> tuple[Array, Array]:
+        if batched:
+            return kernel(x, *arguments)
+        found, indices = kernel(x[np.newaxis], *arguments)
+        return found[0], indices[0]
+
+    return run, 0
+
+
+def _adaptive_avg_pool2d(
+    arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int
+) -> tuple[Callable[..., Any], int]:
+    x, batched = batched_images("adaptive_avg_pool2d", arrays[0])
+    attrs = {"output_size": values[0]}
+    out = one_node("adaptive_avg_pool2d", x, attrs).shapes["adaptive_avg_pool2d"]
+    if out[1:] == (1, 1) and prod(x.shape[1:]):  # one window, the whole of each plane: no change of layout
+        return partial(kernels().plane_means, threads=threads), 0
+    return compiled("adaptive_avg_pool2d", ("output_size",))(arrays, values, threads)
+
+
+_max = one_op("max_pool2d", compiled("max_pool2d", _MAX_POOL))
+_max_indices = one_op("max_pool2d", _max_pool2d_indices)
+_avg = one_op("avg_pool2d", compiled("avg_pool2d", _AVG_POOL))
+_adaptive_avg = one_op("adaptive_avg_pool2d", _adaptive_avg_pool2d)
+_adaptive_max = one_op("adaptive_max_pool2d", compiled("adaptive_max_pool2d", ("output_size",)))
+_adaptive_max_indices = one_op("adaptive_max_pool2d", _adaptive_max_pool2d_indices)
+
+
+def max_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Take the maximum of each window; NaN wins, padding never does.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) or (C, H, W)
+    kernel_size, dilation : int or (vertical, horizontal)
+    stride : int or pair, by default ``kernel_size``
+    padding : int or pair
+        At most half the kernel.
+    ceil_mode : bool
+        Keep a last window that hangs over the edge, unless it would start in the padding.
+    return_indices : bool
+        Return also where each maximum was found, as int64 ``row * W + column`` in its channel.
+
+    Returns
+    -------
+    (N, C, H', W') or (C, H', W'), or a tuple of two such arrays
+    """
+    entry = _max_indices if return_indices else _max
+    return entry.run((input,), (kernel_size, stride, padding, dilation, ceil_mode))
+
+
+def avg_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Take the mean of each window.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) or (C, H, W)
+    kernel_size : int or (vertical, horizontal)
+    stride : int or pair, by default ``kernel_size``
+    padding : int or pair
+        At most half the kernel.
+    ceil_mode : bool
+        Keep a last window that hangs over the edge, unless it would start in the padding.
+    count_include_pad : bool
+        Divide by the window's size with its padding (but never what hangs over it).
+    divisor_override : int, optional
+        Divide by this instead.
+
+    Returns
+    -------
+    (N, C, H', W') or (C, H', W')
+    """
+    attributes = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    result: Array = _avg.run((input,), attributes)
+    return result
+
+
+def adaptive_avg_pool2d(input: npt.ArrayLike, output_size: int | Sequence[int | None] | None) -> Array:
+    """Take the mean of windows that divide the image into ``output_size``.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) or (C, H, W)
+    output_size : int or (H', W')
+        An entry may be None: the input's own size.
+
+    Returns
+    -------
+    (N, C, H', W') or (C, H', W')
+    """
+    result: Array = _adaptive_avg.run((input,), (output_size,))
+    return result
+
+
+def adaptive_max_pool2d(
+    input: npt.ArrayLike,
+    output_size: int | Sequence[int | None] | None,
+    return_indices: bool = False,
+) -> Any:
+    """Take the maximum of windows that divide the image into ``output_size``.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) or (C, H, W)
+    output_size : int or (H', W')
+        An entry may be None: the input's own size.
+    return_indices : bool
+        Return also where each maximum was found, as int64 ``row * W + column`` in its channel.
+
+    Returns
+    -------
+    (N, C, H', W') or (C, H', W'), or a tuple of two such arrays
+    """
+    return (_adaptive_max_indices if return_indices else _adaptive_max).run((input,), (output_size,))
