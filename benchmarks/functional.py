@@ -288,6 +288,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)
     console = Console(stderr=options.json)
+    if not console.is_terminal:
+        console.width = 120
     plan = QUICK_PLAN if options.quick else PLAN
     machine = peers.machine()
     if machine["load_at_start"] > peers.BUSY_LOAD:

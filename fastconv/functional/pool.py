@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..machine.cpu import kernels
 from .one_op import Array, Pair, batched_images, compiled, one_node, one_op
@@ -21,44 +18,41 @@ _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 
-def _max_pool2d_indices(
-    arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int
-) -> tuple[Callable[..., Any], int]:
-    x, batched = batched_images("max_pool2d", arrays[0])
+Prepared = tuple[Callable[..., Any], int]
+
+
+def _max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    x, _ = batched_images("max_pool2d", arrays[0])
     graph = one_node("max_pool2d", x, dict(zip(_MAX_POOL, values, strict=True)))
     attrs, out = graph.nodes[0].attrs, graph.shapes["max_pool2d"]
-    frame = (attrs["kernel_size"], attrs["stride"], attrs["padding"], attrs["dilation"])
-    return _with_indices(kernels().max_pool2d_indices, (*frame, out[1:], threads), batched)
+    kernel, padding, dilation = attrs["kernel_size"], attrs["padding"], attrs["dilation"]
+    stride = attrs["stride"] or kernel
+    rows, cols = (
+        kernels().pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out[1 + i], True)
+        for i in (0, 1)
+    )
+    return _with_indices(rows, cols, dilation, threads)
 
 
-def _adaptive_max_pool2d_indices(
-    arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int
-) -> tuple[Callable[..., Any], int]:
-    x, batched = batched_images("adaptive_max_pool2d", arrays[0])
+def _adaptive_max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    x, _ = batched_images("adaptive_max_pool2d", arrays[0])
     out = one_node("adaptive_max_pool2d", x, {"output_size": values[0]}).shapes["adaptive_max_pool2d"]
-    return _with_indices(kernels().adaptive_max_pool2d_indices, (out[1:], threads), batched)
+    rows, cols = (kernels().adaptive_windows(x.shape[2 + i], out[1 + i]) for i in (0, 1))
+    return _with_indices(rows, cols, (1, 1), threads)
 
 
-def _with_indices(
-    kernel: Callable[..., tuple[Array, Array]], arguments: tuple[Any, ...], batched: bool
-) -> tuple[Callable[..., Any], int]:
-    def run(x: Array) -> tuple[Array, Array]:
-        if batched:
-            return kernel(x, *arguments)
-        found, indices = kernel(x[np.newaxis], *arguments)
-        return found[0], indices[0]
-
-    return run, 0
+def _with_indices(rows: Array, cols: Array, dilation: tuple[int, int], threads: int) -> Prepared:
+    kernel = kernels().max_pool_indices
+    return lambda x: kernel(x, rows, cols, *dilation, threads), rows.nbytes + cols.nbytes
 
 
-def _adaptive_avg_pool2d(
-    arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int
-) -> tuple[Callable[..., Any], int]:
-    x, batched = batched_images("adaptive_avg_pool2d", arrays[0])
+def _adaptive_avg_pool2d(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    x, _ = batched_images("adaptive_avg_pool2d", arrays[0])
     attrs = {"output_size": values[0]}
     out = one_node("adaptive_avg_pool2d", x, attrs).shapes["adaptive_avg_pool2d"]
     if out[1:] == (1, 1) and prod(x.shape[1:]):  # one window, the whole of each plane: no change of layout
-        return partial(kernels().plane_means, threads=threads), 0
+        means = kernels().plane_means
+        return lambda x: means(x, threads), 0
     return compiled("adaptive_avg_pool2d", ("output_size",))(arrays, values, threads)
 
 

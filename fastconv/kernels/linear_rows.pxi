@@ -17,42 +17,65 @@ cdef extern from *:
     #endif
     typedef float fc_quad __attribute__((vector_size(16)));
     typedef float fc_quad_u __attribute__((vector_size(16), aligned(4), may_alias));
-    #define FC_QUAD(v, i) (((const fc_quad *)&(v))[i])
-    /* The four lanes that remain when the quarters of v are added. */
+    /* In each run of four lanes: pairs(a, b) = a0+a2 b0+b2 a1+a3 b1+b3; of two such, the sums of their halves. Then
+       the runs are added up: fold. */
+    #if FC_W == 16
+    FC_INLINE vf fc_pairs(vf a, vf b)
+    {
+        return (vf)_mm512_unpacklo_ps((__m512)a, (__m512)b) + (vf)_mm512_unpackhi_ps((__m512)a, (__m512)b);
+    }
+    FC_INLINE vf fc_halves(vf u, vf v)
+    {
+        return (vf)_mm512_shuffle_ps((__m512)u, (__m512)v, 0x44) + (vf)_mm512_shuffle_ps((__m512)u, (__m512)v, 0xee);
+    }
     FC_INLINE fc_quad fc_fold(vf v)
     {
-    #if FC_W == 16
-        return (FC_QUAD(v, 0) + FC_QUAD(v, 2)) + (FC_QUAD(v, 1) + FC_QUAD(v, 3));
-    #elif FC_W == 8
-        return FC_QUAD(v, 0) + FC_QUAD(v, 1);
-    #else
-        return v;
-    #endif
+        __m512 x = (__m512)v;
+        __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+        return (fc_quad)_mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     }
-    #if defined(__clang__) || __GNUC__ >= 12
-    #define FC_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-    #else
-    typedef int32_t fc_quad_i __attribute__((vector_size(16)));
-    #define FC_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (fc_quad_i){i, j, k, l})
-    #endif
-    /* out[i] = the sum of the lanes of the i-th vector, of each in the same order; the first n of four */
-    FC_INLINE void v_sums(vf a, vf b, vf c, vf d, float *out, int n)
+    #elif FC_W == 8
+    FC_INLINE vf fc_pairs(vf a, vf b)
     {
-        fc_quad p = fc_fold(a), q = fc_fold(b), r = fc_fold(c), s = fc_fold(d);
-        fc_quad u = FC_PICK(p, q, 0, 4, 1, 5) + FC_PICK(p, q, 2, 6, 3, 7);
-        fc_quad v = FC_PICK(r, s, 0, 4, 1, 5) + FC_PICK(r, s, 2, 6, 3, 7);
-        fc_quad sums = FC_PICK(u, v, 0, 1, 4, 5) + FC_PICK(u, v, 2, 3, 6, 7);
-        if (n == 4) *(fc_quad_u *)out = sums;
-        else memcpy(out, &sums, n * sizeof(float));
+        return (vf)_mm256_unpacklo_ps((__m256)a, (__m256)b) + (vf)_mm256_unpackhi_ps((__m256)a, (__m256)b);
+    }
+    FC_INLINE vf fc_halves(vf u, vf v)
+    {
+        return (vf)_mm256_shuffle_ps((__m256)u, (__m256)v, 0x44) + (vf)_mm256_shuffle_ps((__m256)u, (__m256)v, 0xee);
+    }
+    FC_INLINE fc_quad fc_fold(vf v)
+    {
+        return (fc_quad)_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    }
+    #else
+    FC_INLINE vf fc_pairs(vf a, vf b)
+    {
+        return (vf){a[0], b[0], a[1], b[1]} + (vf){a[2], b[2], a[3], b[3]};
+    }
+    FC_INLINE vf fc_halves(vf u, vf v)
+    {
+        return (vf){u[0], u[1], v[0], v[1]} + (vf){u[2], u[3], v[2], v[3]};
+    }
+    FC_INLINE fc_quad fc_fold(vf v) { return v; }
+    #endif
+    /* out[i] = the sum of the lanes of the i-th vector, of each in the same order, + b[i]; the first n of four */
+    FC_INLINE void v_sums(vf a, vf b, vf c, vf d, const float *bias, float *out, int n)
+    {
+        fc_quad sums = fc_fold(fc_halves(fc_pairs(a, b), fc_pairs(c, d)));
+        fc_quad add = {0};
+        if (bias) memcpy(&add, bias, n * sizeof(float));
+        sums += add;
+        memcpy(out, &sums, n * sizeof(float));
     }
     """
     enum:
         LINEAR_ROWS
-    void v_sums(vf a, vf b, vf c, vf d, float* out, int n) noexcept nogil
+    void v_sums(vf a, vf b, vf c, vf d, const float* bias, float* out, int n) noexcept nogil
 
 cdef enum:
     LINEAR_OUTPUTS = 4              # rows of w in a tile
-    LINEAR_BLOCK = 256 * 1024       # bytes of w that stay in the L2 cache while all rows of x pass
+    LINEAR_BLOCK = 256 * 1024       # bytes of w that stay in the L2 cache while rows of x pass
+    LINEAR_PASS = 4 * 1024 * 1024   # bytes of these rows, which stay in the last cache: 1024 x 4096 x 1000 has 16 MB
 
 # A second thread is woken for this many multiply-adds each, as in program.pxi.
 cdef Py_ssize_t LINEAR_WORK = 1000000
@@ -66,7 +89,6 @@ cdef inline void linear_tile(int m, int n, const float* x, const float* w, const
     cdef vf acc[LINEAR_ROWS][8]
     cdef vf v[LINEAR_ROWS]
     cdef vf u
-    cdef float sums[8]
     cdef Py_ssize_t k
     cdef int i, j
     cdef int tail = <int>(K % FC_W)
@@ -90,11 +112,9 @@ cdef inline void linear_tile(int m, int n, const float* x, const float* w, const
             for i in range(m):
                 acc[i][j] = v_fma(v[i], u, acc[i][j])
     for i in range(m):
-        v_sums(acc[i][0], acc[i][1], acc[i][2], acc[i][3], sums, 4)
+        v_sums(acc[i][0], acc[i][1], acc[i][2], acc[i][3], b, y + i * O, n if n < 4 else 4)
         if n > 4:
-            v_sums(acc[i][4], acc[i][5], acc[i][6], acc[i][7], sums + 4, 4)
-        for j in range(n):
-            y[i * O + j] = sums[j] + b[j] if b != NULL else sums[j]
+            v_sums(acc[i][4], acc[i][5], acc[i][6], acc[i][7], b + 4 if b != NULL else NULL, y + i * O + 4, 4)
 
 
 cdef void linear_panel(int m, const float* x, const float* w, const float* b, Py_ssize_t K, Py_ssize_t outputs,
@@ -134,17 +154,23 @@ cdef inline void linear_rows_by(int m, int n, const float* x, const float* w, co
 cdef void linear_block(const float* x, const float* w, const float* b, float* y, Py_ssize_t R, Py_ssize_t K,
                        Py_ssize_t O, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """Outputs [first, last) of all rows, a block of w at a time. x: (R, K); w: (O, K); y: (R, O)"""
-    cdef Py_ssize_t block = max(LINEAR_BLOCK // (K * <Py_ssize_t>sizeof(float)), 8) // LINEAR_OUTPUTS * LINEAR_OUTPUTS
-    cdef Py_ssize_t o, r, outputs
-    o = first
-    while o < last:
-        outputs = min(block, last - o)
-        r = 0
-        while r < R:
-            linear_panel(<int>min(LINEAR_ROWS, R - r), x + r * K, w + o * K, b + o if b != NULL else NULL, K, outputs,
-                         y + r * O + o, O)
-            r += LINEAR_ROWS
-        o += outputs
+    cdef Py_ssize_t row = K * <Py_ssize_t>sizeof(float)
+    cdef Py_ssize_t block = max(LINEAR_BLOCK // row, 8) // LINEAR_OUTPUTS * LINEAR_OUTPUTS
+    cdef Py_ssize_t rows = max(LINEAR_PASS // row // LINEAR_ROWS, 1) * LINEAR_ROWS
+    cdef Py_ssize_t o, r, start, stop, outputs
+    start = 0
+    while start < R:
+        stop = min(start + rows, R)
+        o = first
+        while o < last:
+            outputs = min(block, last - o)
+            r = start
+            while r < stop:
+                linear_panel(<int>min(LINEAR_ROWS, stop - r), x + r * K, w + o * K, b + o if b != NULL else NULL, K,
+                             outputs, y + r * O + o, O)
+                r += LINEAR_ROWS
+            o += outputs
+        start = stop
 
 
 cdef void linear_share(const float* x, const float* w, const float* b, float* y, Py_ssize_t R, Py_ssize_t K,

@@ -3,9 +3,6 @@
 cdef enum:
     MEAN_LANES = 64                 # partial sums of a mean: chains enough for any width of vector
 
-# Below this many elements no second thread is woken, and the GIL is kept.
-cdef Py_ssize_t PLANE_ELEMENTS = 20000
-
 
 cdef void plane_mean(const real* x, Py_ssize_t size, real* y) noexcept nogil:
     """y[0] := the mean of x. x: (size,)"""
@@ -37,10 +34,6 @@ cdef void plane_means_of(const real* x, real* y, Py_ssize_t planes, Py_ssize_t s
         for p in range(planes * t // threads, planes * (t + 1) // threads):
             plane_mean(x + p * size, size, y + p)
         fc_restore_denormals(state)
-
-
-cdef int threads_for(Py_ssize_t elements, int threads) noexcept nogil:
-    return <int>max(1, min(threads, elements // PLANE_ELEMENTS))
 
 
 def plane_means(cnp.ndarray x, int threads):

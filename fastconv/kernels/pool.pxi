@@ -3,6 +3,9 @@
 cdef enum:
     POOL_VECTORS = 4                # of channels at once: enough sums to hide the latency of an addition
 
+# Below this many elements of planes no second thread is woken.
+cdef Py_ssize_t PLANE_ELEMENTS = 20000
+
 
 def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
                  Py_ssize_t out, bint count_include_pad):
@@ -110,61 +113,63 @@ cdef void pool(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
                              <vd*>y, s.y.c)
 
 
-cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] cols,
-                         Py_ssize_t dh, Py_ssize_t dw, real* out, int64_t* indices) noexcept nogil:
-    """Maxima of one channel and where they stand (y * w + x); the first wins a tie, NaN wins over all."""
+cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t* rows, Py_ssize_t oh, const Py_ssize_t* cols,
+                         Py_ssize_t ow, Py_ssize_t dh, Py_ssize_t dw, real* out, int64_t* indices) noexcept nogil:
+    """Maxima of one channel and where they stand (y * w + x); the first wins a tie, NaN wins over all.
+
+    rows: (oh, 3) and cols: (ow, 3), windows as `pool_windows` gives them
+    """
     cdef Py_ssize_t oy, ox, iy, ix, place
     cdef real best, v
-    for oy in range(rows.shape[0]):
-        for ox in range(cols.shape[0]):
+    for oy in range(oh):
+        for ox in range(ow):
             best = <real>(-INFINITY)
-            place = rows[oy, 0] * w + cols[ox, 0]
-            iy = rows[oy, 0]
-            while iy < rows[oy, 1]:
-                ix = cols[ox, 0]
-                while ix < cols[ox, 1]:
+            place = rows[3 * oy] * w + cols[3 * ox]
+            iy = rows[3 * oy]
+            while iy < rows[3 * oy + 1]:
+                ix = cols[3 * ox]
+                while ix < cols[3 * ox + 1]:
                     v = x[iy * w + ix]
                     if v > best or v != v:
                         best = v
                         place = iy * w + ix
                     ix += dw
                 iy += dh
-            out[oy * cols.shape[0] + ox] = best
-            indices[oy * cols.shape[0] + ox] = place
+            out[oy * ow + ox] = best
+            indices[oy * ow + ox] = place
 
 
-def _max_pool_indices(const real[:, :, :, ::1] x, real[:, :, :, ::1] out, int64_t[:, :, :, ::1] indices,
-                      const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] cols, Py_ssize_t dh, Py_ssize_t dw,
-                      int threads):
-    cdef Py_ssize_t p, size = x.shape[2] * x.shape[3], out_size = out.shape[2] * out.shape[3]
-    cdef const real* src
-    cdef real* dst
-    cdef int64_t* where
-    if out.size == 0:
-        return
-    src = &x[0, 0, 0, 0]
-    dst = &out[0, 0, 0, 0]
-    where = &indices[0, 0, 0, 0]
+cdef int threads_for(Py_ssize_t elements, int threads) noexcept nogil:
+    return <int>max(1, min(threads, elements // PLANE_ELEMENTS))
+
+
+def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize_t dh, Py_ssize_t dw, int threads):
+    """Maxima of windows, and int64 indices into (h, w). x: (n, c, h, w) or (c, h, w), C-contiguous, float32 or float64
+
+    rows: (oh, 3) and cols: (ow, 3), as `pool_windows` or `adaptive_windows` give them; dh, dw: the dilation.
+    """
+    cdef int ndim = cnp.PyArray_NDIM(x), axis
+    cdef Py_ssize_t h = cnp.PyArray_DIMS(x)[ndim - 2], w = cnp.PyArray_DIMS(x)[ndim - 1]
+    cdef Py_ssize_t oh = cnp.PyArray_DIMS(rows)[0], ow = cnp.PyArray_DIMS(cols)[0], planes = 1, p
+    cdef const Py_ssize_t* windows = <const Py_ssize_t*>cnp.PyArray_DATA(rows)
+    cdef const Py_ssize_t* across = <const Py_ssize_t*>cnp.PyArray_DATA(cols)
+    cdef cnp.npy_intp dims[4]
+    cdef cnp.ndarray out, indices
+    for axis in range(ndim - 2):
+        dims[axis] = cnp.PyArray_DIMS(x)[axis]
+        planes *= dims[axis]
+    dims[ndim - 2], dims[ndim - 1] = oh, ow
+    out = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(x), 0)
+    indices = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_INT64, 0)
+    threads = threads_for(planes * h * w, threads)
     with nogil:
-        for p in prange(x.shape[0] * x.shape[1], num_threads=threads, schedule="static"):
-            max_pool_plane(src + p * size, x.shape[3], rows, cols, dh, dw, dst + p * out_size, where + p * out_size)
-
-
-def _with_indices(x, rows, cols, Py_ssize_t dh, Py_ssize_t dw, int threads):
-    out = np.empty((x.shape[0], x.shape[1], rows.shape[0], cols.shape[0]), x.dtype)
-    indices = np.empty(out.shape, np.int64)
-    _max_pool_indices(x, out, indices, rows, cols, dh, dw, threads)
+        for p in prange(planes, num_threads=threads, schedule="static"):
+            if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
+                max_pool_plane(<const float*>cnp.PyArray_DATA(x) + p * h * w, w, windows, oh, across, ow, dh, dw,
+                               <float*>cnp.PyArray_DATA(out) + p * oh * ow,
+                               <int64_t*>cnp.PyArray_DATA(indices) + p * oh * ow)
+            else:
+                max_pool_plane(<const double*>cnp.PyArray_DATA(x) + p * h * w, w, windows, oh, across, ow, dh, dw,
+                               <double*>cnp.PyArray_DATA(out) + p * oh * ow,
+                               <int64_t*>cnp.PyArray_DATA(indices) + p * oh * ow)
     return out, indices
-
-
-def max_pool2d_indices(x, kernel, stride, padding, dilation, out_hw, int threads):
-    """max_pool2d with return_indices. x: (n, c, h, w) -> values and int64 indices into (h, w), float32 or float64"""
-    rows, cols = (pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out_hw[i], True)
-                  for i in (0, 1))
-    return _with_indices(x, rows, cols, dilation[0], dilation[1], threads)
-
-
-def adaptive_max_pool2d_indices(x, out_hw, int threads):
-    """adaptive_max_pool2d with return_indices. x: (n, c, h, w) -> values and int64 indices into (h, w)"""
-    rows, cols = (adaptive_windows(x.shape[2 + i], out_hw[i]) for i in (0, 1))
-    return _with_indices(x, rows, cols, 1, 1, threads)
