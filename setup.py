@@ -156,7 +156,7 @@ def extensions() -> list[Extension]:
             f"{PREFIX}{level}._kernels",
             kernels.sources,
             include_dirs=kernels.include_dirs,
-            depends=[*kernels.depends, "fastconv/kernels/simd.h", "fastconv/kernels/simd_ops.h"],
+            depends=[*kernels.depends, *(f"fastconv/kernels/{name}.h" for name in ("simd", "simd_ops", "sums"))],
         )
         for level in levels_of_this_machine()
     ]

@@ -46,7 +46,7 @@ def plane_means(cnp.ndarray x, int threads):
     for axis in range(ndim):
         dims[axis] = cnp.PyArray_DIMS(x)[axis] if axis < ndim - 2 else 1
     out = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(x), 0)
-    threads = threads_for(planes * size, threads)
+    threads = useful_threads(planes * size, SHARE_COPYING, threads)
     with nogil:
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
             plane_means_of(<const float*>cnp.PyArray_DATA(x), <float*>cnp.PyArray_DATA(out), planes, size, threads)
@@ -141,7 +141,7 @@ def take(cnp.ndarray x, tuple sizes, tuple positions, tuple shape, double value,
     for axis, t in enumerate(shape):
         dims[axis] = t
     out = cnp.PyArray_EMPTY(<int>len(shape), dims, cnp.PyArray_TYPE(x), 0)
-    parts = threads_for(cnp.PyArray_SIZE(out), threads)
+    parts = useful_threads(cnp.PyArray_SIZE(out), SHARE_COPYING, threads)
     with nogil:
         for t in prange(parts, num_threads=parts, schedule="static", chunksize=1):
             if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:

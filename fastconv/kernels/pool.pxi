@@ -3,9 +3,6 @@
 cdef enum:
     POOL_VECTORS = 4                # of channels at once: enough sums to hide the latency of an addition
 
-# Below this many elements of planes no second thread is woken.
-cdef Py_ssize_t PLANE_ELEMENTS = 20000
-
 
 def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
                  Py_ssize_t out, bint count_include_pad):
@@ -139,10 +136,6 @@ cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t* rows, Py
             indices[oy * ow + ox] = place
 
 
-cdef int threads_for(Py_ssize_t elements, int threads) noexcept nogil:
-    return <int>max(1, min(threads, elements // PLANE_ELEMENTS))
-
-
 def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize_t dh, Py_ssize_t dw, int threads):
     """Maxima of windows, and int64 indices into (h, w). x: (n, c, h, w) or (c, h, w), C-contiguous, float32 or float64
 
@@ -161,7 +154,7 @@ def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize
     dims[ndim - 2], dims[ndim - 1] = oh, ow
     out = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(x), 0)
     indices = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_INT64, 0)
-    threads = threads_for(planes * h * w, threads)
+    threads = useful_threads(planes * h * w, SHARE_COPYING, threads)
     with nogil:
         for p in prange(planes, num_threads=threads, schedule="static"):
             if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
