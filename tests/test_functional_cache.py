@@ -50,7 +50,8 @@ def echo(calls: list[tuple[Any, ...]], cache: Any = None, nbytes: int = 0, image
 
 # Each of these means another thing to some function, though Python thinks many of them equal.
 DIFFERENT: list[Any] = [
-    1, True, 1.0, np.int64(1), np.int32(1), np.float64(1), "1", (1,), [1], (1, 1), [1, 1], ((1,), 1), (1, (1,)), ((1, 1),),
+    1, True, 1.0, np.int64(1), np.int32(1), np.float64(1), "1", (1,), [1], (1, 1), [1, 1], ((1,), 1),
+    (1, (1,)), ((1, 1),),
     0, False, 0.0, -0.0, None, "", (), [], (None,), (0,), (False,), (0.0,), "N", float("nan"), float("inf"),
     2**31, 2**62, -1, "a", "ab", ("a", "b"), ("ab",), 2**80, b"1", 1j, "\N{GREEK SMALL LETTER ALPHA}",
 ]  # fmt: skip
@@ -84,7 +85,9 @@ def test_a_list_counts_by_what_it_holds(prepared: list[tuple[Any, ...]]) -> None
     assert len(prepared) == 2
 
 
-@pytest.mark.parametrize("attribute", [2**80, (1,) * 1000, "a" * 1000, ((((1,),),),), object()], ids=lambda v: str(v)[:9])
+@pytest.mark.parametrize(
+    "attribute", [2**80, (1,) * 1000, "a" * 1000, ((((1,),),),), object()], ids=lambda v: str(v)[:9]
+)
 def test_what_has_no_key_is_prepared_each_time(attribute: Any, prepared: list[tuple[Any, ...]]) -> None:
     entry = echo(prepared)
     for n in range(1, 4):

@@ -37,13 +37,17 @@ def test_every_height_and_width_of_a_tile(features: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize(("rows", "features", "out"), [(1, 4096, 1000), (37, 4096, 129), (3, 20_000, 17), (1100, 1024, 40)])
+@pytest.mark.parametrize(
+    ("rows", "features", "out"), [(1, 4096, 1000), (37, 4096, 129), (3, 20_000, 17), (1100, 1024, 40)]
+)
 def test_large_layers(rows: int, features: int, out: int, dtype: Any) -> None:
     x, w, b = arrays(rows, features, out, dtype)
     y = engine("linear", x, w, b)
     expected = in_float64(x, w, b)
     if dtype is np.float64:
-        expected = (x.astype(np.longdouble) @ w.astype(np.longdouble).T + b).astype(np.float64) if rows < 4 else expected
+        expected = (
+            (x.astype(np.longdouble) @ w.astype(np.longdouble).T + b).astype(np.float64) if rows < 4 else expected
+        )
     assert_close(y, expected, TOLERANCE[np.dtype(dtype)])
     # A row has the same bits alone and last, and an output the same among fewer.
     np.testing.assert_array_equal(engine("linear", x[-1], w, b), y[-1])
@@ -51,7 +55,9 @@ def test_large_layers(rows: int, features: int, out: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize(("rows", "features", "out"), [(1, 4096, 1003), (7, 2048, 701), (250, 300, 130), (61, 513, 257)])
+@pytest.mark.parametrize(
+    ("rows", "features", "out"), [(1, 4096, 1003), (7, 2048, 701), (250, 300, 130), (61, 513, 257)]
+)
 def test_threads_change_no_bit(rows: int, features: int, out: int, dtype: Any) -> None:
     x, w, b = arrays(rows, features, out, dtype)
     linear = kernels().linear_rows
@@ -82,7 +88,9 @@ def test_one_nan_spoils_its_own_row_and_column_only(dtype: Any) -> None:
     np.testing.assert_array_equal(y[np.ix_(rows, columns)], clean[np.ix_(rows, columns)])
 
 
-@pytest.mark.parametrize("wrong", [None, "x", [1.0], np.float32(1), np.zeros(3), np.zeros((2, 3), np.float16)], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [None, "x", [1.0], np.float32(1), np.zeros(3), np.zeros((2, 3), np.float16)], ids=repr
+)
 def test_the_kernel_leaves_what_it_does_not_know_to_its_caller(wrong: Any) -> None:
     x, w, b = arrays(2, 3, 4, np.float32)
     linear = kernels().linear_rows

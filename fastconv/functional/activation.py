@@ -25,14 +25,14 @@ _RELU, _HARDTANH, _LEAKY_RELU, _SIGMOID, _TANH = (
 
 def _converted(function: str, kind: int, input: npt.ArrayLike, a: float = 0.0, b: float = 0.0) -> Array:
     """Compute what the kernel does not take as it is: other layouts and byte orders, lists, scalars."""
-    y = _elementwise(kind, floats(function, input=input)["input"], a, b, threads())
+    y: Array = _elementwise(kind, floats(function, input=input)["input"], a, b, threads())
     assert y is not NotImplemented
     return y
 
 
 def relu(input: npt.ArrayLike) -> Array:
     """Return ``max(input, 0)``, of any shape; NaN stays NaN."""
-    y = _elementwise(_RELU, input, 0.0, 0.0, threads())
+    y: Array = _elementwise(_RELU, input, 0.0, 0.0, threads())
     return y if y is not NotImplemented else _converted("relu", _RELU, input)
 
 
@@ -40,7 +40,7 @@ def leaky_relu(input: npt.ArrayLike, negative_slope: float = 0.01) -> Array:
     """Return ``input``, of any shape, times ``negative_slope`` where it is negative."""
     if type(negative_slope) is not float:
         negative_slope = at.number("leaky_relu: negative_slope", negative_slope)
-    y = _elementwise(_LEAKY_RELU, input, negative_slope, 0.0, threads())
+    y: Array = _elementwise(_LEAKY_RELU, input, negative_slope, 0.0, threads())
     return y if y is not NotImplemented else _converted("leaky_relu", _LEAKY_RELU, input, negative_slope, 0.0)
 
 
@@ -59,19 +59,19 @@ def _clipped(function: str, input: npt.ArrayLike, low: float, high: float) -> Ar
         low, high = at.number(f"{function}: min_val", low), at.number(f"{function}: max_val", high)
     if low > high:
         raise ArgumentError(f"{function}: min_val must not be greater than max_val, got {low} and {high}")
-    y = _elementwise(_HARDTANH, input, low, high, threads())
+    y: Array = _elementwise(_HARDTANH, input, low, high, threads())
     return y if y is not NotImplemented else _converted(function, _HARDTANH, input, low, high)
 
 
 def sigmoid(input: npt.ArrayLike) -> Array:
     """Return ``1 / (1 + exp(-input))``, of any shape."""
-    y = _elementwise(_SIGMOID, input, 0.0, 0.0, threads())
+    y: Array = _elementwise(_SIGMOID, input, 0.0, 0.0, threads())
     return y if y is not NotImplemented else _converted("sigmoid", _SIGMOID, input)
 
 
 def tanh(input: npt.ArrayLike) -> Array:
     """Return the hyperbolic tangent of ``input``, of any shape."""
-    y = _elementwise(_TANH, input, 0.0, 0.0, threads())
+    y: Array = _elementwise(_TANH, input, 0.0, 0.0, threads())
     return y if y is not NotImplemented else _converted("tanh", _TANH, input)
 
 
@@ -100,7 +100,7 @@ def log_softmax(input: npt.ArrayLike, dim: int, *, dtype: npt.DTypeLike | None =
 
 def _over_axis(function: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLike | None, log: bool) -> Array:
     if dtype is None and type(dim) is int:
-        y = _softmax_axis(input, dim, log, threads())
+        y: Array = _softmax_axis(input, dim, log, threads())
         if y is not NotImplemented:
             return y
     x = floats(function, input=input if dtype is None else np.asarray(input, dtype))["input"]
@@ -110,4 +110,5 @@ def _over_axis(function: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLi
         raise ArgumentError(f"{function}: dim must be {-rank}..{rank - 1} for shape {x.shape}, got {dim}")
     y = _softmax_axis(x.reshape(x.shape or (1,)), axis, log, threads())
     assert y is not NotImplemented
-    return y.reshape(x.shape)
+    result: Array = y.reshape(x.shape)
+    return result

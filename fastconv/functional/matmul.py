@@ -31,7 +31,7 @@ def linear(input: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | No
     -------
     (..., O), or (...) where ``weight`` is (I,)
     """
-    y = _linear_rows(input, weight, bias, threads())
+    y: Array = _linear_rows(input, weight, bias, threads())
     if y is not NotImplemented:
         return y
     arrays = floats("linear", input=input, weight=weight, bias=bias)
@@ -46,7 +46,8 @@ def linear(input: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | No
         raise ShapeError(f"linear: bias must have shape {w.shape[:-1]}, as weight is {w.shape}, got shape {b.shape}")
     if w.ndim == 1:
         y = _linear_rows(x, w[np.newaxis], None if b is None else b.reshape(1), threads())
-        return y.reshape(x.shape[:-1])
+        column: Array = y.reshape(x.shape[:-1])
+        return column
     y = _linear_rows(x, w, b, threads())
     assert y is not NotImplemented
     return y

@@ -55,7 +55,7 @@ def batch_norm(
         )
     if type(eps) is not float or eps < 0:
         eps = at.non_negative("batch_norm: eps", eps)
-    y = _batch_norm(input, running_mean, running_var, weight, bias, eps, threads())
+    y: Array = _batch_norm(input, running_mean, running_var, weight, bias, eps, threads())
     if y is not NotImplemented:
         return y
     if running_mean is None or running_var is None:

@@ -88,7 +88,9 @@ def _pad(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Pr
     widths = [(0, 0)] * (2 - len(widths)) + widths  # a plane at least, of one row where x has no more
     sizes = (1,) * (len(widths) - x.ndim) + x.shape
     padded = len(sizes) - len(widths)
-    positions = [pad_positions(size, *pair_, mode) for size, pair_ in zip(sizes[padded:], widths, strict=True)]
+    positions = [
+        pad_positions(size, before, after, mode) for size, (before, after) in zip(sizes[padded:], widths, strict=True)
+    ]
     shape = (*x.shape[:padded], *map(len, positions))[len(sizes) - x.ndim :]
     # The axes before are as one, which stays as it is.
     arguments = ((prod(sizes[:padded]), *sizes[padded:]), (None, *positions), shape, attrs["value"], threads)

@@ -4,7 +4,7 @@ There is no module of this name at run time: `fastconv.machine.cpu.kernels` retu
 which is a `Kernels`. All of it is private to fastconv. Shapes are per batch of n images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -44,7 +44,32 @@ class Program:
     def profile(self, x: Array, repeats: int = 1) -> list[float]: ...
     def predict(self, img: Any) -> int | None: ...
 
+class Cache:
+    """What was prepared for the functions that share it, by key; see kernels/entry.pxi."""
+
+    entries: int
+    nbytes: int
+    def __init__(self, default_threads: Callable[[], int], entries: int, nbytes: int) -> None: ...
+    def __len__(self) -> int: ...
+    def held(self) -> int: ...
+    def clear(self) -> None: ...
+    def threads(self) -> int: ...
+
+class OneOp:
+    """The entry of one function."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        prepare: Callable[[tuple[Array, ...], tuple[Any, ...], int], tuple[Callable[..., Any], int]],
+        convert: Callable[[tuple[Any, ...]], tuple[Array, ...]],
+        images: bool,
+    ) -> None: ...
+    def run(self, arrays: tuple[Any, ...], attributes: tuple[Any, ...]) -> Any: ...
+
 _Program: TypeAlias = Program
+_Cache: TypeAlias = Cache
+_OneOp: TypeAlias = OneOp
 
 class Kernels(Protocol):
     LEVEL: str
@@ -60,6 +85,8 @@ class Kernels(Protocol):
     OPENMP: int
     ACTIVATIONS: dict[str, int]
     Program: type[_Program]
+    Cache: type[_Cache]
+    OneOp: type[_OneOp]
 
     def bind_blas(self, sgemm: int, dgemm: int, bits: int) -> None: ...
     def pause_threads(self) -> None: ...
@@ -74,19 +101,27 @@ class Kernels(Protocol):
         count_include_pad: bool,
     ) -> npt.NDArray[np.intp]: ...
     def adaptive_windows(self, size: int, out: int) -> npt.NDArray[np.intp]: ...
-    def max_pool2d_indices(
+    def max_pool_indices(
         self,
         x: Array,
-        kernel: _Pair,
-        stride: _Pair,
-        padding: _Pair,
-        dilation: _Pair,
-        out_hw: _Pair,
+        rows: npt.NDArray[np.intp],
+        cols: npt.NDArray[np.intp],
+        dh: int,
+        dw: int,
         threads: int,
     ) -> tuple[Array, npt.NDArray[np.int64]]: ...
-    def adaptive_max_pool2d_indices(
-        self, x: Array, out_hw: _Pair, threads: int
-    ) -> tuple[Array, npt.NDArray[np.int64]]: ...
+    def plane_means(self, x: Array, threads: int) -> Array: ...
+    def take(
+        self,
+        x: Array,
+        sizes: tuple[int, ...],
+        positions: tuple[npt.NDArray[np.intp] | None, ...],
+        shape: tuple[int, ...],
+        value: float,
+        threads: int,
+    ) -> Array: ...
+    # NotImplemented where an array is not what the function takes as it is.
+    def linear_rows(self, x: Any, weight: Any, bias: Any, threads: int) -> Any: ...
     def unfold(
         self,
         x: Array,

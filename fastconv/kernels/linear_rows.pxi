@@ -1,4 +1,4 @@
-"""Linear layers on the caller's memory, where weights come with the call: packing them would cost as much as using them.
+"""Linear layers on the caller's memory. Weights come with the call: packing them would cost as much as using them.
 
     y[r, o] = sum over k of x[r, k] * w[o, k], + b[o]          x: (R, K), w: (O, K), b: (O,), y: (R, O)
 
@@ -25,6 +25,7 @@ cdef extern from *:
         LINEAR_ROWS
 
 cdef enum:
+    LINEAR_MOST = 6                 # LINEAR_ROWS at any level
     LINEAR_OUTPUTS = 4              # rows of w in a tile
     LINEAR_WIDE = 8                 # of one row of x: as many chains as hide the latency of an FMA
     LINEAR_BLOCK = 256 * 1024       # bytes of w that stay in the L2 cache while rows of x pass
@@ -38,9 +39,9 @@ cdef Py_ssize_t LINEAR_QUICK = 50000
 
 cdef inline void linear_vectors(int m, int n, const vreal* x, const vreal* w, const void* b, Py_ssize_t K, vreal* y,
                                 Py_ssize_t O) noexcept nogil:
-    """m rows of x times n rows of w. x: (m, K); w: (n, K); b: (n,) or NULL; y: (m, n), row stride O; n <= LINEAR_WIDE"""
-    cdef vreal acc[LINEAR_ROWS][LINEAR_WIDE]
-    cdef vreal v[LINEAR_ROWS]
+    """m rows of x times n <= 8 rows of w. x: (m, K); w: (n, K); b: (n,) or NULL; y: (m, n), row stride O"""
+    cdef vreal acc[LINEAR_MOST][LINEAR_WIDE]
+    cdef vreal v[LINEAR_MOST]
     cdef vreal u, zero = v_all(x, 0)
     cdef Py_ssize_t k = 0
     cdef int i, j, lanes = v_lanes(x), tail = <int>(K % lanes)
@@ -193,7 +194,8 @@ def linear_rows(x, weight, bias, Py_ssize_t threads):
     parts = min(threads, 1 + R * K * O // LINEAR_WORK)
     if dtype == cnp.NPY_DOUBLE:
         with nogil:
-            linear_flat(<const double*>source, <const double*>rows, <const double*>more, <double*>target, R, K, O, parts)
+            linear_flat(<const double*>source, <const double*>rows, <const double*>more, <double*>target, R, K, O,
+                        parts)
     elif R * K * O < LINEAR_QUICK:
         linear_share(<const float*>source, <const float*>rows, <const float*>more, <float*>target, R, K, O, 0, 1)
     else:

@@ -128,7 +128,9 @@ def take(cnp.ndarray x, tuple sizes, tuple positions, tuple shape, double value,
         s.sizes[axis] = sizes[axis]
         where = positions[axis]
         s.counts[axis] = s.sizes[axis] if where is None else len(where)
-        s.positions[axis] = NULL if where is None else <const Py_ssize_t*>cnp.PyArray_DATA(where)
+        s.positions[axis] = NULL
+        if where is not None:
+            s.positions[axis] = <const Py_ssize_t*>cnp.PyArray_DATA(where)
         if axis < s.axes - 2:
             planes *= s.counts[axis]
     n = s.counts[s.axes - 1]
