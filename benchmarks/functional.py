@@ -235,7 +235,7 @@ def markdown(run: dict[str, Any]) -> str:
         lines.append(f"| `{function}` | {len(ratios)} | {shown} | {statistics.geometric_mean(ratios):.2f} |")
     machine = run["machine"]
     load = machine["load_at_start"]
-    busy = f" The machine was not idle (load {load})." if load > peers.BUSY_LOAD else ""
+    busy = f" The machine was not idle (load {load})." if load > report.BUSY_LOAD else ""
     lines += [
         "",
         f"{summary(run)} PyTorch's median over fastconv's for one call, one thread, float32, shapes from 1x16x12x12 to "
@@ -292,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.width = 120
     plan = QUICK_PLAN if options.quick else PLAN
     machine = peers.machine()
-    if machine["load_at_start"] > peers.BUSY_LOAD:
+    if machine["load_at_start"] > report.BUSY_LOAD:
         console.print(f"The machine is busy (load {machine['load_at_start']}): expect noise.", style="yellow")
     cases = [case for case in CASES if (options.only or "") in case.name]
     if not cases:

@@ -1,15 +1,15 @@
-"""The kernels one at a time: the register tile, each convolution of a model, the dispatcher's rules.
+"""The kernels one at a time: the register tile, each convolution of a model, the choice among kernels.
 
     kernels.py tile             the tile against this machine's FMA peak, at every level
-    kernels.py layers lenet     each convolution under every algorithm, the dispatcher's pick marked
-    kernels.py rules            what the dispatcher expects of 60 layers, and what they take
+    kernels.py layers lenet     each convolution under every algorithm, the pick marked
+    kernels.py rules            what is estimated for 60 layers, and what they take
 
 Answers are checked against float64 before anything is timed; candidates take turns within one run.
 Times are of single steps (`Program.profile`), so Python has no share in them. The peak is measured
 on the same thread between the turns (`fma_peak` in fastconv/kernels/measure.pxi) and multiplied by
 the thread count.
 
-Exit status: 0, or 1 where an answer was wrong or the tile missed its share of the peak.
+Exit status: 0, or 1 where an answer was wrong, the tile missed its share of the peak, or a pick lost too much.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     layers.add_argument("--only", metavar="TEXT", default="", help="layers whose name contains TEXT")
     layers.add_argument("--batch", type=int, default=1)
     layers.add_argument("--threads", type=int, default=1)
-    rules = commands.add_parser("rules", help="the dispatcher's estimates against the clock")
+    rules = commands.add_parser("rules", help="the estimates against the clock")
     for command in (tile, layers, rules):
         command.add_argument("--quick", action="store_true", help="a few seconds; answers count")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[list[str], dict
             options.model, options.only, options.batch, options.threads, options.quick, console
         )
     if options.command == "rules":
-        return [], kernels_rules.run(options.quick, console)
+        return kernels_rules.run(options.quick, console)
     results = kernels_tile.run(options.quick, console)
     return [] if options.quick else kernels_tile.missed(results), results
 

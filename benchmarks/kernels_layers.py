@@ -9,6 +9,7 @@ network makes between layers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -26,8 +27,8 @@ from fastconv.errors import UnsupportedOperatorError
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.rewrite import optimize
 
-MODEL = "(model)"
-"""What a model is compiled with: no algorithm asked for, the dispatcher picks."""
+MODEL = "auto"
+"""What a model is compiled with."""
 TOLERANCE, WINOGRAD_TOLERANCE = 1e-5, 5e-5
 """Largest error of a right answer, relative to the layer's largest output."""
 ROUNDS, QUICK_ROUNDS = 40, 3
@@ -60,7 +61,7 @@ class Layer:
 
     @property
     def picked(self) -> str:
-        """The kernel that the dispatcher chooses."""
+        """The kernel that is chosen."""
         return next(trial.kernel for trial in self.trials if trial.algorithm == MODEL)
 
 
@@ -138,17 +139,19 @@ def _candidate(program: Any, x: Any, before: str) -> Candidate:
     return Candidate("", lambda: sum(program.profile(x, repeats)[k] for k in steps))
 
 
-def prepare(layer: Layer, batch: int, threads: int, algorithms: tuple[str, ...] = (MODEL, *ALGORITHMS)) -> None:
-    """Compile the layer under each algorithm that can do it, and check the answers."""
+BY_ALGORITHM = {algorithm: {"algorithm": algorithm} for algorithm in ALGORITHMS}
+
+
+def prepare(layer: Layer, batch: int, threads: int, ways: Mapping[str, dict[str, str]] = BY_ALGORITHM) -> None:
+    """Compile the layer in each way (name -> arguments of `compile_graph`) that can do it, and check the answers."""
     graph = layer.graph
     x = np.random.default_rng(0).standard_normal((batch, *graph.input_shape), np.float32)
     wide = [node.replace(weights={k: v.astype(np.float64) for k, v in node.weights.items()}) for node in graph.nodes]
     expected = compile_graph(Graph(graph.input_shape, tuple(wide), graph.outputs))(x.astype(np.float64))
     before = graph.nodes[-2].name if len(graph.nodes) > 1 else ""
-    for algorithm in algorithms:
-        asked = None if algorithm == MODEL else algorithm
+    for algorithm, options in ways.items():
         try:
-            program = compile_graph(graph, threads=threads, algorithm=asked)
+            program = compile_graph(graph, threads=threads, **options)  # type: ignore[arg-type]
         except UnsupportedOperatorError:
             continue
         own = [step["label"] for step in program.steps if step["node"] == layer.graph.outputs[0]]
@@ -198,7 +201,7 @@ def _result(layer: Layer, batch: int, peak: float) -> dict[str, Any]:
 
 
 def _table(result: dict[str, Any]) -> Table:
-    """Return one layer's table, the dispatcher's pick marked, the fastest in bold."""
+    """Return one layer's table, the pick marked, the fastest in bold."""
     title = f"{result['layer']}: {result['what']}, {result['mflop']:.2f} MFLOP"
     table = Table(title=title, title_justify="left")
     table.add_column("algorithm", min_width=12)

@@ -1,42 +1,38 @@
-"""The rules of ``fastconv.compile.dispatch`` against the clock: ``kernels.py rules``.
+"""The choice of convolution kernels against the clock: ``kernels.py rules``.
 
-Layers across the space that the rules look at are compiled under each kernel that can do them. The
-table sets the gain over the direct tile beside the one that the dispatcher estimates, and says how
-much slower its pick is than the fastest. The estimates' constants were fitted to these layers.
+Layers across the space that the estimates look at are compiled under each kernel that may be chosen for them. The table
+sets the gain over the direct tile beside the one that is estimated, and says how much slower the pick is than the
+fastest. The constants of `fastconv.compile.conv` were fitted to these layers. A pick that loses more than `MOST_LOST`
+is a fault, but in a quick run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 import kernels_layers
 import numpy as np
-from kernels_layers import MODEL, Layer
+from kernels_layers import Layer
 from kernels_timing import alternate, progress
 from rich.console import Console
 from rich.table import Table
 
-from fastconv.compile import dispatch
-from fastconv.graph import Graph
+from fastconv.compile import conv
+from fastconv.compile.conv.kernel import Layer as Convolution
+from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.builder import GraphBuilder
+from fastconv.graph.geometry import conv_size
+from fastconv.machine.description import this_machine
 from fastconv.rewrite import optimize
 
 ROUNDS, QUICK_ROUNDS = 15, 2
 DIRECT = "conv_direct"
-GAINS: dict[str, Callable[[dispatch.Conv], float]] = {
-    "conv_pixels": lambda conv: conv.pixels_gain,
-    "conv_winograd": lambda conv: conv.winograd_gain,
-}
-"""The kernels that are weighed against the direct tile, and the dispatcher's estimates."""
-POSSIBLE: dict[str, Callable[[dispatch.Conv], bool]] = {
-    "conv_pixels": lambda conv: conv.pixels,
-    "conv_winograd": lambda conv: conv.winograd,
-}
+WEIGHED = (DIRECT, "conv_pixels", "conv_winograd")
 HEADINGS = {"conv_pixels": "pixels", "conv_winograd": "Winograd"}
+MOST_LOST = 0.2
+"""How much longer than the fastest a pick may take."""
 
 # channels in, size, kernel, padding, stride, pooled; channels out
 FIRST = [
@@ -62,42 +58,32 @@ LATER = [
 
 @dataclass
 class Rule:
-    """One layer: the kernels that can do it with their times, and what the dispatcher thinks."""
+    """One layer: the kernels that can do it with their times, and what is estimated."""
 
     layer: Layer
-    conv: dispatch.Conv
+    convolution: Convolution
     us: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry of the JSON."""
-        fastest = min(self.us.values())
-        picked = self.us[dispatch.choose(self.conv, dispatch.FASTEST)]
+        machine = this_machine()
+        picked = conv.choose(self.convolution, machine).name
+        costs = {
+            kernel.name: kernel.cost(self.convolution, machine)
+            for kernel in conv.KERNELS
+            if kernel.name in self.us and kernel.can(self.convolution, machine)
+        }
         return {
             "what": self.layer.what,
             "us": self.us,
-            "picked": dispatch.choose(self.conv, dispatch.FASTEST),
+            "picked": picked,
             "gains": {
-                kernel: {"measured": self.us[DIRECT] / self.us[kernel], "estimated": gain(self.conv)}
-                for kernel, gain in GAINS.items()
-                if kernel in self.us
+                kernel: {"measured": self.us[DIRECT] / self.us[kernel], "estimated": costs[DIRECT] / cost}
+                for kernel, cost in costs.items()
+                if kernel != DIRECT
             },
-            "lost": picked / fastest - 1,
+            "lost": self.us[picked] / min(self.us.values()) - 1,
         }
-
-
-@contextmanager
-def only(kernel: str) -> Iterator[list[dispatch.Conv]]:
-    """Give every convolution one kernel; yields what the rule is asked about."""
-    asked: list[dispatch.Conv] = []
-
-    def holds(conv: dispatch.Conv) -> bool:
-        if not conv.double:
-            asked.append(conv)
-        return not conv.double
-
-    rules = ((kernel, (*dispatch.ALGORITHMS, dispatch.FASTEST), holds), *dispatch.CONVOLUTIONS)
-    with mock.patch.object(dispatch, "CONVOLUTIONS", rules):
-        yield asked
 
 
 def graphs() -> Iterator[Graph]:
@@ -128,24 +114,27 @@ def graphs() -> Iterator[Graph]:
 
 
 def prepare(graph: Graph) -> Rule:
-    """Compile a layer under every kernel that can do it, and check the answers."""
+    """Compile a layer under every kernel that may be chosen for it, and check the answers."""
     graph = optimize(graph)
     node = graph.nodes[-1]
     layer = Layer(node.name, kernels_layers.describe(graph, node), graph, 2 * graph.macs(node), [])
-    with only(DIRECT) as asked:
-        kernels_layers.prepare(layer, 1, 1, (MODEL,))
-    rule = Rule(layer, asked[0])
-    for kernel, possible in POSSIBLE.items():
-        if possible(rule.conv):
-            with only(kernel):
-                kernels_layers.prepare(layer, 1, 1, (MODEL,))
-            layer.trials[-1].candidate.name = kernel
-    layer.trials[0].candidate.name = DIRECT
+    rule = Rule(layer, _convolution(graph, node))
+    for kernel in conv.candidates(rule.convolution, this_machine()):
+        if kernel.name in WEIGHED:
+            kernels_layers.prepare(layer, 1, 1, {kernel.name: {"kernel": kernel.name}})
+            layer.trials[-1].candidate.name = kernel.name
     return rule
 
 
-def run(quick: bool, console: Console) -> dict[str, Any]:
-    """Check and time all layers, print the table, return it for the JSON."""
+def _convolution(graph: Graph, node: Node) -> Convolution:
+    """Return a layer as kernels judge it."""
+    (c, h, w), weight, a = graph.shapes[node.inputs[0]], node.weights["weight"].shape, node.attrs
+    out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
+    return Convolution(node, (c, h, w), out, {"nchw" if node.inputs[0] == INPUT else "nhwc"}, False)
+
+
+def run(quick: bool, console: Console) -> tuple[list[str], dict[str, Any]]:
+    """Check and time all layers, print the table; return what fell short, and the table for the JSON."""
     rules = [prepare(graph) for graph in graphs()]
     rounds = QUICK_ROUNDS if quick else ROUNDS
     with progress("rules", rounds * len(rules)) as tick:
@@ -155,7 +144,13 @@ def run(quick: bool, console: Console) -> dict[str, Any]:
             rule.us = {candidate.name: 1e6 * candidate.minimum for candidate in candidates}
     results = [rule.as_json() for rule in rules]
     console.print(_table(results))
-    return {"rules": results}
+    faults = [
+        f"{result['what']}: {result['picked']} takes {result['lost']:.0%} longer than the fastest; "
+        f"{MOST_LOST:.0%} is allowed"
+        for result in results
+        if result["lost"] > MOST_LOST
+    ]
+    return [] if quick else faults, {"rules": results}
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
@@ -163,14 +158,14 @@ def _table(results: list[dict[str, Any]]) -> Table:
     table = Table(title="Least µs of each kernel, gain over the direct tile: measured (estimated)")
     table.add_column("layer", min_width=30)
     table.add_column("direct", justify="right")
-    for kernel in GAINS:
+    for kernel in HEADINGS:
         table.add_column(HEADINGS[kernel], justify="right")
         table.add_column("gain", justify="right")
     table.add_column("picked")
     table.add_column("lost", justify="right")
     for result in results:
         cells = []
-        for kernel in GAINS:
+        for kernel in HEADINGS:
             gain = result["gains"].get(kernel)
             cells += [
                 f"{result['us'][kernel]:.2f}" if gain else "",

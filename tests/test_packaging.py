@@ -180,5 +180,5 @@ def _members(node: ast.ClassDef) -> set[str]:
 
 def _own_names(holder: object) -> set[str]:
     """The public names that the Cython source defines, without what it imports or reduces."""
-    imported = {"np", "Workspace"}
+    imported = {"np", "Prepared", "Workspace"}
     return {name for name in vars(holder) if not name.startswith("_")} - imported

@@ -113,10 +113,10 @@ def test_parameters_and_macs_add_up_over_any_rewriting():
 def test_kernels_are_those_of_the_steps():
     graph = lenet()
     steps = [
-        {"node": INPUT, "kernel": "copy"},
-        {"node": "conv1", "kernel": "border"},
-        {"node": "conv1", "kernel": "tile"},
-        {"node": "conv1", "kernel": "border"},
+        {"node": INPUT, "label": "copy"},
+        {"node": "conv1", "label": "border"},
+        {"node": "conv1", "label": "tile"},
+        {"node": "conv1", "label": "border"},
     ]
     rows = summarize(graph, graph, steps).rows
     assert rows[0].kernel == "border, tile"
@@ -209,9 +209,9 @@ class _Program:
 
     threads = 1
     steps = (
-        {"node": INPUT, "kernel": "to channels last"},
-        {"node": "conv1", "kernel": "border"},
-        {"node": "conv1", "kernel": "tile"},
+        {"node": INPUT, "label": "to channels last"},
+        {"node": "conv1", "label": "border"},
+        {"node": "conv1", "label": "tile"},
     )
 
     def run(self, batch: np.ndarray) -> None:

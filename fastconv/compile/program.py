@@ -94,9 +94,9 @@ def compile_graph(
     arena = lay_out(steps, low.arena, chunk, small)
     specs, most_scratch = [], 0
     for step in (*low.prologue, *steps):
-        *units, scratch = step.cut(chunk)
+        rows, block, parts, scratch = step.cut(chunk)
         most_scratch = max(most_scratch, scratch)
-        specs.append(step.spec(tuple(units)))
+        specs.append(step.spec(rows, block, parts))
     return compiled.Program(
         specs,
         tuple(low.inputs),

@@ -159,9 +159,8 @@ class Step:
         """What it reads and writes."""
         return [self.x, self.y] if self.z is None else [self.x, self.y, self.z]
 
-    def spec(self, units: tuple[int, int, int]) -> dict[str, Any]:
-        """Return what `Program` is built from."""
-        rows, block, parts = units
+    def spec(self, rows: int, block: int, parts: int) -> dict[str, Any]:
+        """Return what `Program` is built from, cut into such units."""
         return {
             "kernel": self.kernel,
             "node": self.node,

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["conv2d"]
 
-Algorithm: TypeAlias = Literal["auto", "im2col", "packed", "direct"]
+Algorithm: TypeAlias = Literal["exact", "im2col", "packed", "direct"]
 
-_ALGORITHMS = ("auto", "im2col", "packed", "direct")
+_ALGORITHMS = ("exact", "im2col", "packed", "direct")
 
 
 def conv2d(
@@ -26,7 +26,7 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
     *,
-    algorithm: Algorithm = "auto",
+    algorithm: Algorithm = "exact",
 ) -> Array:
     """Convolve (cross-correlate) images with a bank of kernels.
 
@@ -40,9 +40,10 @@ def conv2d(
         ``'valid'``
     groups : int
         Channels are split into this many groups that do not see each other.
-    algorithm : {'auto', 'im2col', 'packed', 'direct'}
+    algorithm : {'exact', 'im2col', 'packed', 'direct'}
         Which kernel computes it, to test or time one: im2col + BLAS, im2col + the packed tile,
-        direct; by default what was measured to be fastest. One that cannot do this convolution
+        direct; by default what is estimated to be the fastest of those that keep a NaN or an infinity to the outputs
+        whose window it stands in. One that cannot do this convolution
         raises `fastconv.UnsupportedOperatorError`.
 
     Returns

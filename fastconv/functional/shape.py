@@ -28,12 +28,12 @@ def _unfold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) ->
     frame = window("unfold", *values)
     if not all(x.shape[1:]):
         raise ShapeError(f"unfold: input has an empty axis, {x.shape}; only the batch may be empty")
-    high, wide = count_blocks("unfold", "input", x.shape[2:], *frame)
-    _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), high * wide))
+    blocks = count_blocks("unfold", "input", x.shape[2:], *frame)
+    _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), prod(blocks)))
     kernel = kernels().unfold
 
     def run(x: Array) -> Array:
-        return kernel(x, *frame, threads) if batched else kernel(x[np.newaxis], *frame, threads)[0]
+        return kernel(x, *frame, blocks, threads) if batched else kernel(x[np.newaxis], *frame, blocks, threads)[0]
 
     return run, 0
 
@@ -51,7 +51,7 @@ def _fold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> P
         raise ShapeError(f"fold: input has an empty axis, {x.shape}; only the batch may be empty")
     if rows % (kh * kw):
         raise ShapeError(f"fold: input has {rows} rows, not a multiple of the kernel's {kh}x{kw} = {kh * kw}")
-    high, wide = count_blocks("fold", "output_size", size, *frame)
+    blocks = high, wide = count_blocks("fold", "output_size", size, *frame)
     if columns != high * wide:
         raise ShapeError(
             f"fold: input has {columns} columns; output_size {size} with this kernel, dilation, "
@@ -61,7 +61,11 @@ def _fold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> P
     kernel = kernels().fold
 
     def run(x: Array) -> Array:
-        return kernel(x, size, *frame, threads) if batched else kernel(x[np.newaxis], size, *frame, threads)[0]
+        return (
+            kernel(x, size, *frame, blocks, threads)
+            if batched
+            else kernel(x[np.newaxis], size, *frame, blocks, threads)[0]
+        )
 
     return run, 0
 

@@ -14,22 +14,25 @@ Array: TypeAlias = npt.NDArray[Any]
 _Pair: TypeAlias = Sequence[int]
 
 class Program:
-    """A compiled network: immutable, shared by threads."""
+    """A compiled network: immutable, shared by threads. Each step is a dict; see kernels/program.pxi."""
 
-    input_shape: tuple[int, ...]
+    inputs: tuple[tuple[tuple[int, ...], bool], ...]
     output_shapes: tuple[tuple[int, ...], ...]
     def __init__(
         self,
         steps: list[dict[str, Any]],
-        input_shape: tuple[int, ...],
+        inputs: tuple[tuple[tuple[int, ...], bool], ...],
         output_shapes: tuple[tuple[int, ...], ...],
         *,
-        group: int,
+        prologue: int,
+        chunk: int,
         arena: int,
         scratch: int,
+        shared: int,
         threads: int,
         work: int,
         double: bool,
+        keep: list[Array],
         levels: Array | None = None,
     ) -> None: ...
     @property
@@ -39,8 +42,9 @@ class Program:
     @property
     def workspace_bytes(self) -> int: ...
     # The outputs: one array, or a tuple of several; NotImplemented for what is no batch of the dtype.
-    def __call__(self, x: Any) -> Any: ...
+    def __call__(self, *arrays: Any) -> Any: ...
     def run(self, x: Any) -> Any: ...
+    def run_all(self, arrays: tuple[Any, ...]) -> Any: ...
     def profile(self, x: Array, repeats: int = 1) -> list[float]: ...
     def predict(self, img: Any) -> int | None: ...
 
@@ -80,16 +84,27 @@ class Kernels(Protocol):
     PIXEL_VECTOR: int
     PANELS_AT_ONCE: int
     FEW_TILES_AT_ONCE: int
-    WINOGRAD_POINTS: tuple[int, int]
+    REGISTERS: int
     OUTPUTS_AT_MOST: int
     OPENMP: int
+    # Enums by name: kinds of activation (and which of them stand in every kernel), memory spaces, pools, orders.
     ACTIVATIONS: dict[str, int]
+    INLINE_ACTIVATIONS: frozenset[str]
+    SPACES: dict[str, int]
+    POOLS: dict[str, int]
+    PACK_ORDERS: dict[str, int]
+    # Of each Winograd scheme: step, side, stride, own (kernels/winograd.h).
+    WINOGRAD: tuple[dict[str, int], ...]
     Program: type[_Program]
     Cache: type[_Cache]
     OneOp: type[_OneOp]
 
     def bind_blas(self, sgemm: int, dgemm: int, bits: int) -> None: ...
     def pause_threads(self) -> None: ...
+    def address(self, array: Array) -> int: ...
+    def packed_size(self, order: int, groups: int, channels: int, k: int) -> int: ...
+    def pack_array(self, order: int, groups: int, weight: Array) -> Array: ...
+    def pack_winograd(self, scheme: int, weight: Array) -> Array: ...
     def pool_windows(
         self,
         size: int,

@@ -29,7 +29,7 @@ CYTHON_INLINE as always_inline for this module.
 """
 from cython.parallel cimport prange
 cimport numpy as cnp
-from libc.math cimport INFINITY, NAN, exp, expf, log, logf, sqrt, tanh, tanhf
+from libc.math cimport INFINITY, NAN, log, logf, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -41,7 +41,7 @@ from fastconv.kernels.openmp cimport fc_openmp, fc_pause_threads
 from fastconv.kernels.simd cimport (
     FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
     fc_flush_denormals, fc_hide, fc_restore_denormals,
-    p_even, p_fma, p_leaky, p_load, p_max, p_min, p_nanmax, p_odd, p_set1, p_store, p_store_half,
+    p_even, p_fma, p_load, p_nanmax, p_odd, p_set1, p_store, p_store_half,
     p_store_n, p_store_three, p_transpose,
     v_absolute, v_all, v_copysign, v_fill, v_fma, v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_max, v_min,
     v_nanmax, v_prefetch, v_put, v_put_n, v_round, v_scale2, v_set1, v_store, v_store_n, v_sum, v_top,

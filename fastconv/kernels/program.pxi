@@ -83,14 +83,14 @@ cdef class Program:
     Parameters
     ----------
     steps : list of dict
-        Of each step: `kernel`, `record` (exactly the fields of the kernel's struct, kernels/records.pxi), the views `x`,
-        `y` and `z` (or None), `units`, `work`, `alone`, and for people `node` and `label`.
+        Of each step: `kernel`, `record` (exactly the fields of the kernel's struct, kernels/records.pxi), the views
+        `x`, `y` and `z` (or None), `units`, `work`, `alone`, and for people `node` and `label`.
     inputs : tuple of (shape, batched)
         Of each array that a call takes. A batched one has a batch axis in front of the shape.
     output_shapes : tuple of shapes
         Per image, without the batch axis.
     prologue : int
-        The first so many steps are run once per call: what they make, in the space SHARED, does not depend on the batch.
+        The first so many steps are run once per call: what they make, in the space SHARED, is the same for all images.
     chunk : int
         Images that go through the network together on one thread.
     arena, scratch, shared : int
@@ -294,7 +294,8 @@ cdef class Program:
         dims[0] = n
         return cnp.PyArray_EMPTY(self._output_ndims[k], dims, cnp.NPY_DOUBLE if self._double else cnp.NPY_FLOAT, 0)
 
-    cdef int _execute(self, Workspace workspace, char** inputs, char** outputs, Py_ssize_t n, double* seconds) except -1:
+    cdef int _execute(self, Workspace workspace, char** inputs, char** outputs, Py_ssize_t n,
+                      double* seconds) except -1:
         """Run n images, in one of two ways: whole images per thread, or each layer shared out.
 
         This is the one place that says how many threads wake. seconds: as for `_share_layers`, which is then the way.

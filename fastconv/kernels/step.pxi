@@ -26,7 +26,8 @@ cdef struct Place:
     Py_ssize_t space
     Py_ssize_t offset
 
-# One activation (n, h, w, c): element (i, y, x, k) stands i*image + y*row + x*pixel + k*channel elements behind `place`.
+# One activation (n, h, w, c): element (i, y, x, k) stands at i*image + y*row + x*pixel + k*channel, in elements behind
+# `place`.
 cdef struct View:
     Place place
     Py_ssize_t image

@@ -198,7 +198,7 @@ cdef extern from "simd.h" nogil:
 
 
 cdef inline void few_channels(int scheme, const Step* s, char** base, const Points* p, const float* v, Py_ssize_t c,
-                       Py_ssize_t row0, Py_ssize_t tiles, float* m) noexcept nogil:
+                              Py_ssize_t row0, Py_ssize_t tiles, float* m) noexcept nogil:
     """Products and output of `tiles` tiles, for few input channels: a few tiles and one vector of outputs at a time.
 
     With so few products to a sum, storing and fetching all the sums would cost more than the sums: these stay in L1.
@@ -230,7 +230,8 @@ cdef inline void few_channels(int scheme, const Step* s, char** base, const Poin
                 i = r // s.units.rows
                 now = min(end, (r + 1 - row0) * q.wide) - t
                 finish_row(scheme, s, base, &e, now, m + (t + count - end) * FC_W, FC_W, FEW_TILES * FC_W, i,
-                           (r - i * s.units.rows) * WINOGRAD_SIZES[scheme].step, t - (r - row0) * q.wide, k * FC_W, lanes)
+                           (r - i * s.units.rows) * WINOGRAD_SIZES[scheme].step, t - (r - row0) * q.wide, k * FC_W,
+                           lanes)
                 t += now
 
 
@@ -271,8 +272,9 @@ cdef inline void winograd_block(int scheme, const Step* s, char** base, Points* 
         t = (r - row0) * wide * p.o
         for k in range((q.channels + FC_W - 1) // FC_W):
             e.bias = bias + k * FC_W
-            finish_row(scheme, s, base, &e, wide, m + t + k * FC_W, p.o, p.mstep, i, (r - i * rows) * WINOGRAD_SIZES[scheme].step, 0,
-                       k * FC_W, <int>min(q.channels - k * FC_W, FC_W))
+            finish_row(scheme, s, base, &e, wide, m + t + k * FC_W, p.o, p.mstep, i,
+                       (r - i * rows) * WINOGRAD_SIZES[scheme].step, 0, k * FC_W,
+                       <int>min(q.channels - k * FC_W, FC_W))
 
 
 cdef void conv_winograd(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

@@ -138,9 +138,8 @@ def _microarchitecture() -> tuple[str, int, int]:
         model += signature >> 12 & 0xF0
     if family == 15:
         family += signature >> 20 & 0xFF
-    for known, its_family, models, *figures in _TABLE:
+    for known, its_family, models, name, wide, narrow in _TABLE:
         if vendor == known and family == its_family and (not models or model in models):
-            name, wide, narrow = figures
             return name, wide, narrow
     return _UNKNOWN
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ...graph.ops.activation import ACTIVATIONS
 from ..tensors import NHWC, Border
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ class Layer:
     @property
     def monotonic(self) -> bool:
         """Whether max-pooling may come before bias and activation: neither, nor rounding, changes an order."""
-        if self.activation is None or self.activation[0] in ("relu", "hardtanh"):
-            return True
-        return self.activation[0] == "leaky_relu" and self.activation[1] >= 0
+        return self.activation is None or ACTIVATIONS[self.activation[0]].monotonic(*self.activation[1:])
 
     @property
     def pools_first(self) -> bool:

@@ -19,10 +19,9 @@ __all__ = ["LOWER"]
 
 
 def _conv2d(low: Lowering, node: Node) -> Emit:
-    x_shape, weight = low.graph.shapes[node.inputs[0]], node.weights["weight"].shape
-    a = node.attrs
-    out = (weight[0], *conv_size(x_shape[1:], weight[2:], a["stride"], a["padding"], a["dilation"]))
-    layer = Layer(node, x_shape, out, low.values[node.inputs[0]].at_hand, low.itemsize == 8)
+    (c, h, w), weight, a = low.graph.shapes[node.inputs[0]], node.weights["weight"].shape, node.attrs
+    out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
+    layer = Layer(node, (c, h, w), out, low.values[node.inputs[0]].at_hand, low.itemsize == 8)
     kernel = choose(layer, low.machine, low.algorithm, low.kernel)
     pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)
     read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer))
