@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fastconv.graph.ops.activation import ACTIVATIONS as TABLE
+
 AROUND_VECTOR_WIDTH = (1, 7, 8, 9, 15, 16, 17, 31, 33)
 
 
@@ -323,7 +325,7 @@ LINEAR = [
 ]
 
 _SHAPES = [(), (0, 3), (2, 3, 5, 7), *((n,) for n in AROUND_VECTOR_WIDTH), (1, 67)]
-ACTIVATIONS = [Case(op, (shape,)) for op in ("relu", "leaky_relu", "hardtanh", "sigmoid", "tanh") for shape in _SHAPES]
+ACTIVATIONS = [Case(op, (shape,)) for op in TABLE for shape in _SHAPES]
 ACTIVATIONS += [Case("relu6", ((3, 5),)), Case("hardtanh", ((3, 5),), {"min_val": 0, "max_val": 0})]
 ACTIVATIONS += _cases("leaky_relu", (3, 5), attrs=[{"negative_slope": slope} for slope in (0.2, 0, 1, -0.5, 3.0)])
 

@@ -164,9 +164,7 @@ _Motifs = dict[tuple[str, ...], int]
 FOR_IMAGES: _Motifs = {
     ("conv2d",): 6,
     ("conv2d", "relu"): 2,
-    ("conv2d", "leaky_relu"): 1,
-    ("conv2d", "hardtanh"): 1,
-    ("conv2d", "sigmoid"): 1,
+    **{("conv2d", name): 1 for name in ACTIVATIONS if name != "relu"},
     ("conv2d", "max_pool2d"): 2,
     ("conv2d", "relu", "max_pool2d"): 2,
     ("conv2d", "avg_pool2d"): 1,

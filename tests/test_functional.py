@@ -15,6 +15,8 @@ import pytest
 from checks import Peer, assert_agree, engine, oracle
 from numpy.typing import DTypeLike
 
+from fastconv.graph.ops.activation import ACTIVATIONS
+
 REQUIRED = inspect.Parameter.empty
 SIGNATURES: dict[str, dict[str, Any]] = {
     "conv2d": {
@@ -87,13 +89,20 @@ POOLING_CASES = cases.MAX_POOL + cases.AVG_POOL + cases.ADAPTIVE
 OTHER_CASES = cases.UNFOLD + cases.FOLD + cases.PAD + cases.POINTWISE
 
 
-@pytest.mark.parametrize("op", SIGNATURES)
+def torch_signature(op: str) -> dict[str, Any]:
+    """Return the arguments of PyTorch's own function, but for what changes an array in place."""
+    function = getattr(pytest.importorskip("torch.nn.functional"), op)
+    return {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name != "inplace"}
+
+
+@pytest.mark.parametrize("op", [*SIGNATURES, *(name for name in ACTIVATIONS if name not in SIGNATURES)])
 def test_arguments_are_named_and_ordered_like_torch(op: str) -> None:
     import fastconv.functional
 
     parameters = inspect.signature(getattr(fastconv.functional, op)).parameters.values()
     positional = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-    assert list(positional.items()) == list(SIGNATURES[op].items())
+    expected = SIGNATURES.get(op) or torch_signature(op)
+    assert list(positional.items()) == list(expected.items())
     assert all(p.default is not REQUIRED for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 

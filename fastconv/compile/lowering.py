@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..graph import INPUT, Graph, Node
+from ..graph.ops import family_of
 from .tensors import NCHW, NHWC, NONE, ROWS, Border, Ref, Step, Tensor
 
 if TYPE_CHECKING:
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Lowering", "Read", "Value"]
 
 Emit: TypeAlias = Callable[[], None]
-
-# The family module of compile/ops that lowers each operator.
-_FAMILIES = {
-    "conv": ("conv2d",),
-    "linear": ("linear",),
-    "pool": ("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
-    "activation": ("relu", "leaky_relu", "hardtanh", "sigmoid", "tanh", "softmax", "log_softmax"),
-    "norm": ("batch_norm",),
-    "shape": ("pad", "flatten", "reshape", "identity", "dropout", "cat"),
-    "arithmetic": ("add",),
-}
-_FAMILY_OF = {op: family for family, ops in _FAMILIES.items() for op in ops}
 
 
 class Value:
@@ -309,7 +298,7 @@ class Lowering:
 
 
 def lower(node: Node) -> Callable[[Lowering, Node], Emit]:
-    """Return the function that lowers a node; its family is loaded at first need."""
-    family = import_module(f".ops.{_FAMILY_OF[node.op]}", __package__)
+    """Return the function that lowers a node, from the family that its operator has in every stage."""
+    family = import_module(f".ops.{family_of(node.op)}", __package__)
     lowered: Callable[[Lowering, Node], Emit] = family.LOWER[node.op]
     return lowered

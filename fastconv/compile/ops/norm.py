@@ -1,4 +1,4 @@
-"""Normalisation as steps."""
+"""Normalisation as steps, softmax among it."""
 
 from __future__ import annotations
 
@@ -50,4 +50,26 @@ def _batch_norm(low: Lowering, node: Node) -> Emit:
     return emit
 
 
-LOWER = {"batch_norm": _batch_norm}
+def _softmax(low: Lowering, node: Node) -> Emit:
+    read, value = low.read(node.inputs[0], contiguous=True), low.write(node)
+    value.contiguous.add(value.made)
+    shape, axis = value.shape, node.attrs["dim"] - 1
+    if len(shape) == 3:  # in memory, (H, W, C)
+        shape, axis = (shape[1], shape[2], shape[0]), {0: 2, 1: 0, 2: 1}[axis]
+    record = {
+        "outer": prod(shape[:axis]),
+        "size": shape[axis],
+        "inner": prod(shape[axis + 1 :]),
+        "log": node.op == "log_softmax",
+    }
+
+    def emit() -> None:
+        x = low.ref(read)
+        y = Ref(low.result(value))
+        work = 8 * prod(shape)  # an exponential takes about so many multiply-adds
+        low.emit(Step("softmax", node.name, x, y, record, label=node.op, work=work, cut=lambda images: (1, 1, 1, 0)))
+
+    return emit
+
+
+LOWER = {"batch_norm": _batch_norm, "softmax": _softmax, "log_softmax": _softmax}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .spec import OpSpec
 
-__all__ = ["FAMILIES", "OPS"]
+__all__ = ["FAMILIES", "OPS", "family_of"]
 
 # Family -> its operators; those of "activation" are the rows of its own table.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -28,24 +28,31 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_FAMILY = {op: family for family, ops in FAMILIES.items() for op in ops}
+
+
+def family_of(op: str) -> str:
+    """Return the family of an operator, which names its module in every stage; it need not be known."""
+    return _FAMILY.get(op, "activation")
+
+
 class _Operators(Mapping[str, "OpSpec"]):
     """Operator -> what it takes. Looking one up imports its family's module, and iterating none but activation."""
 
     def __init__(self) -> None:
-        self._family = {op: family for family, ops in FAMILIES.items() for op in ops}
         self._known: dict[str, OpSpec] = {}
 
     def __getitem__(self, op: str) -> OpSpec:
         spec = self._known.get(op)
         if spec is None:
-            self._known.update(import_module(f".{self._family.get(op, 'activation')}", __name__).SPECS)
+            self._known.update(import_module(f".{family_of(op)}", __name__).SPECS)
             spec = self._known[op]
         return spec
 
     def __iter__(self) -> Iterator[str]:
         from .activation import ACTIVATIONS
 
-        yield from self._family
+        yield from _FAMILY
         yield from ACTIVATIONS
 
     def __len__(self) -> int:
