@@ -16,10 +16,10 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 WINOGRAD_TOLERANCE = 5e-5
 
 
-def compiled(graph: Graph, threads: int, algorithm: str = "auto") -> Any:
-    """Compile, with the dispatcher's choice where Winograd cannot do every convolution."""
+def compiled(graph: Graph, threads: int, algorithm: str = "auto", kernel: str | None = None) -> Any:
+    """Compile, with the kernels that are chosen where Winograd cannot do every convolution."""
     try:
-        return compile_graph(graph, threads=threads, algorithm=algorithm)
+        return compile_graph(graph, threads=threads, algorithm=algorithm, kernel=kernel)
     except UnsupportedOperatorError:
         assert algorithm == "winograd"  # only 3x3 with stride 1 or 2
         return compile_graph(graph, threads=threads)
@@ -44,7 +44,9 @@ def assert_right(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> 
     assert error <= tolerance * max(1.0, np.abs(expected).max(initial=0.0))
 
 
-def assert_equals_interpreter(graph: Graph, x: np.ndarray, expected: Any = None, algorithm: str = "auto") -> None:
+def assert_equals_interpreter(
+    graph: Graph, x: np.ndarray, expected: Any = None, algorithm: str = "auto", kernel: str | None = None
+) -> None:
     """Compile as it is and optimised, for one thread and for two, and compare with the interpreter.
 
     Threads must not change a bit of the outputs, nor must the images before the last one those of
@@ -53,14 +55,14 @@ def assert_equals_interpreter(graph: Graph, x: np.ndarray, expected: Any = None,
     if expected is None:
         expected = run_graph(graph, x)
     for version in (graph, optimize(graph)):
-        alone = compiled(version, 1, algorithm)
+        alone = compiled(version, 1, algorithm, kernel)
         outputs = outputs_of(alone, x)
         winograd = any("winograd" in step["kernel"] for step in alone.steps)
         tolerance = WINOGRAD_TOLERANCE if winograd else TOLERANCE[graph.dtype.name]
         for actual, wanted in zip(outputs, expected, strict=True):
             assert actual.dtype == graph.dtype
             assert_right(actual, wanted, tolerance)
-        for one, two in zip(outputs, outputs_of(compiled(version, 2, algorithm), x), strict=True):
+        for one, two in zip(outputs, outputs_of(compiled(version, 2, algorithm, kernel), x), strict=True):
             assert one.tobytes() == two.tobytes()
         for one, many in zip(outputs_of(alone, x[-1:]), outputs, strict=True):
             assert one.tobytes() == many[-1:].tobytes()

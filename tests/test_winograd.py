@@ -1,4 +1,4 @@
-"""3x3 convolutions on Winograd's algorithm, at every shape its loops treat differently.
+"""3x3 convolutions on Winograd's algorithm, in every scheme, at every shape its loops treat differently.
 
 Few input channels (no more than a vector) and many go different ways, in tiles that overhang, at
 both strides, with every epilogue.
@@ -13,9 +13,13 @@ from compiling import assert_equals_interpreter, batch_of
 from networks import Net
 
 from fastconv.compile import compile_graph
+from fastconv.compile.conv import KERNELS
+from fastconv.compile.conv.winograd import Winograd
+
+SCHEMES = [(kernel.name, stride) for kernel in KERNELS if isinstance(kernel, Winograd) for stride, _ in kernel.schemes]
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "stride"), SCHEMES)
 @pytest.mark.parametrize(
     ("channels", "out"),
     [(1, 1), (2, 17), (3, 16), (3, 40), (4, 5), (8, 33), (9, 8), (16, 16), (17, 64), (40, 7)],
@@ -24,30 +28,34 @@ from fastconv.compile import compile_graph
     ("height", "width", "padding"),
     [(3, 3, 0), (4, 4, 1), (8, 8, 1), (9, 23, 1), (17, 5, (2, 0)), (33, 32, 1), (5, 530, 1)],
 )
-def test_equals_the_interpreter(channels: int, out: int, height: int, width: int, padding: Any, stride: int) -> None:
+def test_equals_the_interpreter(
+    channels: int, out: int, height: int, width: int, padding: Any, kernel: str, stride: int
+) -> None:
     net = Net(channels, height, width)
     net.conv(out, 3, padding=padding, stride=stride)
     graph = net.graph()
-    assert_equals_interpreter(graph, batch_of(graph, 3), algorithm="winograd")
+    assert_equals_interpreter(graph, batch_of(graph, 3), kernel=kernel)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "stride"), SCHEMES)
 @pytest.mark.parametrize("channels", [3, 24])
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "hardtanh", "sigmoid"])
 @pytest.mark.parametrize("pool", [None, "max_pool2d", "avg_pool2d"])
-def test_epilogues(channels: int, stride: int, activation: str, pool: str | None) -> None:
+def test_epilogues(channels: int, kernel: str, stride: int, activation: str, pool: str | None) -> None:
     net = Net(channels, 20, 18)
     net.conv(20, 3, padding=1, stride=stride)
     net.add(activation)
     if pool:
         net.add(pool, kernel_size=2)
     graph = net.graph()
-    assert_equals_interpreter(graph, batch_of(graph, 3), algorithm="winograd")
+    assert_equals_interpreter(graph, batch_of(graph, 3), kernel=kernel)
 
 
-def test_both_strides_are_named() -> None:
-    for stride, name in ((1, "Winograd F(4x4, 3x3)"), (2, "Winograd F(4x4, 3x3), stride 2")):
+def test_every_scheme_is_named() -> None:
+    names = set()
+    for kernel, stride in SCHEMES:
         net = Net(32, 16, 16)
         net.conv(64, 3, padding=1, stride=stride)
-        steps = compile_graph(net.graph()).steps
-        assert name in [step["label"] for step in steps]
+        steps = compile_graph(net.graph(), kernel=kernel).steps
+        names |= {step["label"] for step in steps if step["kernel"] == "conv_winograd"}
+    assert names == {"Winograd F(4x4, 3x3)", "Winograd F(4x4, 3x3), stride 2"}

@@ -85,7 +85,7 @@ def cut_rows(
 class Direct(ConvKernel):
     """Measured: 98 % of the FMA peak at 56x56x64."""
 
-    name, label = "conv_direct", "direct tile"
+    name, compiled, label = "direct", "conv_direct", "direct tile"
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         return not layer.double

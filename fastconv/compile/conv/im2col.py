@@ -33,7 +33,7 @@ def bind_blas() -> None:
 
 
 class Im2col(ConvKernel):
-    name, label, algorithm = "conv_im2col", "im2col + BLAS", "im2col"
+    name, compiled, label, algorithm = "im2col", "conv_im2col", "im2col + BLAS", "im2col"
     alone = True
 
     def can(self, layer: Layer, machine: Machine) -> bool:

@@ -86,7 +86,9 @@ class ConvKernel:
     Attributes
     ----------
     name
-        As the compiled kernels know it.
+        Of its own in the table.
+    compiled
+        The compiled kernel that computes it; several may share one, whose record says which it is.
     label
         For people.
     algorithm
@@ -102,6 +104,7 @@ class ConvKernel:
     """
 
     name = ""
+    compiled = ""
     label = ""
     algorithm = "direct"
     exact = True

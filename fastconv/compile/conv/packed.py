@@ -31,7 +31,7 @@ def window_record(layer: Layer) -> dict[str, int]:
 
 
 class Packed(ConvKernel):
-    name, label, algorithm = "conv_packed", "im2col + packed tile", "packed"
+    name, compiled, label, algorithm = "packed", "conv_packed", "im2col + packed tile", "packed"
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         return not layer.double

@@ -28,7 +28,7 @@ _TRANSPOSED = {32: 6, 16: 3}  # without: a transposed result for every K product
 class Pixels(ConvKernel):
     """LeNet's first layer, 1 -> 6, 5x5, us at v4 and v3: 2.0 and 2.2, and 5.8 and 5.1 with channels in the lanes."""
 
-    name, label, margin, layout = "conv_pixels", "direct, pixels in lanes", 1.08, NCHW
+    name, compiled, label, margin, layout = "pixels", "conv_pixels", "direct, pixels in lanes", 1.05, NCHW
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         return (

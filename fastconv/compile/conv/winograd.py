@@ -15,60 +15,66 @@ if TYPE_CHECKING:
     from ..lowering import Lowering
     from ..tensors import Tensor
 
-__all__ = ["WINOGRAD"]
+__all__ = ["WINOGRAD_4X4"]
 
 _BLOCK_FLOATS = 163840  # both transforms of a block of tiles: part of L2, beside the weights
 _BLOCK_TILES = 112  # a few portions of the products' rows (kernels/winograd.pxi)
 
-# Fitted to the 66 layers of `benchmarks/kernels.py rules` at v3 and v4, in products that would take as long.
+# Fitted to the layers of `benchmarks/kernels.py rules` at v3 and v4, in products that would take as long.
 # The input's transform is shared by all output channels, the output's by all input channels.
 _INPUT, _OUTPUT = {32: 3.0, 16: 7.0}, 7.5  # by the number of registers
-_INPUT_FEW, _OUTPUT_FEW = 4.0, 5.2  # where the sums stay in L1: `few_channels` in kernels/winograd.pxi
+_INPUT_FEW, _OUTPUT_FEW = 4.0, {32: 5.2, 16: 6.9}  # where the sums stay in L1: `few_channels` in kernels/winograd.pxi
 # Rows of a product that are enough chains of FMAs to hide their latency, by the number of registers.
-_ENOUGH_ROWS = {32: 2, 16: 4}
+_ENOUGH_ROWS = {32: 2.4, 16: 4}
 # Weights larger than this share of the last-level cache come from memory.
 _CACHED_SHARE = 0.5
 
 
 class Winograd(ConvKernel):
-    """One scheme per stride.
+    """F(m x m, 3x3) for one m, at the strides for which there is a scheme.
 
-    us at v4, direct tile against this: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; stride 2,
-    16->32 32x32 21.6/16.1, 64->128 56x56 998/668; 3->32 32x32 18.5/14.8.
+    Parameters
+    ----------
+    step
+        m, the side of an output tile.
+    schemes
+        Stride -> row of kernels/winograd.h's table.
     """
 
-    name, label, algorithm = "conv_winograd", "Winograd F(4x4, 3x3)", "winograd"
-    exact, margin = False, 1.05
+    compiled, algorithm, exact, margin = "conv_winograd", "winograd", False, 1.05
+
+    def __init__(self, step: int, schemes: dict[tuple[int, int], int]) -> None:
+        self.name = f"winograd_{step}x{step}"
+        self.label = f"Winograd F({step}x{step}, 3x3)"
+        self.step, self.schemes = step, schemes
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         return (
             not layer.double
             and layer.kernel == (3, 3)
             and layer.groups == 1
-            and layer.stride in ((1, 1), (2, 2))
+            and layer.stride in self.schemes
             and layer.dilation == (1, 1)
         )
 
     def cost(self, layer: Layer, machine: Machine) -> float:
         """The products of all points and the transforms; at least the time that streaming the weights takes."""
-        sizes = machine.winograd[self.scheme(layer)]
+        sizes = machine.winograd[self.schemes[layer.stride]]
         (c, _, _), (o, oh, ow) = layer.x, layer.out
         tiles = -(-oh // sizes["step"]) * -(-ow // sizes["step"])
         few_rows = max(1.0, _ENOUGH_ROWS[machine.registers] / tiles)
-        points = sizes["side"] ** 2 + sizes["own"] ** 2 * (few_rows - 1)
+        side, own = sizes["side"], sizes["own"]
+        alone = side if side == own + 1 else own  # along an axis: points whose weights no other point shares
+        points = side**2 + alone**2 * (few_rows - 1)
         padded_c, padded_o = whole(c, machine.vector), whole(o, machine.vector)
         products = tiles * points * c * padded_o / machine.floats_per_cycle
-        weight_bytes = 4 * (sizes["own"] + 1) ** 2 * c * o
+        weight_bytes = 4 * (own + 1) ** 2 * c * o
         if weight_bytes > _CACHED_SHARE * machine.llc_bytes:
             products = max(products, weight_bytes / machine.memory_bytes_per_cycle)
         few = c <= machine.vector
-        before, after = (_INPUT_FEW, _OUTPUT_FEW) if few else (_INPUT[machine.registers], _OUTPUT)
+        before = _INPUT_FEW if few else _INPUT[machine.registers]
+        after = _OUTPUT_FEW[machine.registers] if few else _OUTPUT
         return products * (1 + before * padded_c / (padded_o * c) + after / c)
-
-    @staticmethod
-    def scheme(layer: Layer) -> int:
-        """Return the row of kernels/winograd.h's table: F(4x4, 3x3), with stride 1 or 2."""
-        return layer.stride[0] - 1
 
     def fuses_pool(self, layer: Layer, kernels: Kernels) -> bool:
         """2x2 windows, inside a tile. An activation before the pool must be one that stays in a register."""
@@ -80,14 +86,14 @@ class Winograd(ConvKernel):
         """The padding, and what the last tiles reach beyond it."""
         top, bottom, left, right = layer.padding
         stride = layer.stride[0]
-        high, wide = (whole(size, 4) * stride + 3 - stride for size in layer.out[1:])
+        high, wide = (whole(size, self.step) * stride + 3 - stride for size in layer.out[1:])
         return top, max(bottom, high - top - layer.x[1]), left, max(right, wide - left - layer.x[2])
 
     def describe(self, layer: Layer) -> str:
         return self.label + (", stride 2" if layer.stride[0] == 2 else "")
 
     def record(self, low: Lowering, node: Node, layer: Layer, x: Tensor, epilogue: dict[str, Any]) -> dict[str, Any]:
-        k, channels, scheme = low.kernels, layer.out[0], self.scheme(layer)
+        k, channels, scheme = low.kernels, layer.out[0], self.schemes[layer.stride]
         return {
             "weight": low.constant(k.pack_winograd(scheme, node.weights["weight"])),
             "bias": low.packed(node, "bias", "panels", 1, (channels, 1, 1)),
@@ -105,7 +111,7 @@ class Winograd(ConvKernel):
         self, low: Lowering, layer: Layer, x: Tensor, y: Tensor, pooled: bool, images: int
     ) -> tuple[int, int, int, int]:
         """Scratch: both transforms of a block, each point kept off its neighbours' cache sets."""
-        k, sizes = low.kernels, low.kernels.WINOGRAD[self.scheme(layer)]
+        k, sizes = low.kernels, low.kernels.WINOGRAD[self.schemes[layer.stride]]
         rows, wide = (-(-size // sizes["step"]) for size in layer.out[1:])
         points = sizes["side"] ** 2
         channels = whole(x.c, k.VECTOR)
@@ -117,4 +123,6 @@ class Winograd(ConvKernel):
         return rows, block, 1, floats * 4
 
 
-WINOGRAD = Winograd()
+# us at v4, direct tile against this: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; 3->32 32x32
+# 18.5/14.8; stride 2, 16->32 32x32 21.6/16.1, 64->128 56x56 998/668.
+WINOGRAD_4X4 = Winograd(4, {(1, 1): 0, (2, 2): 1})

@@ -41,7 +41,7 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
             label += f" + {layer.pool[0]} pool"
         low.emit(
             Step(
-                kernel.name,
+                kernel.compiled,
                 node.name,
                 x,
                 Ref(target),
