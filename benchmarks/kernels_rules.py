@@ -29,7 +29,7 @@ from fastconv.rewrite import optimize
 
 ROUNDS, QUICK_ROUNDS = 15, 2
 DIRECT = "direct"
-HEADINGS = {"pixels": "pixels", "winograd_4x4": "F(4x4)"}
+HEADINGS = {"pixels": "pixels", "winograd_4x4": "F(4x4)", "winograd_2x2": "F(2x2)"}
 WEIGHED = (DIRECT, *HEADINGS)
 MOST_LOST, MOST_LOST_US = 0.2, 0.5
 """How much longer than the fastest a pick may take; in a layer of a microsecond, half of one."""

@@ -58,4 +58,4 @@ def test_every_scheme_is_named() -> None:
         net.conv(64, 3, padding=1, stride=stride)
         steps = compile_graph(net.graph(), kernel=kernel).steps
         names |= {step["label"] for step in steps if step["kernel"] == "conv_winograd"}
-    assert names == {"Winograd F(4x4, 3x3)", "Winograd F(4x4, 3x3), stride 2"}
+    assert names == {"Winograd F(4x4, 3x3)", "Winograd F(4x4, 3x3), stride 2", "Winograd F(2x2, 3x3)"}

@@ -1,4 +1,4 @@
-"""Winograd's transforms of 3x3 convolutions to 4x4 outputs, for one vector of channels.
+"""Winograd's transforms of 3x3 convolutions to 4x4 or 2x2 outputs, for one vector of channels.
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A
 
@@ -13,6 +13,9 @@ for 144.
 Along each axis the 5 points of the even samples come first and the odd samples, as they are, behind them; these 4 are
 multiplied by the same weights, so that either stride has 36 matrices of weights.
 
+F(2x2, 3x3) has the points 0, 1, -1 and infinity: d is 4x4, 16 products for 36. It saves less, and its 16 matrices of
+weights are less than half as many to stream.
+
 Every function takes the scheme as a constant and is inlined with it.
 """
 
@@ -20,6 +23,7 @@ cdef extern from "winograd.h" nogil:
     enum:
         F4 "FC_F4"
         F4_BY_TWO "FC_F4_BY_TWO"
+        F2 "FC_F2"
         SCHEMES "FC_SCHEMES"
     ctypedef struct WinogradSizes "fc_scheme":
         int step
@@ -52,6 +56,11 @@ cdef inline void store_points(int scheme, const vf* t, float* v, Py_ssize_t poin
         v_store(v + 3 * point, v_fma(v_set1(2), q, p))
         v_store(v + 4 * point, v_fma(v_set1(-2), q, p))
         v_store(v + 5 * point, v_fma(v_set1(4), t[1], v_fma(v_set1(-5), t[3], t[5])))
+    elif scheme == F2:
+        v_store(v, t[0] - t[2])
+        v_store(v + point, t[1] + t[2])
+        v_store(v + 2 * point, t[2] - t[1])
+        v_store(v + 3 * point, t[3] - t[1])
     else:
         p = t[6] - t[2]
         v_store(v, v_fma(v_set1(2), t[0] - t[4], p))
@@ -108,6 +117,30 @@ cdef inline void input_tile(int lanes, const float* x, Py_ssize_t row, Py_ssize_
     store_points(F4, t, v + 30 * point, point)
 
 
+cdef inline void input_tile_2(int lanes, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
+                              Py_ssize_t point) noexcept nogil:
+    """B^T d B for 2x2 outputs, as `input_tile`. x: 4 rows of 4 pixels; v: 16 vectors, `point` floats apart"""
+    cdef vf t[4]
+    cdef vf u[4]
+    cdef vf p, q
+    cdef const float* d = fc_hide(x)
+    cdef int j
+    for j in range(4):
+        p, q = pixel_at(d + row, lanes), pixel_at(d + 2 * row, lanes)
+        t[j] = p + q
+        u[j] = q - p
+        d = fc_hide(d + pixel)
+    store_points(F2, t, v + 4 * point, point)
+    store_points(F2, u, v + 8 * point, point)
+    d = fc_hide(x)
+    for j in range(4):
+        t[j] = pixel_at(d, lanes) - pixel_at(d + 2 * row, lanes)
+        u[j] = pixel_at(d + 3 * row, lanes) - pixel_at(d + row, lanes)
+        d = fc_hide(d + pixel)
+    store_points(F2, t, v, point)
+    store_points(F2, u, v + 12 * point, point)
+
+
 cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, Py_ssize_t pixel, float* v,
                                      Py_ssize_t point) noexcept nogil:
     """B^T d B for stride 2, as `input_tile`. x: 9 rows of 9 pixels; v: 81 vectors, `point` floats apart"""
@@ -147,11 +180,13 @@ cdef inline void input_tile_by_phase(int lanes, const float* x, Py_ssize_t row, 
 
 cdef inline void transform_input(int scheme, int lanes, Py_ssize_t tiles, const float* x, Py_ssize_t row,
                                  Py_ssize_t pixel, float* v, Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
-    """B^T d B of a row of tiles. x: 6 or 9 rows of pixels; v: (points, tiles, vector)"""
+    """B^T d B of a row of tiles. x: `side` rows of pixels; v: (points, tiles, vector)"""
     cdef Py_ssize_t k
     for k in range(tiles):
         if scheme == F4:
             input_tile(lanes, x, row, pixel, v, point)
+        elif scheme == F2:
+            input_tile_2(lanes, x, row, pixel, v, point)
         else:
             input_tile_by_phase(lanes, x, row, pixel, v, point)
         x += WINOGRAD_SIZES[scheme].stride * WINOGRAD_SIZES[scheme].step * pixel
@@ -172,6 +207,24 @@ cdef inline void outputs(int scheme, const vf* t, vf* out) noexcept nogil:
         out[1] = v_fma(v_set1(2), t[3], q) + t[6]
         out[2] = v_fma(v_set1(4), t[3], p) + t[7]
         out[3] = v_fma(v_set1(8), t[3], q) + t[4] + t[8]
+
+
+cdef inline void transform_output_2(const float* m, Py_ssize_t point, vf* out) noexcept nogil:
+    """A^T m A. m: 16 vectors, `point` floats apart; out: 2x2, its rows MAX_STEP apart"""
+    cdef vf t[4]
+    cdef vf u[4]
+    cdef vf p, q
+    cdef const float* d = fc_hide(m)
+    cdef int j
+    for j in range(4):
+        p, q = v_load(d + 4 * point), v_load(d + 8 * point)
+        t[j] = v_load(d) + p + q
+        u[j] = p - q + v_load(d + 12 * point)
+        d = fc_hide(d + point)
+    out[0] = t[0] + t[1] + t[2]
+    out[1] = t[1] - t[2] + t[3]
+    out[MAX_STEP] = u[0] + u[1] + u[2]
+    out[MAX_STEP + 1] = u[1] - u[2] + u[3]
 
 
 cdef inline void transform_output(int scheme, const float* m, Py_ssize_t point, vf* out) noexcept nogil:

@@ -1,4 +1,4 @@
-"""3x3 convolution by Winograd's minimal filtering: a quarter of the multiplications with stride 1, 9/16 with stride 2.
+"""3x3 convolution by Winograd's minimal filtering: a quarter of the multiplications (2x2 outputs: 4/9; stride 2: 9/16).
 
 The elementwise product of the transforms (kernels/transforms.pxi), summed over channels, is a matrix product
 (tiles, c) x (c, o) for each point, on the register tile. Points that share their weights are one product. Weights are
@@ -86,7 +86,10 @@ cdef inline void finish_row(int scheme, const Step* s, char** base, const Epilog
     cdef int step = WINOGRAD_SIZES[scheme].step
     cdef int rows = <int>min(p.oh - oy, step), cols
     for t in range(first, first + tiles):
-        transform_output(scheme, m, point, out)
+        if scheme == F2:
+            transform_output_2(m, point, out)
+        else:
+            transform_output(scheme, m, point, out)
         m += tile
         cols = <int>min(p.ow - t * step, step)
         if rows == step and cols == step and lanes == FC_W:
@@ -296,5 +299,7 @@ cdef void conv_winograd(const Step* s, char** base, Py_ssize_t n, Py_ssize_t beg
         row1 = min(row0 + s.units.block, n * s.units.rows)
         if q.scheme == F4:
             winograd_block(F4, s, base, &p, <float*>scratch, row0, row1)
-        else:
+        elif q.scheme == F4_BY_TWO:
             winograd_block(F4_BY_TWO, s, base, &p, <float*>scratch, row0, row1)
+        elif q.scheme == F2:
+            winograd_block(F2, s, base, &p, <float*>scratch, row0, row1)

@@ -10,7 +10,7 @@ from .direct import DIRECT
 from .im2col import IM2COL
 from .packed import PACKED
 from .pixels import PIXELS
-from .winograd import WINOGRAD_4X4
+from .winograd import WINOGRAD_2X2, WINOGRAD_4X4
 
 if TYPE_CHECKING:
     from ...machine.description import Machine
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNELS", "candidates", "choose"]
 
-KERNELS: tuple[ConvKernel, ...] = (DEPTHWISE, WINOGRAD_4X4, PIXELS, DIRECT, PACKED, IM2COL)
+KERNELS: tuple[ConvKernel, ...] = (DEPTHWISE, WINOGRAD_4X4, WINOGRAD_2X2, PIXELS, DIRECT, PACKED, IM2COL)
 """In the order of preference where two cost the same."""
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..lowering import Lowering
     from ..tensors import Tensor
 
-__all__ = ["WINOGRAD_4X4"]
+__all__ = ["WINOGRAD_2X2", "WINOGRAD_4X4"]
 
 _BLOCK_FLOATS = 163840  # both transforms of a block of tiles: part of L2, beside the weights
 _BLOCK_TILES = 112  # a few portions of the products' rows (kernels/winograd.pxi)
@@ -126,3 +126,4 @@ class Winograd(ConvKernel):
 # us at v4, direct tile against this: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; 3->32 32x32
 # 18.5/14.8; stride 2, 16->32 32x32 21.6/16.1, 64->128 56x56 998/668.
 WINOGRAD_4X4 = Winograd(4, {(1, 1): 0, (2, 2): 1})
+WINOGRAD_2X2 = Winograd(2, {(1, 1): 2})
