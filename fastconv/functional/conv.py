@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import ArgumentError, ShapeError
-from .one_op import Array, Pair, floats, on_images
+from .one_op import Array, Pair, compiled, one_op
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,6 +16,28 @@ __all__ = ["conv2d"]
 Algorithm: TypeAlias = Literal["exact", "im2col", "packed", "direct"]
 
 _ALGORITHMS = ("exact", "im2col", "packed", "direct")
+
+
+_ATTRIBUTES = ("stride", "padding", "dilation", "groups")
+_compiled = compiled("conv2d", _ATTRIBUTES, ("weight", "bias"), lambda values: str(values[-1]))
+
+
+def _prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
+    weight, padding, algorithm = arrays[1], values[1], values[-1]
+    if isinstance(padding, (tuple, list)) and len(padding) == 4:
+        raise ArgumentError(
+            f"conv2d: padding must be an int, a pair, 'same' or 'valid', got {tuple(padding)}; "
+            "pad unequal sides with fastconv.functional.pad"
+        )
+    if algorithm not in _ALGORITHMS:
+        raise ArgumentError(f"conv2d: algorithm must be one of {', '.join(_ALGORITHMS)}, got {algorithm!r}")
+    if weight.ndim == 4 and not weight.shape[1]:
+        # PyTorch gives a result without channels here, whatever the weight says.
+        raise ShapeError(f"conv2d: weight {weight.shape} has no input channels")
+    return _compiled(arrays, values, threads)
+
+
+_entry = one_op("conv2d", _prepare, ("input", "weight", "bias"))
 
 
 def conv2d(
@@ -43,23 +66,13 @@ def conv2d(
     algorithm : {'exact', 'im2col', 'packed', 'direct'}
         Which kernel computes it, to test or time one: im2col + BLAS, im2col + the packed tile,
         direct; by default what is estimated to be the fastest of those that keep a NaN or an infinity to the outputs
-        whose window it stands in. One that cannot do this convolution
-        raises `fastconv.UnsupportedOperatorError`.
+        whose window it stands in. One that cannot do this convolution raises
+        `fastconv.UnsupportedOperatorError`.
 
     Returns
     -------
     (N, O, H', W') or (O, H', W')
     """
-    arrays = floats("conv2d", input=input, weight=weight, bias=bias)
-    if isinstance(padding, (tuple, list)) and len(padding) == 4:
-        raise ArgumentError(
-            f"conv2d: padding must be an int, a pair, 'same' or 'valid', got {tuple(padding)}; "
-            "pad unequal sides with fastconv.functional.pad"
-        )
-    if algorithm not in _ALGORITHMS:
-        raise ArgumentError(f"conv2d: algorithm must be one of {', '.join(_ALGORITHMS)}, got {algorithm!r}")
-    if arrays["weight"].ndim == 4 and not arrays["weight"].shape[1]:
-        # PyTorch gives a result without channels here, whatever the weight says.
-        raise ShapeError(f"conv2d: weight {arrays['weight'].shape} has no input channels")
-    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return on_images("conv2d", arrays, attrs, algorithm)
+    arrays = (input, weight) if bias is None else (input, weight, bias)
+    result: Array = _entry.run(arrays, (stride, padding, dilation, groups, algorithm))
+    return result

@@ -29,7 +29,6 @@ __all__ = [
     "cache",
     "compiled",
     "floats",
-    "on_images",
     "one_node",
     "one_op",
     "threads",
@@ -85,33 +84,37 @@ def one_node(op: str, x: Array, attrs: Mapping[str, Any], weights: Mapping[str, 
     return Graph(x.shape[1:], (node,), (op,), dtype=x.dtype)
 
 
-def on_images(op: str, arrays: dict[str, Array], attrs: Mapping[str, Any], algorithm: str = "auto") -> Array:
-    """Run an op of images: `arrays` holds the input, batched or not, and the weights."""
-    x, batched = batched_images(op, arrays.pop("input"))
-    y: Array = compile_graph(one_node(op, x, attrs, arrays), algorithm=algorithm)(x)
-    return y if batched else y[0]
-
-
-def one_op(function: str, prepare: Prepare, images: bool = True) -> OneOp:
-    """Make the compiled entry of a function of one array.
+def one_op(function: str, prepare: Prepare, names: tuple[str, ...] = ("input",), images: bool = True) -> OneOp:
+    """Make the compiled entry of a function whose arrays have these names.
 
     `prepare` takes the arrays, the attributes and the number of threads, checks them, and returns what computes,
-    and the bytes it works in. `images`: what it returns for (N, C, H, W) serves any N.
+    and the bytes it works in. `images`: what it returns for an input (N, C, H, W) serves any N.
     """
 
     def convert(arrays: tuple[npt.ArrayLike, ...]) -> tuple[Array, ...]:
-        return (floats(function, input=arrays[0])["input"],)
+        return tuple(floats(function, **dict(zip(names, arrays, strict=False))).values())
 
     return kernels().OneOp(cache, prepare, convert, images)
 
 
-def compiled(op: str, names: tuple[str, ...]) -> Prepare:
-    """Make what prepares the Program of an op of images, whose attributes have these names."""
+def compiled(
+    op: str,
+    names: tuple[str, ...],
+    weights: tuple[str, ...] = (),
+    algorithm: Callable[[tuple[Any, ...]], str] = lambda values: "exact",
+) -> Prepare:
+    """Make what prepares the Program of an op of images.
+
+    `names` are those of its attributes, `weights` those of the arrays behind the input. `algorithm` finds the
+    convolution's among the attributes' values.
+    """
 
     def prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
         x, batched = batched_images(op, arrays[0])
-        program = compile_graph(one_node(op, x, dict(zip(names, values, strict=True))), threads=threads)
+        graph = one_node(op, x, dict(zip(names, values, strict=False)), dict(zip(weights, arrays[1:], strict=False)))
+        program = compile_graph(graph, threads=threads, algorithm=algorithm(values), weights_in_call=len(arrays) > 1)
         nbytes = program.workspace_bytes * program.threads
-        return (program.run if batched else lambda image: program.run(image[np.newaxis])[0]), nbytes
+        run = program if len(arrays) > 1 else program.run
+        return (run if batched else lambda image, *rest: run(image[np.newaxis], *rest)[0]), nbytes
 
     return prepare

@@ -33,7 +33,8 @@ def _unfold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) ->
     kernel = kernels().unfold
 
     def run(x: Array) -> Array:
-        return kernel(x, *frame, blocks, threads) if batched else kernel(x[np.newaxis], *frame, blocks, threads)[0]
+        columns: Array = kernel(x if batched else x[np.newaxis], *frame, blocks, threads)
+        return columns if batched else columns[0]
 
     return run, 0
 
@@ -61,11 +62,8 @@ def _fold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> P
     kernel = kernels().fold
 
     def run(x: Array) -> Array:
-        return (
-            kernel(x, size, *frame, blocks, threads)
-            if batched
-            else kernel(x[np.newaxis], size, *frame, blocks, threads)[0]
-        )
+        images: Array = kernel(x if batched else x[np.newaxis], size, *frame, (high, wide), threads)
+        return images if batched else images[0]
 
     return run, 0
 

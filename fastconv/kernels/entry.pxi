@@ -86,8 +86,6 @@ cdef char* put_array(char* p, const char* end, object value, bint images) noexce
     cdef cnp.ndarray array
     cdef int first
     cdef int64_t head
-    if value is None:
-        return put_tag(p, end, c'N')
     if not cnp.PyArray_CheckExact(value):
         return NULL
     array = <cnp.ndarray>value
@@ -189,9 +187,9 @@ cdef class OneOp:
         raised, and returns a callable that takes such arrays, and the working memory that it keeps. It must depend
         on nothing else.
     convert : callable
-        ``convert(arrays) -> arrays`` C-contiguous, aligned, of one float type, None where None was given.
+        ``convert(arrays) -> arrays`` C-contiguous, aligned, of one float type.
     images : bool
-        Whether what is prepared for an array of four axes serves any size of the first.
+        Whether what is prepared for a first array of four axes serves any size of its first axis.
     """
     cdef Cache _cache
     cdef object _prepare, _convert
@@ -208,8 +206,10 @@ cdef class OneOp:
         cdef char key[KEY_BYTES]
         cdef char* end = key + KEY_BYTES
         cdef char* p = put_tagged(key, end, c't', self._number << 32 | threads)
+        cdef bint first = True
         for array in arrays:
-            p = put_array(p, end, array, self._images)
+            p = put_array(p, end, array, first and self._images)
+            first = False
             if p == NULL:
                 return None
         for value in attributes:
