@@ -8,7 +8,7 @@ fastconv leads.
 
 A run writes ``benchmarks/results/functional.json`` and the README's table between its markers; with
 ``--quick``, ``--only`` or ``--json`` it does neither. The JSON has ``date``, ``machine`` (with the
-load at the start), ``versions``, ``fastconv_config``, ``plan``, ``geometric_mean`` and ``cases``, a
+load at the start and the cores that others kept busy), ``versions``, ``fastconv_config``, ``plan``, ``geometric_mean`` and ``cases``, a
 list; each has ``function``, ``case``, ``ratio`` and, under ``fastconv`` and ``torch``,
 ``median_us``, ``min_us`` and ``error`` (relative to the largest output).
 
@@ -234,13 +234,12 @@ def markdown(run: dict[str, Any]) -> str:
         shown = report.times(ratios[0]) if len(ratios) == 1 else " – ".join(map(report.times, (ratios[0], ratios[-1])))
         lines.append(f"| `{function}` | {len(ratios)} | {shown} | {statistics.geometric_mean(ratios):.2f} |")
     machine = run["machine"]
-    load = machine["load_at_start"]
-    busy = f" The machine was not idle (load {load})." if load > report.BUSY_LOAD else ""
+    note = report.load_note(machine)
     lines += [
         "",
         f"{summary(run)} PyTorch's median over fastconv's for one call, one thread, float32, shapes from 1x16x12x12 to "
         f"1x64x112x112, on {machine['cpu']}, {run['date'][:10]}, PyTorch {run['versions']['torch']} on tensors under "
-        f"`inference_mode`.{busy}",
+        f"`inference_mode`.{' ' + note if note else ''}",
     ]
     return "\n".join(lines)
 
@@ -298,8 +297,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not cases:
         console.print(f"No case's name contains {options.only!r}.", style="red")
         return 1
+    begun = peers.busy_seconds()
     with torch.inference_mode():
         entries = measure(cases, plan, console)
+    machine["others_cores"] = peers.others_cores(begun)
     run = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine,

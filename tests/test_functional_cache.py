@@ -261,3 +261,29 @@ def test_families_load_at_first_use() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no_such_function"):
         F.no_such_function  # noqa: B018
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+def test_small_calls_wake_no_second_thread() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import os, numpy as np, fastconv.functional as F\n"
+        "count = lambda: len(os.listdir('/proc/self/task'))\n"
+        "x, w, c = np.ones((1, 16, 12, 12), 'f'), np.ones((8, 16, 3, 3), 'f'), np.ones(16, 'f')\n"
+        "before = count()\n"
+        "columns = F.unfold(x, 3)\n"
+        "F.fold(columns, 12, 3); F.pad(x, (1, 1)); F.conv2d(x, w); F.linear(x, w[0, 0, 0].repeat(4)); F.relu(x)\n"
+        "F.max_pool2d(x, 2); F.max_pool2d(x, 2, return_indices=True); F.avg_pool2d(x, 2); F.adaptive_avg_pool2d(x, 1)\n"
+        "F.adaptive_max_pool2d(x, 3); F.sigmoid(x); F.softmax(x, 1); F.batch_norm(x, c, c)\n"
+        "print(count() - before)\n"
+        "F.relu(np.ones((64, 64, 64, 64), 'f'))\n"
+        "print(count() - before)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True)
+    small, large = map(int, done.stdout.split())
+    assert small == 0
+    if len(os.sched_getaffinity(0)) > 1 and one_op.kernels().OPENMP:
+        assert large > 0

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from . import attributes as at
 
-__all__ = ["conv_size", "count_blocks", "pad_positions", "padded", "pair", "window", "windows"]
+__all__ = ["conv_size", "count_blocks", "pad_positions", "pair", "window", "windows"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Two: TypeAlias = tuple[int, int]
@@ -44,36 +44,6 @@ def conv_size(
         windows(size[0], kernel[0], stride[0], padding[0], padding[1], dilation[0]),
         windows(size[1], kernel[1], stride[1], padding[2], padding[3], dilation[1]),
     )
-
-
-def padded(x: Array, padding: Sequence[int], mode: str, value: float) -> Array:
-    """Return a padded copy; the arguments are those of a checked ``pad`` node.
-
-    ``padding`` is PyTorch's flat list of (before, after), the last axis first; negative ones crop.
-    """
-    widths = [(0, 0)] * x.ndim
-    for axis in range(len(padding) // 2):
-        widths[-1 - axis] = (padding[2 * axis], padding[2 * axis + 1])
-    if mode == "constant":
-        return _filled(x, widths, value)
-    y = x
-    for axis, (before, after) in enumerate(widths):
-        if before or after:
-            y = y.take(pad_positions(y.shape[axis], before, after, mode), axis)
-    return x.copy() if y is x else y
-
-
-def _filled(x: Array, widths: list[tuple[int, int]], value: float) -> Array:
-    sizes = [size + before + after for size, (before, after) in zip(x.shape, widths, strict=True)]
-    result = np.full(sizes, value, x.dtype)
-    target = tuple(
-        slice(max(before, 0), size - max(after, 0)) for size, (before, after) in zip(sizes, widths, strict=True)
-    )
-    source = tuple(
-        slice(max(-before, 0), size - max(-after, 0)) for size, (before, after) in zip(x.shape, widths, strict=True)
-    )
-    result[target] = x[source]
-    return result
 
 
 def pad_positions(size: int, before: int, after: int, mode: str) -> Array:
