@@ -8,9 +8,9 @@ fastconv leads.
 
 A run writes ``benchmarks/results/functional.json`` and the README's table between its markers; with
 ``--quick``, ``--only`` or ``--json`` it does neither. The JSON has ``date``, ``machine`` (with the
-load at the start and the cores that others kept busy), ``versions``, ``fastconv_config``, ``plan``, ``geometric_mean`` and ``cases``, a
-list; each has ``function``, ``case``, ``ratio`` and, under ``fastconv`` and ``torch``,
-``median_us``, ``min_us`` and ``error`` (relative to the largest output).
+load at the start and the cores that others kept busy), ``versions``, ``fastconv_config``, ``plan``,
+``geometric_mean`` and ``cases``, a list; each has ``function``, ``case``, ``ratio`` and, under
+``fastconv`` and ``torch``, ``median_us``, ``min_us`` and ``error`` (relative to the largest output).
 
 Exits with 1 where an answer is wrong; ``--strict`` also where fastconv is slower.
 """

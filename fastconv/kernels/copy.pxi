@@ -9,22 +9,26 @@ cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const float* x, Py_ssize_t
     y's rows are adjacent: what spills over is written next. Nothing is read or written outside x and y.
     """
     cdef vp square[FC_P]
-    cdef Py_ssize_t ib, jb, i, j, k
+    cdef Py_ssize_t high = (rows + FC_P - 1) // FC_P, wide = (cols + FC_P - 1) // FC_P
+    cdef Py_ssize_t a, b, jb, i, j, k
     cdef int lanes = <int>min(rows, FC_P)
+    # Where y's rows lie far apart, squares go along them: a cache line is then filled at once, and not pushed out
+    # half full by others of its set (32 channels of 32x32, which are 4 KB apart: 112 -> 60 us for 8 images).
+    cdef bint along = ystep > xstep
     if cols < FC_P:
         for i in range(rows):
             for j in range(cols):
                 y[j * ystep + i] = x[i * xstep + j]
         return
     if rows == ystep == 3:
-        for jb in range((cols + FC_P - 1) // FC_P):
+        for jb in range(wide):
             j = min(jb * FC_P, cols - FC_P)
             p_store_three(y + 3 * j, p_load(x + j), p_load(x + xstep + j), p_load(x + 2 * xstep + j))
         return
-    for ib in range((rows + FC_P - 1) // FC_P):
-        i = max(0, min(ib * FC_P, rows - FC_P))
-        for jb in range((cols + FC_P - 1) // FC_P):
-            j = min(jb * FC_P, cols - FC_P)
+    for a in range(wide if along else high):
+        for b in range(high if along else wide):
+            i = max(0, min((b if along else a) * FC_P, rows - FC_P))
+            j = min((a if along else b) * FC_P, cols - FC_P)
             for k in range(FC_P):
                 square[k] = p_load(x + (i + (k if k < lanes else 0)) * xstep + j)
             p_transpose(square)
