@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from importlib import import_module
 from typing import Any
 
 import cases
@@ -104,6 +105,13 @@ def test_arguments_are_named_and_ordered_like_torch(op: str) -> None:
     expected = SIGNATURES.get(op) or torch_signature(op)
     assert list(positional.items()) == list(expected.items())
     assert all(p.default is not REQUIRED for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def test_every_family_has_the_functions_that_the_table_says() -> None:
+    import fastconv.functional
+
+    for family, names in fastconv.functional._FAMILIES.items():
+        assert sorted(import_module(f"fastconv.functional.{family}").__all__) == sorted(names)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

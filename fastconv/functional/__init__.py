@@ -23,42 +23,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .activation import hardtanh, leaky_relu, log_softmax, relu, relu6, sigmoid, softmax, tanh
-    from .conv import conv2d
-    from .matmul import linear
-    from .norm import batch_norm
-    from .pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
-    from .shape import fold, pad, unfold
-
-__all__ = [
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "avg_pool2d",
-    "batch_norm",
-    "conv2d",
-    "fold",
-    "hardtanh",
-    "leaky_relu",
-    "linear",
-    "log_softmax",
-    "max_pool2d",
-    "pad",
-    "relu",
-    "relu6",
-    "sigmoid",
-    "softmax",
-    "tanh",
-    "unfold",
-]
+    from .activation import *
+    from .conv import *
+    from .matmul import *
+    from .norm import *
+    from .pool import *
+    from .shape import *
 
 _FAMILIES = {
-    "activation": ("hardtanh", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "softmax", "tanh"),
+    "activation": ("hardtanh", "leaky_relu", "relu", "relu6", "sigmoid", "tanh"),
     "conv": ("conv2d",),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
-    "norm": ("batch_norm",),
+    "norm": ("batch_norm", "log_softmax", "softmax"),
     "pool": ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"),
     "shape": ("fold", "pad", "unfold"),
 }
+__all__ = sorted(name for names in _FAMILIES.values() for name in names)
 _FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names}
 
 

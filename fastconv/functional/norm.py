@@ -1,4 +1,4 @@
-"""Batch norm, on the caller's memory."""
+"""Batch norm and softmax, on the caller's memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .one_op import Array, floats, threads
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "log_softmax", "softmax"]
 
 _batch_norm = kernels().batch_norm
+_softmax_axis = kernels().softmax_axis
 
 
 def batch_norm(
@@ -92,3 +93,42 @@ def _without_elements(x: Array, arrays: dict[str, Array]) -> Array:
         if name in arrays and (arrays[name].ndim != 1 or not arrays[name].size):
             raise ShapeError(f"batch_norm: {name} must be (C,), C at least 1, got shape {arrays[name].shape}")
     return np.empty_like(x)
+
+
+def softmax(input: npt.ArrayLike, dim: int, *, dtype: npt.DTypeLike | None = None) -> Array:
+    """Exponentiate and scale so that the sum over the axis ``dim`` is 1.
+
+    Parameters
+    ----------
+    input : any shape
+    dim : int
+        Must be given: PyTorch's choice of an axis for its caller is deprecated there.
+    dtype : float32 or float64, optional
+        Convert the input, which may then hold integers, before computing.
+
+    Returns
+    -------
+    The input's shape.
+    """
+    return _over_axis("softmax", input, dim, dtype, False)
+
+
+def log_softmax(input: npt.ArrayLike, dim: int, *, dtype: npt.DTypeLike | None = None) -> Array:
+    """Return the logarithm of `softmax`, computed without its rounding to 0; same parameters."""
+    return _over_axis("log_softmax", input, dim, dtype, True)
+
+
+def _over_axis(function: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLike | None, log: bool) -> Array:
+    if dtype is None and type(dim) is int:
+        y: Array = _softmax_axis(input, dim, log, threads())
+        if y is not NotImplemented:
+            return y
+    x = floats(function, input=input if dtype is None else np.asarray(input, dtype))["input"]
+    rank = max(x.ndim, 1)  # a scalar counts as an array of one, as in PyTorch
+    axis = at.integer(f"{function}: dim", dim)
+    if not -rank <= axis < rank:
+        raise ArgumentError(f"{function}: dim must be {-rank}..{rank - 1} for shape {x.shape}, got {dim}")
+    y = _softmax_axis(x.reshape(x.shape or (1,)), axis, log, threads())
+    assert y is not NotImplemented
+    result: Array = y.reshape(x.shape)
+    return result
