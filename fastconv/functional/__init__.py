@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..graph.ops.activation import ACTIVATIONS
+
 if TYPE_CHECKING:
     from .activation import *
     from .conv import *
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from .shape import *
 
 _FAMILIES = {
-    "activation": ("hardtanh", "leaky_relu", "relu", "relu6", "sigmoid", "tanh"),
+    "activation": (*ACTIVATIONS, "relu6"),
     "conv": ("conv2d",),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
     "norm": ("batch_norm", "log_softmax", "softmax"),
