@@ -396,6 +396,11 @@ def sigmoid(input: ArrayLike) -> F64:
     return y
 
 
+def silu(input: ArrayLike) -> F64:
+    """``x * sigmoid(x)``."""
+    return _f64(input) * sigmoid(input)
+
+
 def tanh(input: ArrayLike) -> F64:
     """Hyperbolic tangent."""
     return np.tanh(_f64(input))

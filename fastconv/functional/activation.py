@@ -12,7 +12,7 @@ from .one_op import Array, floats, threads
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["hardtanh", "leaky_relu", "relu", "relu6", "sigmoid", "tanh"]
+__all__ = ["hardtanh", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "tanh"]
 
 _KINDS = kernels().ACTIVATIONS
 _elementwise = kernels().elementwise
@@ -56,6 +56,11 @@ def relu6(input: npt.ArrayLike) -> Array:
 def sigmoid(input: npt.ArrayLike) -> Array:
     """Return ``1 / (1 + exp(-input))``, of any shape."""
     return _apply("sigmoid", input)
+
+
+def silu(input: npt.ArrayLike) -> Array:
+    """Return ``input * sigmoid(input)``, of any shape: the sigmoid linear unit, or swish."""
+    return _apply("silu", input)
 
 
 def tanh(input: npt.ArrayLike) -> Array:

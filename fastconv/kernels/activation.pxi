@@ -11,13 +11,14 @@ cdef enum ActivationKind:
     ACT_SIGMOID = 4
     ACT_TANH = 5
     ACT_EXP = 6                 # no network's activation, but a row like the others
-    ACT_KINDS = 7
+    ACT_SILU = 7
+    ACT_KINDS = 8
     LAST_INLINE = ACT_LEAKY_RELU        # kinds up to here take an instruction or two, and stand in every kernel
 
 # As Python names them, in the enum's order.
 ACTIVATIONS = {
     name: number
-    for number, name in enumerate(("none", "relu", "hardtanh", "leaky_relu", "sigmoid", "tanh", "exp"))
+    for number, name in enumerate(("none", "relu", "hardtanh", "leaky_relu", "sigmoid", "tanh", "exp", "silu"))
 }
 
 
@@ -37,6 +38,8 @@ cdef inline vany activation(int kind, vany x, vany a, vany b) noexcept nogil:
         return v_tanh(x)
     if kind == ACT_EXP:
         return v_exp(x)
+    if kind == ACT_SILU:
+        return x / (v_fill(x, 1) + v_exp(-x))
     return v_fill(x, NAN)
 
 

@@ -83,6 +83,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         ),
         Activation("sigmoid", onnx="Sigmoid"),
         Activation("tanh", onnx="Tanh"),
+        Activation("silu", onnx="Swish"),
     )
 }
 
