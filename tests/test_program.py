@@ -1,0 +1,179 @@
+"""The boundary between Python and the compiled kernels: records, forced kernels, machines, weights in the call."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from compiling import assert_right, batch_of, in_float64
+from interpreter import run_graph
+from networks import Net
+
+from fastconv.compile import arena, compile_graph
+from fastconv.compile.conv import KERNELS
+from fastconv.compile.lowering import Lowering
+from fastconv.errors import ArgumentError, UnsupportedOperatorError
+from fastconv.graph import Graph
+from fastconv.machine.cpu import kernels
+from fastconv.machine.description import Machine, this_machine
+
+
+def layer(shape: tuple[int, ...] = (32, 16, 16), out: int = 64, kernel: int = 3, **attrs: Any) -> Graph:
+    net = Net(*shape)
+    net.relu()
+    net.conv(out, kernel, **attrs)
+    return net.graph()
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def specs(graph: Graph) -> tuple[Lowering, list[dict[str, Any]]]:
+    """Return the steps of a network as `Program` is given them."""
+    low = Lowering(graph, this_machine(), kernels(), 1, "auto", None, False)
+    low.run()
+    arena.lay_out(low.steps, low.arena, 1, False)
+    return low, [step.spec(*step.cut(1)[:3]) for step in low.steps]
+
+
+def build(low: Lowering, steps: list[dict[str, Any]], graph: Graph) -> Any:
+    sizes = {"prologue": 0, "chunk": 1, "arena": 1 << 20, "scratch": 1 << 20, "shared": 0, "threads": 1, "work": 1}
+    shapes = tuple(graph.shapes[name] for name in graph.outputs)
+    return kernels().Program(steps, tuple(low.inputs), shapes, **sizes, double=False, keep=low.keep)
+
+
+def test_a_program_is_built_of_its_records() -> None:
+    graph = layer()
+    low, steps = specs(graph)
+    x = batch_of(graph, 1)
+    assert_right(build(low, steps, graph)(x), run_graph(graph, x)[0], 5e-5)
+
+
+def spoilt(steps: list[dict[str, Any]], kernel: str, change: Any) -> list[dict[str, Any]]:
+    """Return the steps with the first record of a kernel changed."""
+    steps = copy.deepcopy(steps)
+    change(next(step for step in steps if step["kernel"] == kernel)["record"])
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda r: r.pop("scheme"), ValueError, "conv_winograd: .*scheme"),
+        (lambda r: r["activation"].pop("kind"), ValueError, "conv_winograd: .*kind"),
+        (lambda r: r.update(shceme=1), ValueError, "conv_winograd takes no 'shceme'; it takes weight, bias, scheme"),
+        (lambda r: r["pool"].update(size=2), ValueError, r"conv_winograd\.pool takes no 'size'; it takes kind, kh"),
+        (lambda r: r.update(wide=4.0), TypeError, "conv_winograd: .*integer"),
+        (lambda r: r.update(pool=2), TypeError, "conv_winograd: .*mapping"),
+    ],
+)
+def test_a_record_has_exactly_the_fields_of_its_struct(change: Any, error: type[Exception], message: str) -> None:
+    graph = layer()
+    low, steps = specs(graph)
+    with pytest.raises(error, match=message):
+        build(low, spoilt(steps, "conv_winograd", change), graph)
+
+
+def test_a_kernel_without_parameters_takes_none() -> None:
+    graph = layer()
+    low, steps = specs(graph)
+    with pytest.raises(ValueError, match="copy takes no 'rows'; it takes nothing"):
+        build(low, spoilt(steps, "copy", lambda r: r.update(rows=1)), graph)
+
+
+def test_an_unknown_kernel_is_refused() -> None:
+    graph = layer()
+    low, steps = specs(graph)
+    steps[0]["kernel"] = "conv_magic"
+    with pytest.raises(ValueError, match="no kernel 'conv_magic' for float32"):
+        build(low, steps, graph)
+
+
+# --- kernels and machines -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_a_kernel_can_be_forced(kernel: Any) -> None:
+    net = Net(16, 20, 20)
+    net.conv(16, 3, groups=16 if kernel.name == "depthwise" else 1)
+    graph = net.graph()
+    program = compile_graph(graph, kernel=kernel.name)
+    assert kernel.compiled in [step["kernel"] for step in program.steps]
+    x = batch_of(graph, 2)
+    assert_right(program(x), run_graph(graph, x)[0], 5e-5)
+
+
+def test_an_unknown_kernel_is_refused_by_name() -> None:
+    with pytest.raises(ArgumentError, match=r"one of depthwise, winograd_4x4, .*im2col, got 'fast'"):
+        compile_graph(layer(), kernel="fast")
+
+
+@pytest.mark.parametrize("kernel", ["winograd_4x4", "winograd_2x2", "depthwise", "pixels"])
+def test_a_kernel_that_cannot_do_a_layer_says_which(kernel: str) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=rf"conv2d1: kernel='{kernel}' cannot do this convolution"):
+        compile_graph(layer(kernel=5), kernel=kernel)
+
+
+def chosen(graph: Graph, machine: Machine) -> str:
+    return next(step["label"] for step in compile_graph(graph, machine=machine).steps if "conv" in step["kernel"])
+
+
+def test_the_choice_follows_the_machine_described() -> None:
+    deep = layer((256, 14, 14), 256)
+    here = this_machine()
+    assert chosen(deep, here.replace(llc_bytes=1 << 30)).startswith("Winograd F(4x4")
+    # Where weights come from memory, and slowly, those of the direct tile are fewest.
+    assert chosen(deep, here.replace(llc_bytes=1 << 20, memory_bytes_per_cycle=0.5)) == "direct tile"
+
+
+def test_a_machine_has_no_other_attributes() -> None:
+    with pytest.raises(TypeError, match="a Machine has no speed"):
+        this_machine().replace(speed=1)
+
+
+# --- weights that come with the call --------------------------------------------------------------
+
+
+def weights_of(graph: Graph) -> list[np.ndarray]:
+    return [array for node in graph.nodes for array in node.weights.values()]
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "out", "attrs"),
+    [
+        ((5, 9, 11), 7, {}),
+        ((3, 20, 19), 35, {"stride": 2}),
+        ((16, 8, 8), 16, {"groups": 16}),
+        ((12, 8, 8), 36, {"groups": 3}),
+        ((33, 6, 6), 17, {"kernel": 1, "padding": 0}),
+    ],
+)
+def test_weights_may_come_with_the_call(shape: tuple[int, ...], out: int, attrs: dict[str, Any], double: bool) -> None:
+    net = Net(*shape)
+    net.conv(out, attrs.pop("kernel", 3), **attrs)
+    net.relu()
+    graph = in_float64(net.graph()) if double else net.graph()
+    x = batch_of(graph, 5)
+    fixed = compile_graph(graph, threads=2, algorithm="exact")
+    program = compile_graph(graph, threads=2, algorithm="exact", weights_in_call=True)
+    weights = weights_of(graph)
+    assert program.run_all((x, *weights)).tobytes() == fixed(x).tobytes()
+    other = [w[::-1].copy() for w in weights]  # the next call has others
+    assert program(x, *other).tobytes() != fixed(x).tobytes()
+    assert program(x, *weights).tobytes() == fixed(x).tobytes()
+    assert program(x[:1], *weights).tobytes() == fixed(x)[:1].tobytes()
+    assert program(x[:0], *weights).shape == (0, *fixed.output_shapes[0])
+
+
+def test_what_is_not_the_inputs_is_left_to_the_caller() -> None:
+    graph = layer()
+    program = compile_graph(graph, algorithm="exact", weights_in_call=True)
+    x, weights = batch_of(graph, 2), weights_of(graph)
+    assert program.run(x) is NotImplemented
+    assert program.run_all((x, *weights, x)) is NotImplemented
+    assert program.run_all((x, weights[0][:-1], *weights[1:])) is NotImplemented
+    assert program.run_all((x, weights[0].astype(np.float64), *weights[1:])) is NotImplemented
+    assert program.run_all((x, weights[0].transpose(0, 1, 3, 2), *weights[1:])) is NotImplemented
