@@ -113,7 +113,6 @@ class Lowering:
         self.graph, self.machine, self.kernels, self.threads = graph, machine, kernels, threads
         self.algorithm, self.kernel = algorithm, kernel
         self.dtype = np.dtype(graph.dtype)
-        self.itemsize = self.dtype.itemsize
         self.steps: list[Step] = []
         self.prologue: list[Step] = []
         self.shared = 0  # bytes that the prologue makes
@@ -133,8 +132,13 @@ class Lowering:
         image = len(graph.input_shape) == 3
         value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
         value.contiguous.add(value.made)
-        value.tensors[value.made] = Tensor(*value.size, self.itemsize, nchw=image, space=caller)
+        value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller)
         self.values = {INPUT: value}
+
+    @property
+    def double(self) -> bool:
+        """Whether all is computed in float64."""
+        return self.dtype.itemsize == 8
 
     def run(self) -> None:
         """Make the steps."""
@@ -220,7 +224,7 @@ class Lowering:
 
     def temporary(self, h: int, w: int, c: int) -> Tensor:
         """Return a tensor between two steps of one node."""
-        return Tensor(h, w, c, self.itemsize, space=self.arena)
+        return Tensor(h, w, c, self.dtype, space=self.arena)
 
     def _in_layout(self, value: Value, layout: str) -> Tensor:
         """Return the value in a layout, with or without a border."""
@@ -238,7 +242,7 @@ class Lowering:
 
     def _new(self, value: Value, layout: str, border: Border) -> Tensor:
         """Return a new tensor in the arena, its border zeroed."""
-        tensor = Tensor(*value.size, self.itemsize, nchw=layout == NCHW, space=self.arena, border=border)
+        tensor = Tensor(*value.size, self.dtype, nchw=layout == NCHW, space=self.arena, border=border)
         if any(border):
             record = dict(zip(("top", "bottom", "left", "right"), border, strict=True))
             whole = Ref(tensor)
@@ -258,7 +262,7 @@ class Lowering:
         if owner.space == self.arena and owner.size == prod(read.value.shape) and not any(owner.border):
             owner.space = space
             return
-        place = Tensor(tensor.h, tensor.w, tensor.c, self.itemsize, nchw=tensor.nchw, space=space)
+        place = Tensor(tensor.h, tensor.w, tensor.c, self.dtype, nchw=tensor.nchw, space=space)
         self.emit(Step("copy", read.value.name, Ref(tensor), Ref(place), {}, label="to the caller"))
 
     # --- constants --------------------------------------------------------------------------------------
@@ -282,9 +286,9 @@ class Lowering:
         space = self._call_weights.get((node.name, role))
         if space is None:
             return self.constant(k.pack_array(code, groups, array.reshape(shape)))
-        place = Tensor(1, 1, size, self.itemsize, space=self.shared_space)
+        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
         place.offset = self.shared
-        self.shared += -(-size * self.itemsize // 64) * 64
+        self.shared += -(-size * self.dtype.itemsize // 64) * 64
         record = {
             "weight": {"space": space, "offset": 0},
             "groups": groups,

@@ -23,6 +23,7 @@ __all__ = ["ALGORITHMS", "compile_graph"]
 
 ALGORITHMS = ("auto", "exact", "im2col", "packed", "direct", "winograd")
 
+_CHUNK_SHARE = 3 / 8  # of L2: activations of the images that go through the network together
 _CHUNK_IMAGES = 56  # four full tiles of rows for the linear layers; more gives nothing
 
 
@@ -86,7 +87,7 @@ def compile_graph(
     # not be zeroed in every call: nothing else is ever written to them.
     roots = {id(step.y.tensor.root): step.y.tensor.root.bytes for step in low.steps}
     image_bytes = max(1, sum(roots.values()))
-    room = machine.l2_bytes * 3 // 8
+    room = int(_CHUNK_SHARE * machine.l2_bytes)
     chunk = max(1, min(_CHUNK_IMAGES, room // image_bytes))
     small = image_bytes <= room
     steps = [step for step in low.steps if not (small and step.kernel == "zero_border")]
@@ -108,7 +109,7 @@ def compile_graph(
         shared=low.shared,
         threads=count,
         work=sum(step.work for step in steps),
-        double=low.dtype == np.float64,
+        double=low.double,
         keep=low.keep,
         levels=_levels(graph),
     )

@@ -7,8 +7,10 @@ pads it, so that these read it in place and nobody copies.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["NCHW", "NHWC", "ROWS", "Border", "Ref", "Step", "Tensor"]
 
@@ -24,6 +26,8 @@ class Tensor:
 
     Attributes
     ----------
+    dtype
+        Of the elements.
     nchw
         Channels are planes; else they are the last axis.
     border
@@ -34,21 +38,21 @@ class Tensor:
         Where it begins: a memory space (kernels/step.pxi) and bytes into it; of a view, behind its base.
     """
 
-    __slots__ = ("base", "border", "c", "h", "itemsize", "nchw", "offset", "space", "strides", "w")
+    __slots__ = ("base", "border", "c", "dtype", "h", "nchw", "offset", "space", "strides", "w")
 
     def __init__(
         self,
         h: int,
         w: int,
         c: int,
-        itemsize: int,
+        dtype: np.dtype[Any],
         *,
         nchw: bool = False,
         space: int | None = None,
         border: Border = NONE,
         base: Tensor | None = None,
     ) -> None:
-        self.h, self.w, self.c, self.itemsize = h, w, c, itemsize
+        self.h, self.w, self.c, self.dtype = h, w, c, dtype
         self.nchw, self.border, self.base = nchw, border, base
         self.space, self.offset = space, 0
         top, bottom, left, right = border
@@ -56,20 +60,15 @@ class Tensor:
         # of image, row, pixel and channel, in elements
         self.strides = (c * rows * row, row, 1, rows * row) if nchw else (rows * row * c, row * c, c, 1)
 
-    @classmethod
-    def rows(cls, shape: tuple[int, ...], itemsize: int, **more: Any) -> Tensor:
-        """Return a tensor for what is no image: one row of pixels, the last axis in the lanes."""
-        return cls(1, prod(shape[:-1]), shape[-1] if shape else 1, itemsize, **more)
-
     def part(self, h: int, w: int, c: int, elements: int = 0) -> Tensor:
         """Return a view of (h, w, c) of this tensor under its strides, from an element on."""
-        view = Tensor(h, w, c, self.itemsize, nchw=self.nchw, base=self)
-        view.strides, view.offset = self.strides, elements * self.itemsize
+        view = Tensor(h, w, c, self.dtype, nchw=self.nchw, base=self)
+        view.strides, view.offset = self.strides, elements * self.dtype.itemsize
         return view
 
     def reshaped(self, h: int, w: int, c: int, *, nchw: bool = False) -> Tensor:
         """Return a view of the same memory, which has no border, under another shape."""
-        return Tensor(h, w, c, self.itemsize, nchw=nchw, base=self)
+        return Tensor(h, w, c, self.dtype, nchw=nchw, base=self)
 
     @property
     def root(self) -> Tensor:
@@ -84,12 +83,12 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """Bytes per image, border and all."""
-        return self.size * self.itemsize
+        return self.size * self.dtype.itemsize
 
     def place(self) -> tuple[int, int]:
         """Return the memory space, and the bytes to where the first row of the image, without border, begins."""
         top, _, left, _ = self.border
-        offset = self.offset + (top * self.strides[1] + left * self.strides[2]) * self.itemsize
+        offset = self.offset + (top * self.strides[1] + left * self.strides[2]) * self.dtype.itemsize
         if self.base is None:
             assert self.space is not None
             return self.space, offset
@@ -110,7 +109,7 @@ class Ref:
         t = self.tensor
         image, row, pixel, channel = t.strides
         space, offset = t.place()
-        offset -= (self.top * row + self.left * pixel) * t.itemsize
+        offset -= (self.top * row + self.left * pixel) * t.dtype.itemsize
         return {
             "place": {"space": space, "offset": offset},
             "image": image,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIRECT", "cut_rows", "panels", "tile_channels", "tile_record"]
 
+_BLOCK_SHARE = 3 / 16  # of L2: input rows of a unit, which every panel of weights passes over
 _POOL_FLOATS = 8192  # unpooled rows of a unit stay in L1
 
 # A lone vector of channels is bound by loads where there are 16 registers; so many vectors' time more.
@@ -74,7 +75,7 @@ def cut_rows(
 
     A block of input rows, which every panel of weights passes over, stays in a part of L2.
     """
-    block = max(1, low.machine.l2_bytes * 3 // 16 // max(1, x.strides[1] * stride * x.itemsize))
+    block = max(1, int(_BLOCK_SHARE * low.machine.l2_bytes) // max(1, x.strides[1] * stride * x.dtype.itemsize))
     if most is not None:
         block = min(block, most)
     total = rows * images

@@ -62,7 +62,7 @@ class Im2col(ConvKernel):
     ) -> tuple[int, int, int, int]:
         per_row = layer.out[2] * layer.products
         block = max(1, min(y.h, BLOCK_FLOATS // max(1, per_row)))
-        return y.h, block, 1, block * (per_row + layer.out[2] * (layer.out[0] // layer.groups)) * x.itemsize
+        return y.h, block, 1, block * (per_row + layer.out[2] * (layer.out[0] // layer.groups)) * x.dtype.itemsize
 
 
 IM2COL = Im2col()

@@ -21,7 +21,7 @@ __all__ = ["LOWER"]
 def _conv2d(low: Lowering, node: Node) -> Emit:
     (c, h, w), weight, a = low.graph.shapes[node.inputs[0]], node.weights["weight"].shape, node.attrs
     out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
-    layer = Layer(node, (c, h, w), out, low.values[node.inputs[0]].at_hand, low.itemsize == 8)
+    layer = Layer(node, (c, h, w), out, low.values[node.inputs[0]].at_hand, low.double)
     kernel = choose(layer, low.machine, low.algorithm, low.kernel)
     pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)
     read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer))

@@ -38,7 +38,7 @@ def _linear(low: Lowering, node: Node) -> Emit:
         x = Ref(low.tensor(read).reshaped(pixels, 1, features))
         y = Ref(low.result(value).reshaped(pixels, 1, channels))
         z = None if residual is None else Ref(low.tensor(residual).reshaped(pixels, 1, channels))
-        if low.itemsize == 8:
+        if low.double:
             low.emit(_on_blas(low, node, x, y, z, weight, activation, work))
             return
         alone = pixels == 1 and z is None
@@ -80,7 +80,7 @@ def _on_blas(
     }
     rows = y.tensor.h
     block = max(1, min(rows, BLOCK_FLOATS // max(1, features)))
-    units = (rows, block, 1, block * (features + channels) * low.itemsize)
+    units = (rows, block, 1, block * (features + channels) * low.dtype.itemsize)
     cut = lambda images: units  # noqa: E731
     return Step("conv_im2col", node.name, x, y, record, z=z, label="BLAS", work=work, cut=cut, alone=True)
 
