@@ -38,10 +38,12 @@ cdef void pool_panel(const Step* s, char** base, const Epilogue* e, const float*
                     v_store(y + j * FC_W, v)
                 else:
                     v_store_n(y + j * FC_W, v, e.valid)
-            if p.pool.first:
-                activate_stored(y, (nv - 1) * FC_W + e.valid, e)
             y += s.y.pixel
         rows += kh * ow * ld
+        if p.pool.first and e.kind > LAST_INLINE:
+            y = at(base, &s.y, i, r - i * s.units.rows, 0) + channel
+            for ox in range(s.y.w):
+                activate_stored(y + ox * s.y.pixel, (nv - 1) * FC_W + e.valid, e)
 
 
 cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
@@ -246,7 +248,6 @@ cdef inline void depthwise_pixels(int m, const Step* s, const DepthwiseRecord* p
             v_store(y + i * s.y.pixel, acc[i])
         else:
             v_store_n(y + i * s.y.pixel, acc[i], lanes)
-        activate_stored(y + i * s.y.pixel, lanes, e)
 
 
 cdef void depthwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
@@ -284,3 +285,6 @@ cdef void depthwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, 
                 depthwise_pixels(1, s, p, x + ox * step, w + k, &e, lanes, z + ox * s.z.pixel if s.has_z else NULL,
                                  y + ox * s.y.pixel)
                 ox += 1
+            if e.kind > LAST_INLINE:
+                for ox in range(ow):
+                    activate_stored(y + ox * s.y.pixel, lanes, &e)

@@ -91,7 +91,15 @@ FC_INLINE void p_store_half(float *p, vp v) { memcpy(p, &v, 2 * FC_P); }
 #include "simd_ops.h"
 
 FC_INLINE vf v_set1(float x) { return f_fill((vf){0}, x); }
-FC_INLINE vf v_load_n(const float *p, int n) { return f_get_else((const vf *)p, 0, n, (vf){0}); }
+FC_INLINE vf v_load_n(const float *p, int n)
+{
+#if FC_W == 8                   /* AVX2 would blend, after a load that gives zeros anyway */
+    static const int32_t ones[16] = FC_ONES_8;
+    return (vf)_mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(ones + 8 - n)));
+#else
+    return f_get_else((const vf *)p, 0, n, (vf){0});
+#endif
+}
 FC_INLINE void v_store_n(float *p, vf v, int n) { f_put_n((vf *)p, 0, v, n); }
 FC_INLINE vp p_set1(float x) { return fc_fill((vp){0}, x); }
 FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }

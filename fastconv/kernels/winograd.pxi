@@ -39,7 +39,6 @@ cdef inline void store_tile(const Step* s, char** base, const Epilogue* e, const
             if s.has_z:
                 v = v + pixel_at(z + c * s.z.pixel, lanes)
             put(y + c * s.y.pixel, activate_inline(v, e), lanes)
-            activate_stored(y + c * s.y.pixel, lanes, e)
 
 
 cdef inline void store_pooled_tile(const Step* s, const FusedPool* pool, char** base, const Epilogue* e, const vf* tile,
@@ -69,8 +68,6 @@ cdef inline void store_pooled_tile(const Step* s, const FusedPool* pool, char** 
                 else:
                     v = (v00 + v01 + v10 + v11) * v_set1(0.25)
             put(y + c * s.y.pixel, v, lanes)
-            if pool.first:
-                activate_stored(y + c * s.y.pixel, lanes, e)
 
 
 cdef inline void finish_row(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles,
@@ -101,6 +98,31 @@ cdef inline void finish_row(int scheme, const Step* s, char** base, const Epilog
             store_tile(s, base, e, out, i, oy, t * step, channel, lanes, rows, cols)
         else:
             store_pooled_tile(s, &p.pool, base, e, out, i, oy, t * step, channel, lanes, rows, cols)
+
+
+cdef void activate_tiles(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles, Py_ssize_t i,
+                         Py_ssize_t oy, Py_ssize_t first, Py_ssize_t channel, int lanes) noexcept nogil:
+    """`activate_stored` for what `finish_row` has just written."""
+    cdef const WinogradRecord* p = <const WinogradRecord*>s.record
+    cdef Py_ssize_t step = WINOGRAD_SIZES[scheme].step, side = 2 if p.pool.kind != NO_POOL else 1
+    cdef Py_ssize_t r, x
+    for r in range(oy // side, min(p.oh, oy + step) // side):
+        for x in range(first * step // side, min(p.ow, (first + tiles) * step) // side):
+            activate_stored(at(base, &s.y, i, r, x) + channel, lanes, e)
+
+
+cdef void finish_tiles(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
+                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t first,
+                       Py_ssize_t channel, int lanes) noexcept nogil:
+    """`finish_row` at the scheme known only now, and the activations that no register holds."""
+    if scheme == F4:
+        finish_row(F4, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
+    elif scheme == F4_BY_TWO:
+        finish_row(F4_BY_TWO, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
+    elif scheme == F2:
+        finish_row(F2, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
+    if e.kind > LAST_INLINE:
+        activate_tiles(scheme, s, base, e, tiles, i, oy, first, channel, lanes)
 
 
 # What the products of one convolution share.
@@ -200,12 +222,20 @@ cdef extern from "simd.h" nogil:
     void switch_products "FC_SWITCH" (int most, int tiles, products_function f, int channels, ...)
 
 
-cdef inline void few_channels(int scheme, const Step* s, char** base, const Points* p, const float* v, Py_ssize_t c,
-                              Py_ssize_t row0, Py_ssize_t tiles, float* m) noexcept nogil:
+cdef void run_vector_products(int tiles, const Points* p, const float* v, Py_ssize_t c, const float* b, Py_ssize_t ld,
+                              float* m) noexcept nogil:
+    """`vector_products` at a size known only now; without a loop over channels for the three of a colour image."""
+    if p.c == 3:
+        switch_products(FEW_TILES, tiles, vector_products, 3, p, v, c, b, ld, m)
+    else:
+        switch_products(FEW_TILES, tiles, vector_products, 0, p, v, c, b, ld, m)
+
+
+cdef void few_channels(int scheme, const Step* s, char** base, const Points* p, const float* v, Py_ssize_t c,
+                       Py_ssize_t row0, Py_ssize_t tiles, float* m) noexcept nogil:
     """Products and output of `tiles` tiles, for few input channels: a few tiles and one vector of outputs at a time.
 
     With so few products to a sum, storing and fetching all the sums would cost more than the sums: these stay in L1.
-    There is a copy without a loop over channels for the three of a colour image.
     """
     cdef const WinogradRecord* q = <const WinogradRecord*>s.record
     cdef Epilogue e = epilogue(NULL, &q.activation)
@@ -223,18 +253,15 @@ cdef inline void few_channels(int scheme, const Step* s, char** base, const Poin
         t = 0
         while t < tiles:
             count = min(chunk, tiles - t)
-            if p.c == 3:
-                switch_products(FEW_TILES, <int>count, vector_products, 3, p, v + t * c, c, b, ld, m)
-            else:
-                switch_products(FEW_TILES, <int>count, vector_products, 0, p, v + t * c, c, b, ld, m)
+            run_vector_products(<int>count, p, v + t * c, c, b, ld, m)
             end = t + count
             while t < end:                          # what of them stands in one row
                 r = row0 + t // q.wide
                 i = r // s.units.rows
                 now = min(end, (r + 1 - row0) * q.wide) - t
-                finish_row(scheme, s, base, &e, now, m + (t + count - end) * FC_W, FC_W, FEW_TILES * FC_W, i,
-                           (r - i * s.units.rows) * WINOGRAD_SIZES[scheme].step, t - (r - row0) * q.wide, k * FC_W,
-                           lanes)
+                finish_tiles(scheme, s, base, &e, now, m + (t + count - end) * FC_W, FC_W, FEW_TILES * FC_W, i,
+                             (r - i * s.units.rows) * WINOGRAD_SIZES[scheme].step, t - (r - row0) * q.wide, k * FC_W,
+                             lanes)
                 t += now
 
 
@@ -275,9 +302,9 @@ cdef inline void winograd_block(int scheme, const Step* s, char** base, Points* 
         t = (r - row0) * wide * p.o
         for k in range((q.channels + FC_W - 1) // FC_W):
             e.bias = bias + k * FC_W
-            finish_row(scheme, s, base, &e, wide, m + t + k * FC_W, p.o, p.mstep, i,
-                       (r - i * rows) * WINOGRAD_SIZES[scheme].step, 0, k * FC_W,
-                       <int>min(q.channels - k * FC_W, FC_W))
+            finish_tiles(scheme, s, base, &e, wide, m + t + k * FC_W, p.o, p.mstep, i,
+                         (r - i * rows) * WINOGRAD_SIZES[scheme].step, 0, k * FC_W,
+                         <int>min(q.channels - k * FC_W, FC_W))
 
 
 cdef void conv_winograd(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

@@ -23,7 +23,9 @@ _BLOCK_TILES = 112  # a few portions of the products' rows (kernels/winograd.pxi
 # Fitted to the layers of `benchmarks/kernels.py rules` at v3 and v4, in products that would take as long.
 # The input's transform is shared by all output channels, the output's by all input channels.
 _INPUT, _OUTPUT = {32: 3.0, 16: 7.0}, 7.5  # by the number of registers
-_INPUT_FEW, _OUTPUT_FEW = 4.0, {32: 5.2, 16: 6.9}  # where the sums stay in L1: `few_channels` in kernels/winograd.pxi
+_INPUT_FEW, _OUTPUT_FEW = 4.0, 5.2  # where the sums stay in L1: `few_channels` in kernels/winograd.pxi
+# AVX2 and SSE store a part of a vector in pieces.
+_PARTIAL = 1.25
 # Rows of a product that are enough chains of FMAs to hide their latency, by the number of registers.
 _ENOUGH_ROWS = {32: 2.4, 16: 4}
 # Weights larger than this share of the last-level cache come from memory.
@@ -73,7 +75,9 @@ class Winograd(ConvKernel):
             products = max(products, weight_bytes / machine.memory_bytes_per_cycle)
         few = c <= machine.vector
         before = _INPUT_FEW if few else _INPUT[machine.registers]
-        after = _OUTPUT_FEW[machine.registers] if few else _OUTPUT
+        after = _OUTPUT_FEW if few else _OUTPUT
+        if o % machine.vector and machine.registers == 16:
+            after *= _PARTIAL
         return products * (1 + before * padded_c / (padded_o * c) + after / c)
 
     def fuses_pool(self, layer: Layer, kernels: Kernels) -> bool:
