@@ -100,6 +100,26 @@ cdef inline void finish_row(int scheme, const Step* s, char** base, const Epilog
             store_pooled_tile(s, &p.pool, base, e, out, i, oy, t * step, channel, lanes, rows, cols)
 
 
+cdef void prepare_tiles(int scheme, Py_ssize_t tiles, const float* x, Py_ssize_t row, Py_ssize_t pixel, int lanes,
+                        float* v, Py_ssize_t tile, Py_ssize_t point) noexcept nogil:
+    """`transform_input` at the scheme and lanes known only now."""
+    if scheme == F4:
+        if lanes == FC_W:
+            transform_input(F4, FC_W, tiles, x, row, pixel, v, tile, point)
+        else:
+            transform_input(F4, lanes, tiles, x, row, pixel, v, tile, point)
+    elif scheme == F4_BY_TWO:
+        if lanes == FC_W:
+            transform_input(F4_BY_TWO, FC_W, tiles, x, row, pixel, v, tile, point)
+        else:
+            transform_input(F4_BY_TWO, lanes, tiles, x, row, pixel, v, tile, point)
+    elif scheme == F2:
+        if lanes == FC_W:
+            transform_input(F2, FC_W, tiles, x, row, pixel, v, tile, point)
+        else:
+            transform_input(F2, lanes, tiles, x, row, pixel, v, tile, point)
+
+
 cdef void activate_tiles(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles, Py_ssize_t i,
                          Py_ssize_t oy, Py_ssize_t first, Py_ssize_t channel, int lanes) noexcept nogil:
     """`activate_stored` for what `finish_row` has just written."""
@@ -265,8 +285,8 @@ cdef void few_channels(int scheme, const Step* s, char** base, const Points* p, 
                 t += now
 
 
-cdef inline void winograd_block(int scheme, const Step* s, char** base, Points* p, float* scratch, Py_ssize_t row0,
-                                Py_ssize_t row1) noexcept nogil:
+cdef void winograd_block(int scheme, const Step* s, char** base, Points* p, float* scratch, Py_ssize_t row0,
+                         Py_ssize_t row1) noexcept nogil:
     """Rows [row0, row1) of tiles, counted over all images."""
     cdef const WinogradRecord* q = <const WinogradRecord*>s.record
     cdef Epilogue e = epilogue(NULL, &q.activation)
@@ -285,11 +305,8 @@ cdef inline void winograd_block(int scheme, const Step* s, char** base, Points* 
         x = at(base, &s.x, i, (r - i * rows) * WINOGRAD_SIZES[scheme].step * WINOGRAD_SIZES[scheme].stride, 0)
         t = (r - row0) * wide * c
         for k in range(vectors):
-            if p.c - k * FC_W >= FC_W:
-                transform_input(scheme, FC_W, wide, x + k * FC_W, s.x.row, s.x.pixel, v + t + k * FC_W, c, p.vstep)
-            else:
-                transform_input(scheme, <int>(p.c - k * FC_W), wide, x + k * FC_W, s.x.row, s.x.pixel,
-                                v + t + k * FC_W, c, p.vstep)
+            prepare_tiles(scheme, wide, x + k * FC_W, s.x.row, s.x.pixel, <int>min(p.c - k * FC_W, FC_W),
+                          v + t + k * FC_W, c, p.vstep)
     if p.c <= FC_W:
         few_channels(scheme, s, base, p, v, c, row0, tiles, m)
         return
@@ -324,9 +341,4 @@ cdef void conv_winograd(const Step* s, char** base, Py_ssize_t n, Py_ssize_t beg
     for u in range(begin, end):
         row0 = u * s.units.block
         row1 = min(row0 + s.units.block, n * s.units.rows)
-        if q.scheme == F4:
-            winograd_block(F4, s, base, &p, <float*>scratch, row0, row1)
-        elif q.scheme == F4_BY_TWO:
-            winograd_block(F4_BY_TWO, s, base, &p, <float*>scratch, row0, row1)
-        elif q.scheme == F2:
-            winograd_block(F2, s, base, &p, <float*>scratch, row0, row1)
+        winograd_block(<int>q.scheme, s, base, &p, <float*>scratch, row0, row1)
