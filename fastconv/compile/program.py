@@ -9,11 +9,12 @@ import numpy as np
 from ..errors import ArgumentError, UnsupportedOperatorError
 from ..graph import Graph
 from ..machine.cpu import check_threads, kernels
-from ..preprocessing import levels
 from .arena import lay_out
 from .lowering import Lowering
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ..kernels._kernels import Program
@@ -115,8 +116,8 @@ def compile_graph(
     )
 
 
-def _levels(graph: Graph) -> NDArray[np.float32] | None:
-    """What a uint8 pixel becomes, by channel. None where no image goes in, or where no class comes out."""
+def _levels(graph: Graph) -> Callable[[], NDArray[np.float32]] | None:
+    """Return the maker of the table of what uint8 pixels become. None where no image goes in or no class comes out."""
     shape = graph.input_shape
     if (
         len(shape) != 3
@@ -126,4 +127,10 @@ def _levels(graph: Graph) -> NDArray[np.float32] | None:
         or len(graph.shapes[graph.outputs[0]]) != 1
     ):
         return None
-    return levels(shape[0], graph.mean, graph.std)
+
+    def make() -> NDArray[np.float32]:
+        from ..preprocessing import levels  # most programs are never asked to predict
+
+        return levels(shape[0], graph.mean, graph.std)
+
+    return make

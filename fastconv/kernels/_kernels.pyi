@@ -33,7 +33,7 @@ class Program:
         work: int,
         double: bool,
         keep: list[Array],
-        levels: Array | None = None,
+        levels: Callable[[], Array] | None = None,
     ) -> None: ...
     @property
     def threads(self) -> int: ...

@@ -27,6 +27,7 @@ stands where:
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
 CYTHON_INLINE as always_inline for this module.
 """
+from cython cimport critical_section
 from cython.parallel cimport prange
 cimport numpy as cnp
 from libc.math cimport INFINITY, NAN, log, logf, sqrt

@@ -161,52 +161,92 @@ cdef void fold_plane(const real* cols, Py_ssize_t h, Py_ssize_t w, Py_ssize_t kh
                         out[iy * w + ix] += cols[((ky * kw + kx) * oh + oy) * ow + ox]
 
 
-def _unfold(const real[:, :, :, ::1] x, real[:, :, ::1] out, kernel, dilation, padding, stride, out_hw, int threads):
-    """unfold (im2col), PyTorch's layout. x: (n, c, h, w); out: (n, c * kh * kw, oh * ow)"""
-    cdef Py_ssize_t kh = kernel[0], kw = kernel[1], dh = dilation[0], dw = dilation[1]
-    cdef Py_ssize_t top = padding[0], left = padding[1], sh = stride[0], sw = stride[1]
-    cdef Py_ssize_t oh = out_hw[0], ow = out_hw[1], h = x.shape[2], w = x.shape[3], taps = kh * kw
-    cdef Py_ssize_t u, plane
-    cdef const real* src
-    cdef real* dst
-    if out.size == 0:
-        return
-    src = &x[0, 0, 0, 0]
-    dst = &out[0, 0, 0]
-    with nogil:
-        for u in prange(x.shape[0] * x.shape[1] * taps, num_threads=threads, schedule="static"):
-            plane = u // taps
-            unfold_row(src + plane * h * w, h, w, (u % taps) // kw * dh, (u % taps) % kw * dw, sh, sw, top, left,
-                       oh, ow, dst + u * oh * ow)
+cdef struct SlidingBlock:
+    Py_ssize_t kh
+    Py_ssize_t kw
+    Py_ssize_t dh                   # dilation
+    Py_ssize_t dw
+    Py_ssize_t top                  # padding
+    Py_ssize_t left
+    Py_ssize_t sh                   # stride
+    Py_ssize_t sw
+    Py_ssize_t h                    # of an image
+    Py_ssize_t w
+    Py_ssize_t oh                   # positions of the block
+    Py_ssize_t ow
 
 
-def _fold(const real[:, :, ::1] cols, real[:, :, :, ::1] out, kernel, dilation, padding, stride, in_hw, int threads):
-    """fold (col2im), PyTorch's layout. cols: (n, c * kh * kw, oh * ow); out: (n, c, h, w)"""
-    cdef Py_ssize_t kh = kernel[0], kw = kernel[1], dh = dilation[0], dw = dilation[1]
-    cdef Py_ssize_t top = padding[0], left = padding[1], sh = stride[0], sw = stride[1]
-    cdef Py_ssize_t oh = in_hw[0], ow = in_hw[1], h = out.shape[2], w = out.shape[3]
+cdef void unfold_planes(const real* x, Py_ssize_t planes, const SlidingBlock* b, int threads, real* out) noexcept nogil:
+    """x: (planes, h, w) -> out: (planes, kh * kw, oh * ow)"""
+    cdef Py_ssize_t u, plane, tap, taps = b.kh * b.kw
+    for u in prange(planes * taps, num_threads=threads, schedule="static"):
+        plane = u // taps
+        tap = u % taps
+        unfold_row(x + plane * b.h * b.w, b.h, b.w, tap // b.kw * b.dh, tap % b.kw * b.dw, b.sh, b.sw, b.top, b.left,
+                   b.oh, b.ow, out + u * b.oh * b.ow)
+
+
+cdef void fold_planes(const real* cols, Py_ssize_t planes, const SlidingBlock* b, int threads, real* out) noexcept nogil:
+    """cols: (planes, kh * kw, oh * ow) -> out: (planes, h, w)"""
     cdef Py_ssize_t plane
-    cdef const real* src
-    cdef real* dst
-    if out.size == 0:
-        return
-    src = &cols[0, 0, 0]
-    dst = &out[0, 0, 0, 0]
-    with nogil:
-        for plane in prange(out.shape[0] * out.shape[1], num_threads=threads, schedule="static"):
-            fold_plane(src + plane * kh * kw * oh * ow, h, w, kh, kw, dh, dw, sh, sw, top, left, oh, ow,
-                       dst + plane * h * w)
+    for plane in prange(planes, num_threads=threads, schedule="static"):
+        fold_plane(cols + plane * b.kh * b.kw * b.oh * b.ow, b.h, b.w, b.kh, b.kw, b.dh, b.dw, b.sh, b.sw, b.top,
+                   b.left, b.oh, b.ow, out + plane * b.h * b.w)
 
 
-def unfold(x, kernel, dilation, padding, stride, blocks, int threads):
+cdef SlidingBlock sliding_block(kernel, dilation, padding, stride, size, blocks) except *:
+    """Every argument is a pair: (vertical, horizontal)."""
+    return SlidingBlock(kernel[0], kernel[1], dilation[0], dilation[1], padding[0], padding[1], stride[0], stride[1],
+                        size[0], size[1], blocks[0], blocks[1])
+
+
+# Here and everywhere in this module plain pointers, not typed memoryviews: their support code is half a level's size
+# and 0.2 ms of every start.
+
+cdef int check_block_array(cnp.ndarray x, int ndim) except -1:
+    """Refuse what is not float32 or float64, C-contiguous, of so many axes."""
+    cdef int dtype = cnp.PyArray_TYPE(x)
+    if (cnp.PyArray_NDIM(x) != ndim or (dtype != cnp.NPY_FLOAT and dtype != cnp.NPY_DOUBLE)
+            or not cnp.PyArray_ISCARRAY_RO(x)):
+        raise ValueError(f"needs a C-contiguous array of float32 or float64 with {ndim} axes")
+    return 0
+
+
+def unfold(cnp.ndarray x, kernel, dilation, padding, stride, blocks, int threads):
     """torch.nn.functional.unfold. x: (n, c, h, w) -> (n, c * kh * kw, oh * ow), blocks = (oh, ow)"""
-    out = np.empty((x.shape[0], x.shape[1] * kernel[0] * kernel[1], blocks[0] * blocks[1]), x.dtype)
-    _unfold(x, out, kernel, dilation, padding, stride, blocks, threads)
+    cdef SlidingBlock b
+    cdef cnp.npy_intp dims[3]
+    cdef cnp.ndarray out
+    cdef Py_ssize_t planes
+    check_block_array(x, 4)
+    b = sliding_block(kernel, dilation, padding, stride, (cnp.PyArray_DIMS(x)[2], cnp.PyArray_DIMS(x)[3]), blocks)
+    dims[0], dims[1], dims[2] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1] * b.kh * b.kw, b.oh * b.ow
+    out = cnp.PyArray_EMPTY(3, dims, cnp.PyArray_TYPE(x), 0)
+    planes = cnp.PyArray_DIMS(x)[0] * cnp.PyArray_DIMS(x)[1] if cnp.PyArray_SIZE(out) else 0
+    with nogil:
+        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
+            unfold_planes(<const float*>cnp.PyArray_DATA(x), planes, &b, threads, <float*>cnp.PyArray_DATA(out))
+        else:
+            unfold_planes(<const double*>cnp.PyArray_DATA(x), planes, &b, threads, <double*>cnp.PyArray_DATA(out))
     return out
 
 
-def fold(x, output_size, kernel, dilation, padding, stride, blocks, int threads):
+def fold(cnp.ndarray x, output_size, kernel, dilation, padding, stride, blocks, int threads):
     """torch.nn.functional.fold. x: (n, c * kh * kw, oh * ow), blocks = (oh, ow) -> (n, c, *output_size)"""
-    out = np.empty((x.shape[0], x.shape[1] // (kernel[0] * kernel[1]), *output_size), x.dtype)
-    _fold(x, out, kernel, dilation, padding, stride, blocks, threads)
+    cdef SlidingBlock b
+    cdef cnp.npy_intp dims[4]
+    cdef cnp.ndarray out
+    cdef Py_ssize_t planes
+    check_block_array(x, 3)
+    b = sliding_block(kernel, dilation, padding, stride, output_size, blocks)
+    dims[0], dims[1], dims[2], dims[3] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1] // (b.kh * b.kw), b.h, b.w
+    if cnp.PyArray_DIMS(x)[1] != dims[1] * b.kh * b.kw or cnp.PyArray_DIMS(x)[2] != b.oh * b.ow:
+        raise ValueError("needs x: (n, c * kh * kw, oh * ow)")
+    out = cnp.PyArray_EMPTY(4, dims, cnp.PyArray_TYPE(x), 0)
+    planes = dims[0] * dims[1] if cnp.PyArray_SIZE(out) else 0
+    with nogil:
+        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
+            fold_planes(<const float*>cnp.PyArray_DATA(x), planes, &b, threads, <float*>cnp.PyArray_DATA(out))
+        else:
+            fold_planes(<const double*>cnp.PyArray_DATA(x), planes, &b, threads, <double*>cnp.PyArray_DATA(out))
     return out

@@ -50,9 +50,17 @@ def fma_peak(double seconds=0.02):
     return 2e-9 * FC_W * PEAK_CHAINS * PEAK_TRIP / best
 
 
-def blas_product(const float[:, ::1] a, const float[:, ::1] b, float[:, ::1] y):
+def blas_product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray y):
     """y = a . b by the BLAS that was given to `bind_blas`; a plain loop without one. (M, K), (K, N) -> (M, N)"""
-    if a.shape[0] == 0 or a.shape[1] != b.shape[0] or y.shape[0] != a.shape[0] or y.shape[1] != b.shape[1]:
+    cdef Py_ssize_t m, k, n
+    for array in (a, b, y):
+        if (cnp.PyArray_NDIM(<cnp.ndarray>array) != 2 or cnp.PyArray_TYPE(<cnp.ndarray>array) != cnp.NPY_FLOAT
+                or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)):
+            raise ValueError("needs C-contiguous matrices of float32")
+    m, k, n = cnp.PyArray_DIMS(a)[0], cnp.PyArray_DIMS(a)[1], cnp.PyArray_DIMS(b)[1]
+    if (m == 0 or cnp.PyArray_DIMS(b)[0] != k or cnp.PyArray_DIMS(y)[0] != m or cnp.PyArray_DIMS(y)[1] != n
+            or not cnp.PyArray_ISWRITEABLE(y)):
         raise ValueError("needs a (M, K), b (K, N), y (M, N)")
     with nogil:
-        gemm[float](a.shape[0], b.shape[1], a.shape[1], &a[0, 0], &b[0, 0], b.shape[1], &y[0, 0])
+        gemm[float](m, n, k, <const float*>cnp.PyArray_DATA(a), <const float*>cnp.PyArray_DATA(b), n,
+                    <float*>cnp.PyArray_DATA(y))

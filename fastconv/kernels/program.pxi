@@ -99,8 +99,9 @@ cdef class Program:
         Multiply-adds per image.
     keep : list
         Arrays whose addresses stand in the records.
-    levels : ndarray of float32 (channels, 256) or None
-        What a uint8 pixel of each channel becomes; None where `predict` does not apply.
+    levels : callable or None
+        Returns what a uint8 pixel of each channel becomes, float32 (channels, 256); called by the first `predict`.
+        None where that does not apply.
     """
     cdef Step* _steps
     cdef Py_ssize_t _count, _prologue, _chunk, _arena, _scratch, _shared, _threads, _work
@@ -108,7 +109,8 @@ cdef class Program:
     cdef list _keep, _idle, _descriptions
     cdef readonly tuple inputs, output_shapes
     cdef bint _double, _alone
-    cdef object _levels
+    cdef object _levels                             # the function, and what it has returned
+    cdef cnp.ndarray _table
     cdef Py_ssize_t _input_sizes[MAX_INPUTS]        # bytes per image; 0 where there is no batch axis
     cdef int _input_ndims[MAX_INPUTS]
     cdef Py_ssize_t _output_sizes[MAX_OUTPUTS]      # bytes per image
@@ -411,7 +413,7 @@ cdef class Program:
         """
         cdef char* inputs[1]
         cdef char* outputs[MAX_OUTPUTS]
-        cdef double[::1] seconds
+        cdef double* seconds
         cdef Py_ssize_t k
         cdef Workspace workspace = self._take()
         cdef Py_ssize_t n = len(x)
@@ -420,11 +422,23 @@ cdef class Program:
             outputs[k] = <char*>cnp.PyArray_DATA(<cnp.ndarray>results[k])
         inputs[0] = <char*>cnp.PyArray_DATA(x)
         times = np.zeros((repeats, max(self._count, 1)))
-        for row in times:
-            seconds = row
-            self._execute(workspace, inputs, outputs, n, &seconds[0])
+        seconds = <double*>cnp.PyArray_DATA(<cnp.ndarray>times)
+        for k in range(repeats):
+            self._execute(workspace, inputs, outputs, n, seconds + k * max(self._count, 1))
         self._idle.append(workspace)
         return np.median(times, axis=0).tolist()[: self._count]
+
+    cdef const float* _level_table(self) except NULL:
+        """The table that `levels` makes, (channels, 256)."""
+        cdef cnp.ndarray table
+        with critical_section(self):            # without a GIL, two threads may ask first
+            if self._table is None:
+                table = self._levels()
+                if (cnp.PyArray_TYPE(table) != cnp.NPY_FLOAT or not cnp.PyArray_ISCARRAY_RO(table)
+                        or cnp.PyArray_SIZE(table) != 256 * self._dims[1]):
+                    raise ValueError("levels must return float32 (channels, 256), C-contiguous")
+                self._table = table
+        return <const float*>cnp.PyArray_DATA(self._table)
 
     def predict(self, img):
         """Class of one uint8 image, (H, W) or (H, W, C) and C-contiguous; None where that is not what img is."""
@@ -432,7 +446,7 @@ cdef class Program:
         cdef float* x
         cdef float* y
         cdef const uint8_t* pixels
-        cdef const float[:, ::1] levels
+        cdef const float* levels
         cdef char* inputs[1]
         cdef char* outputs[1]
         cdef Py_ssize_t c, h, w, k, i, best
@@ -448,7 +462,7 @@ cdef class Program:
                 else cnp.PyArray_NDIM(image) == 3 and cnp.PyArray_DIMS(image)[0] == h
                 and cnp.PyArray_DIMS(image)[1] == w and cnp.PyArray_DIMS(image)[2] == c):
             return None
-        levels = self._levels
+        levels = self._level_table()
         pixels = <const uint8_t*>cnp.PyArray_DATA(image)
         workspace = self._take()
         inputs[0] = workspace.start + self._arena + self._scratch * self._threads + self._shared
@@ -457,7 +471,7 @@ cdef class Program:
         with nogil:
             for k in range(c):
                 for i in range(h * w):
-                    x[k * h * w + i] = levels[k, pixels[i * c + k]]
+                    x[k * h * w + i] = levels[256 * k + pixels[i * c + k]]
         self._execute(workspace, inputs, outputs, 1, NULL)
         with nogil:
             best = 0
