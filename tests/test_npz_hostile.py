@@ -18,7 +18,7 @@ import pytest
 
 from fastconv.errors import FastconvError, ModelFormatError, UnsupportedOperatorError
 from fastconv.formats import npz
-from fastconv.formats.npz import archive, model, zip
+from fastconv.formats.npz import archive, model, write, zip
 from fastconv.graph import Graph, Node
 
 HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
@@ -582,7 +582,7 @@ def valid_files() -> list[bytes]:
     """Small files of both kinds, plain and compressed."""
     graph = tiny_graph()
     plain = {f"{name}.weight": graph.node(name).weights["weight"] for name in "cf"}
-    text, weights = model._describe(graph)
+    text, weights = write.describe(graph)
     kinds = (plain, {model.DOCUMENT: text, **weights})
     methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     return [packed(arrays, method) for arrays in kinds for method in methods]
@@ -678,7 +678,7 @@ def test_mutated_documents(load: Load) -> None:
     """JSON that is almost right, so that it reaches the Graph."""
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    text, weights = model._describe(tiny_graph())
+    text, weights = write.describe(tiny_graph())
     words = [
         "1",
         "-1",

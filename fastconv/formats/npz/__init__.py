@@ -1,5 +1,78 @@
-"""Graph <-> `.npz`: fastconv's own files, and plain PyTorch `state_dict` files (read only)."""
+"""Graph <-> `.npz`: fastconv's own files (`model`, `write`), and plain PyTorch `state_dict` files, read only."""
 
-from .model import load, save
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ...errors import FastconvError
+from .archive import DOCUMENT, Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...graph import Graph
 
 __all__ = ["load", "save"]
+
+
+def load(path: str | os.PathLike[str], input_shape: Sequence[int] | None = None) -> Graph:
+    """Read a model from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Either fastconv's own kind, or a plain ``state_dict`` of the LeNet family
+        (see :mod:`.state_dict`).
+    input_shape : sequence of int, optional
+        (C, H, W) of one image. A plain ``state_dict`` needs it where the size does not follow from
+        the first linear layer; a file of fastconv's own is read for this size instead of the one
+        saved.
+
+    Returns
+    -------
+    Graph
+        With float32 weights: float16 and float64 are converted.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    ModelFormatError
+        The file is not a model, or damaged, or malicious. Pickled data is never interpreted, and no
+        size is believed that the file itself is too small for.
+    UnsupportedOperatorError, ShapeError, ArgumentError
+        The network is not one that fastconv computes, or not at this `input_shape`.
+    """
+    try:
+        with Archive(path) as archive:
+            if DOCUMENT in archive.names:
+                from . import model
+
+                return model.read(archive, input_shape)
+            from . import state_dict
+
+            return state_dict.read(archive, input_shape)
+    except FastconvError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write `graph` to `path`, atomically; the same graph gives the same bytes.
+
+    Weights are written as float32. Arrays that nodes share are written once.
+
+    Parameters
+    ----------
+    graph : Graph
+    path : str or os.PathLike
+        Taken as it is: no suffix is added.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written. Nothing is left behind, and an older file is untouched.
+    """
+    from .write import write_graph
+
+    write_graph(graph, path)
