@@ -145,8 +145,7 @@ def extensions() -> list[Extension]:
     """What runs anywhere, and one Extension per level, all of the same C file."""
     sources = [
         Extension("fastconv.kernels._kernels", [SOURCE], include_dirs=[np.get_include(), "fastconv/kernels"]),
-        Extension("fastconv.machine._isa", ["fastconv/machine/_isa.pyx"]),
-        Extension("fastconv._call", ["fastconv/_call.pyx"]),
+        Extension("fastconv._base", ["fastconv/_base.pyx"]),
     ]
     kernels, *anywhere = cythonize(
         sources, compiler_directives=DIRECTIVES, annotate=os.environ.get("FASTCONV_ANNOTATE") == "1"

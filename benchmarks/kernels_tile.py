@@ -23,9 +23,9 @@ from kernels_timing import Candidate, alternate, blas_threads, check, context, p
 from rich.console import Console
 from rich.table import Table
 
+from fastconv._base import level
 from fastconv.compile import compile_graph
 from fastconv.graph import INPUT, Graph, Node
-from fastconv.machine._isa import level
 from fastconv.machine.cpu import LEVELS, kernels
 
 PRODUCTS = ((3136, 64, 576), (784, 128, 1152))

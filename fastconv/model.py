@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._call import Call
+from ._base import Call
 from .compile import compile_graph
 from .errors import DTypeError, ModelFormatError, ShapeError
 from .graph import INPUT, Graph

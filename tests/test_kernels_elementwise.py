@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from fastconv._base import level
 from fastconv.machine import cpu
-from fastconv.machine._isa import level
 
 NAMES = list(cpu.LEVELS)
 HERE = NAMES[1 : NAMES.index(level()) + 1] if level() != "generic" else ["generic"]

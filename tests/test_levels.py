@@ -10,9 +10,9 @@ import pytest
 from processes import run
 
 import fastconv
+from fastconv._base import level
 from fastconv.errors import ArgumentError
 from fastconv.machine import cpu
-from fastconv.machine._isa import level
 
 TESTS = Path(__file__).parent
 NAMES = list(cpu.LEVELS)

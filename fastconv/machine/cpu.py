@@ -9,8 +9,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, cast
 
+from .._base import level
 from ..errors import ArgumentError
-from ._isa import level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

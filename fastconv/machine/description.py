@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ._isa import cpuid
+from .._base import cpuid
 from .cpu import kernels
 
 __all__ = ["Machine", "this_machine"]

@@ -3,6 +3,14 @@ from typing import Any
 
 import numpy.typing as npt
 
+def level() -> str:
+    """Return the highest instruction-set level this CPU and its operating system support.
+
+    One of ``generic``, ``x86-64``, ``x86-64-v2``, ``x86-64-v3``, ``x86-64-v4``.
+    """
+
+def cpuid(leaf: int, index: int) -> tuple[int, int, int, int]: ...
+
 class Call:
     """What calls ``_run``, and for what that does not take ``_run_any``, which the subclass has."""
 
