@@ -70,8 +70,8 @@ class Rule:
         picked = conv.choose(self.convolution, machine).name
         costs = {
             kernel.name: kernel.cost(self.convolution, machine)
-            for kernel in conv.KERNELS
-            if kernel.name in self.us and kernel.can(self.convolution, machine)
+            for kernel in conv.candidates(self.convolution, machine)
+            if kernel.name in self.us
         }
         return {
             "what": self.layer.what,

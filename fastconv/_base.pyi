@@ -1,7 +1,9 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
+
+Buffer: TypeAlias = bytes | memoryview
 
 def level() -> str:
     """Return the highest instruction-set level this CPU and its operating system support.
@@ -10,6 +12,8 @@ def level() -> str:
     """
 
 def cpuid(leaf: int, index: int) -> tuple[int, int, int, int]: ...
+def crc32(data: Buffer, crc: int = 0) -> int:
+    """Return the checksum of zip files, as `zlib.crc32` does."""
 
 class Call:
     """What calls ``_run``, and for what that does not take ``_run_any``, which the subclass has."""

@@ -7,8 +7,7 @@ from graphs import random
 from interpreter import run_graph
 
 from fastconv.graph import Graph
-from fastconv.rewrite import optimize
-from fastconv.rewrite.rules import Rule
+from fastconv.rewrite import Rule, optimize
 
 # In float64 a folded batch norm differs by rounding alone; everything else is exact.
 ROUNDING = 1e-12

@@ -10,8 +10,7 @@ from graphs import build, conv, linear, norm, op, pool, random
 from rewriting import assert_same_outputs, assert_untouched, rewritten_by, summary
 
 from fastconv.graph import INPUT, Node
-from fastconv.rewrite import fold, fuse, optimize, remove
-from fastconv.rewrite.rules import Rule
+from fastconv.rewrite import Rule, fold, fuse, optimize, remove
 
 # --- removing nodes -----------------------------------------------------------------------------
 

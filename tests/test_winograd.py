@@ -16,7 +16,12 @@ from fastconv.compile import compile_graph
 from fastconv.compile.conv import KERNELS
 from fastconv.compile.conv.winograd import Winograd
 
-SCHEMES = [(kernel.name, stride) for kernel in KERNELS if isinstance(kernel, Winograd) for stride, _ in kernel.schemes]
+SCHEMES = [
+    (kernel.name, stride)
+    for kernel in (row.load() for row in KERNELS)
+    if isinstance(kernel, Winograd)
+    for stride, _ in kernel.schemes
+]
 
 
 @pytest.mark.parametrize(("kernel", "stride"), SCHEMES)

@@ -186,7 +186,8 @@ cdef void unfold_planes(const real* x, Py_ssize_t planes, const SlidingBlock* b,
                    b.oh, b.ow, out + u * b.oh * b.ow)
 
 
-cdef void fold_planes(const real* cols, Py_ssize_t planes, const SlidingBlock* b, int threads, real* out) noexcept nogil:
+cdef void fold_planes(const real* cols, Py_ssize_t planes, const SlidingBlock* b, int threads,
+                      real* out) noexcept nogil:
     """cols: (planes, kh * kw, oh * ow) -> out: (planes, h, w)"""
     cdef Py_ssize_t plane
     for plane in prange(planes, num_threads=threads, schedule="static"):

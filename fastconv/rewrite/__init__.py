@@ -1,5 +1,45 @@
-"""rewrite: Graph -> Graph, with the same outputs and less work for the machine."""
+"""Rewriting keeps the outputs of a Graph and spares the machine work.
 
-from .rules import RULES, optimize
+    optimize = RULES applied in order, once each, to one draft, which is checked when it becomes a Graph
 
-__all__ = ["RULES", "optimize"]
+remove  nodes that change nothing        fold  into weights and attributes
+fuse    into the producer's epilogue     draft the nodes under work, and how two are merged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ..graph import Graph
+from .draft import Draft
+from .fold import fold_batch_norm, fold_padding
+from .fuse import fuse_activation, fuse_pool, fuse_residual, hoist_activation
+from .remove import drop_identities, drop_unused
+
+__all__ = ["RULES", "Rule", "optimize"]
+
+Rule: TypeAlias = Callable[[Draft], None]
+
+RULES: tuple[Rule, ...] = (
+    drop_unused,
+    drop_identities,
+    fold_padding,
+    fold_batch_norm,
+    hoist_activation,
+    fuse_residual,
+    fuse_activation,
+    fuse_pool,
+)
+
+
+def optimize(graph: Graph, rules: Sequence[Rule] = RULES) -> Graph:
+    """Return an equivalent graph with every rule applied; the graph itself where none has anything to do.
+
+    Outputs keep their order and values (up to rounding, where batch norm is folded) but may carry
+    another node's name. Weights are never modified: a rule that changes them makes new arrays.
+    """
+    draft = Draft(graph)
+    for rule in rules:
+        rule(draft)
+    return draft.graph()

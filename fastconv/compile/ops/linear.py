@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...graph import Node
 from ..conv.direct import cut_rows, panels, tile_record
-from ..conv.im2col import BLOCK_FLOATS, bind_blas
 from ..conv.kernel import fused_pool
 from ..tensors import NCHW, Ref, Step
 from .activation import activation_record
@@ -68,6 +67,8 @@ def _on_blas(
     work: int,
 ) -> Step:
     """Return the step for float64, one product for each row: its bits must not depend on how many rows there are."""
+    from ..conv.im2col import BLOCK_FLOATS, bind_blas
+
     channels, features = weight[0], weight[1] * weight[2]
     bind_blas()
     window = {"kh": 1, "kw": 1, "sh": 1, "sw": 1, "dh": 1, "dw": 1, "top": 0, "left": 0, "groups": 1, "ow": 1}

@@ -15,11 +15,11 @@ import ast
 import contextlib
 import math
 import os
-from binascii import crc32
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._base import crc32
 from .zip import DEFLATED, Member, ZipReader
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ _NUMBERS = frozenset(f"{kind}{size}" for kind in "iufc" for size in (1, 2, 4, 8,
 
 
 class Header:  # a NamedTuple would take a part of a millisecond of every start to make
-    """What a ``.npy`` header says, and how many bytes it takes itself."""
+    """What a ``.npy`` header says, and the bytes that it takes itself."""
 
-    __slots__ = ("dtype", "fortran_order", "length", "shape")
+    __slots__ = ("dtype", "fortran_order", "raw", "shape")
 
-    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...], fortran_order: bool, length: int) -> None:
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...], fortran_order: bool, raw: bytes) -> None:
         self.dtype = dtype
         self.shape = shape
         self.fortran_order = fortran_order
-        self.length = length
+        self.raw = raw
 
 
 class Archive:
@@ -106,13 +106,13 @@ class Archive:
         try:
             if member.method == DEFLATED:
                 data = self._zip.read(member)
-                flat = np.frombuffer(data[header.length :], header.dtype).copy()
+                flat = np.frombuffer(data[len(header.raw) :], header.dtype).copy()
                 checksum = crc32(data)
             else:
                 flat = np.empty(math.prod(header.shape), header.dtype)
                 target = flat.view(np.uint8).data
-                self._zip.read_into(member, header.length, target)
-                checksum = crc32(target, crc32(self._zip.read(member, header.length)))
+                self._zip.read_into(member, len(header.raw), target)
+                checksum = crc32(target, crc32(header.raw))
         except MemoryError:
             raise self.error(name, f"needs {member.size} bytes of memory, too many") from None
         if checksum != member.checksum:
@@ -158,12 +158,12 @@ class Archive:
         if start + length > len(data):
             raise self._zip.error("is cut short inside its header", member)
         descr, fortran_order, shape = self._fields(member, data[start : start + length])
-        header = Header(self._dtype(member, descr), shape, fortran_order, start + length)
+        header = Header(self._dtype(member, descr), shape, fortran_order, data[: start + length])
         expected = math.prod(shape) * header.dtype.itemsize
-        if header.length + expected != member.size:
+        if len(header.raw) + expected != member.size:
             raise self._zip.error(
                 f"claims shape {shape} of {header.dtype.name}, {expected} bytes, "
-                f"but holds {member.size - header.length}",
+                f"but holds {member.size - len(header.raw)}",
                 member,
             )
         return header

@@ -47,9 +47,12 @@ _BEGINNINGS = (
 
 
 class Member:
-    """One entry of the directory. `stored` bytes in the file become `size` bytes."""
+    """One entry of the directory. `stored` bytes in the file become `size` bytes.
 
-    __slots__ = ("checksum", "method", "name", "raw_name", "size", "start", "stored")
+    `data` is where they begin, once the local header at `start` has been checked.
+    """
+
+    __slots__ = ("checksum", "data", "method", "name", "raw_name", "size", "start", "stored")
 
     def __init__(
         self, name: str, raw_name: bytes, method: int, checksum: int, stored: int, size: int, start: int
@@ -61,6 +64,7 @@ class Member:
         self.stored = stored
         self.size = size
         self.start = start
+        self.data: int | None = None
 
 
 class ZipReader:
@@ -233,13 +237,18 @@ class ZipReader:
 
     def _data(self, member: Member) -> int:
         """Offset of the data, behind the local header, which must agree with the directory."""
-        fields = _LOCAL.unpack(self._bytes(member.start, _LOCAL.size))
+        if member.data is not None:
+            return member.data
+        behind = _LOCAL.size + len(member.raw_name)
+        header = self._bytes(member.start, behind)
+        fields = _LOCAL.unpack_from(header)
         magic, method, name_length, extra_length = fields[0], fields[3], fields[9], fields[10]
         start: int = member.start + _LOCAL.size + name_length + extra_length
         if magic != b"PK\x03\x04" or method != member.method or start + member.stored > self.size:
             raise self.error("is not where the zip directory says", member)
-        if self._bytes(member.start + _LOCAL.size, name_length) != member.raw_name:
+        if header[_LOCAL.size :] != member.raw_name or name_length != len(member.raw_name):
             raise self.error("has another name in its local header", member)
+        member.data = start
         return start
 
     def _inflate(self, member: Member, stored: bytes, most: int) -> bytes:
