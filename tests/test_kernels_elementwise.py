@@ -147,6 +147,24 @@ def test_bits_do_not_depend_on_the_place(kernels: Any, dtype: Float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_of_a_long_run_do_not_depend_on_the_place(kernels: Any, dtype: Float) -> None:
+    """Long runs begin with a part of a vector where their results begin between a vector's boundaries."""
+    n, piece = 1024 + 37, 512
+    x = np.random.default_rng(3).normal(0, 4, (17, n)).astype(dtype)
+    for name in kernels.ACTIVATIONS:
+        short = [act(kernels, name, row[k : k + piece]) for row in x for k in range(0, n, piece)]
+        assert same_bits(act(kernels, name, x), np.concatenate(short).reshape(x.shape)), name
+    # Planes whose sizes are odd begin at every distance from a boundary.
+    channel = [np.full(17, v, dtype) for v in (0.25, 1.5, 3, -1)]
+    y = kernels.batch_norm(x[np.newaxis], *channel, 1e-5, 1)
+    short = [
+        kernels.batch_norm(np.ascontiguousarray(x[np.newaxis, :, k : k + piece]), *channel, 1e-5, 1)
+        for k in range(0, n, piece)
+    ]
+    assert same_bits(y, np.concatenate(short, axis=2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_nothing_is_written_beyond_a_tail(kernels: Any, dtype: Float) -> None:
     """A Fortran-ordered column of a larger block would show it; here, the rows of `softmax` side by side."""
     for n in range(1, 2 * kernels.VECTOR + 2):

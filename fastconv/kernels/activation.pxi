@@ -107,9 +107,11 @@ cdef inline vany v_tanh(vany x) noexcept nogil:
 
 cdef void activate_vectors(int kind, double a, double b, const vreal* x, vreal* y, Py_ssize_t n) noexcept nogil:
     """y = act(x) over n elements; y may be x."""
-    cdef Py_ssize_t k = 0
+    cdef Py_ssize_t k = v_ahead(y, n)
     cdef int lanes = v_lanes(x)
     cdef vreal va = v_all(x, a), vb = v_all(x, b)
+    if k > 0:
+        v_put_n(y, 0, activation(kind, v_get_else(x, 0, <int>k, va), va, vb), <int>k)
     while k + lanes <= n:
         v_put(y, k, activation(kind, v_get(x, k), va, vb))
         k += lanes

@@ -11,9 +11,11 @@ cdef enum:
 cdef void add_vectors(int kind, double a, double b, const vreal* x, const vreal* z, vreal* y,
                       Py_ssize_t n) noexcept nogil:
     """y = act(x + z) over n elements; y may be x or z."""
-    cdef Py_ssize_t k = 0
-    cdef int part, lanes = v_lanes(x)
+    cdef Py_ssize_t k = v_ahead(y, n)
+    cdef int part = <int>k, lanes = v_lanes(x)
     cdef vreal va = v_all(x, a), vb = v_all(x, b)
+    if k > 0:
+        v_put_n(y, 0, activation(kind, v_get_else(x, 0, part, va) + v_get_else(z, 0, part, va), va, vb), part)
     while k + lanes <= n:
         v_put(y, k, activation(kind, v_get(x, k) + v_get(z, k), va, vb))
         k += lanes
@@ -56,9 +58,11 @@ cdef void affine_channels(int kind, double a, double b, const real* x, const rea
 
 
 cdef void affine_plane_vectors(const vreal* x, double scale, double shift, vreal* y, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t k = 0
+    cdef Py_ssize_t k = v_ahead(y, n)
     cdef int lanes = v_lanes(x)
     cdef vreal a = v_all(x, scale), b = v_all(x, shift)
+    if k > 0:
+        v_put_n(y, 0, v_fma(v_get_else(x, 0, <int>k, a), a, b), <int>k)
     while k + lanes <= n:
         v_put(y, k, v_fma(v_get(x, k), a, b))
         k += lanes

@@ -6,7 +6,7 @@ different kind of number (`vp` holds floats, as `vf` does), or fused types could
 A kernel for one precision holds float* and uses v_load and v_store. One for both is written on `vreal`: its arrays
 are vreal*, the address of elements, which v_get(x, k) and v_put(y, k, v) read and write from element k on.
 """
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint64_t, uintptr_t
 
 cdef extern from "simd.h" nogil:
     ctypedef float vf
@@ -58,6 +58,9 @@ ctypedef fused vany:                # and of the pixel kernel
     vd
     vp
 
+cdef enum:
+    LONG_RUN = 1024                 # elements that repay a partial vector in front, so that the others are aligned
+
 # Macros that fit any vector. Cython cannot say that the result has an argument's type: the functions below do.
 cdef extern from "simd.h" nogil:
     int fc_lanes(const void* x) noexcept
@@ -85,6 +88,18 @@ cdef extern from "simd.h" nogil:
 cdef inline int v_lanes(const vreal* x) noexcept nogil:
     """lanes of the vectors that x is read in"""
     return fc_lanes(x)
+
+
+cdef inline int v_ahead(const vreal* y, Py_ssize_t n) noexcept nogil:
+    """Elements of y to do first, fewer than lanes, so that whole vectors then begin at multiples of their size.
+
+    NumPy's large arrays begin 16 bytes behind a cache line: every vector of 64 bytes would straddle two. Where n is
+    small it is not worth a partial vector.
+    """
+    cdef int lanes = fc_lanes(y)
+    if n < LONG_RUN:
+        return 0
+    return <int>(-<uintptr_t>y % sizeof(vreal)) * lanes // <int>sizeof(vreal)
 
 
 cdef inline vreal v_all(const vreal* x, double c) noexcept nogil:
