@@ -131,7 +131,8 @@ def _convolution(graph: Graph, node: Node) -> Convolution:
     """Return a layer as kernels judge it."""
     (c, h, w), weight, a = graph.shapes[node.inputs[0]], node.weights["weight"].shape, node.attrs
     out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
-    return Convolution(node, (c, h, w), out, {"nchw" if node.inputs[0] == INPUT else "nhwc"}, False)
+    at_hand = {"nchw" if node.inputs[0] == INPUT else "nhwc"}
+    return Convolution(node, (c, h, w), out, at_hand, returned=False, double=False)
 
 
 def run(quick: bool, console: Console) -> tuple[list[str], dict[str, Any]]:

@@ -187,6 +187,10 @@ class Lowering:
         value.contiguous.add(value.made)
         return value
 
+    def only_returned(self, node: Node) -> bool:
+        """Tell whether a node's result is an output that no other node reads."""
+        return node.name in self.graph.outputs and all(node.name not in other.inputs for other in self.graph.nodes)
+
     # --- the second pass: tensors and steps -------------------------------------------------------------
 
     def emit(self, step: Step) -> None:
@@ -271,6 +275,14 @@ class Lowering:
         """Return the place of an array that the program keeps."""
         self.keep.append(array)
         return {"space": self.fixed, "offset": self.kernels.address(array)}
+
+    def given(self, node: Node, role: str, size: int) -> dict[str, int]:
+        """Return the place of a weight as PyTorch has it; an absent one is zeros."""
+        array = node.weights.get(role)
+        if array is None:
+            return self.constant(np.zeros(size, self.dtype))
+        space = self._call_weights.get((node.name, role))
+        return self.constant(array) if space is None else {"space": space, "offset": 0}
 
     def packed(self, node: Node, role: str, order: str, groups: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return the place of a weight in the order that a kernel reads (PACK_ORDERS); an absent one is zeros.

@@ -84,6 +84,7 @@ class Kernels(Protocol):
     PIXEL_VECTOR: int
     PANELS_AT_ONCE: int
     FEW_TILES_AT_ONCE: int
+    POINTWISE_AT_ONCE: int
     REGISTERS: int
     OUTPUTS_AT_MOST: int
     OPENMP: int

@@ -12,6 +12,7 @@ stands where:
     im2col.pxi       im2col blocks, BLAS, unfold and fold
     conv.pxi         convolution and linear layers on the tile, depthwise
     pixels.pxi       first layers: few channels, pixels in the lanes
+    pointwise.pxi    1x1 convolution on the caller's planes
     transforms.pxi   Winograd's transforms, a scheme each
     winograd.pxi     3x3 layers with fewer multiplications
     pool.pxi         pooling
@@ -59,6 +60,7 @@ include "im2col.pxi"
 include "tile.pxi"
 include "conv.pxi"
 include "pixels.pxi"
+include "pointwise.pxi"
 include "transforms.pxi"
 include "winograd.pxi"
 include "pool.pxi"
@@ -81,6 +83,7 @@ PIXEL_CHANNELS = FC_PO
 PIXEL_VECTOR = FC_P
 PANELS_AT_ONCE = WIDE
 FEW_TILES_AT_ONCE = FEW_TILES
+POINTWISE_AT_ONCE = POINTWISE_FLOATS
 OPENMP = fc_openmp()
 OUTPUTS_AT_MOST = MAX_OUTPUTS
 INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)

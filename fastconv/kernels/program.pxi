@@ -20,7 +20,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[16] KERNELS = [
+cdef Kernel[17] KERNELS = [
     Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
            <void*>zero_border[double]),
@@ -32,6 +32,7 @@ cdef Kernel[16] KERNELS = [
     Kernel("conv_im2col", <void*>load[BlasRecord], sizeof(BlasRecord), <void*>conv_im2col[float],
            <void*>conv_im2col[double]),
     Kernel("conv_pixels", <void*>load[PixelsRecord], sizeof(PixelsRecord), <void*>conv_pixels, NULL),
+    Kernel("conv_pointwise", <void*>load[PointwiseRecord], sizeof(PointwiseRecord), <void*>conv_pointwise, NULL),
     Kernel("conv_winograd", <void*>load[WinogradRecord], sizeof(WinogradRecord), <void*>conv_winograd, NULL),
     Kernel("depthwise", <void*>load[DepthwiseRecord], sizeof(DepthwiseRecord), <void*>depthwise, NULL),
     Kernel("pool", <void*>load[PoolRecord], sizeof(PoolRecord), <void*>pool[float], <void*>pool[double]),

@@ -93,6 +93,14 @@ cdef struct PixelsRecord:
     FusedPool pool
     Activation activation
 
+# 1x1 on planes: weight and bias as PyTorch has them.
+cdef struct PointwiseRecord:
+    Place weight                # (channels, inputs)
+    Place bias                  # (channels,)
+    Py_ssize_t inputs
+    Py_ssize_t channels
+    Activation activation
+
 cdef struct WinogradRecord:
     Place weight                # (matrices, panels of (c, NR))
     Place bias                  # (padded,)
@@ -168,6 +176,7 @@ ctypedef fused Record:
     BlasRecord
     DepthwiseRecord
     PixelsRecord
+    PointwiseRecord
     WinogradRecord
     PoolRecord
     UnaryRecord

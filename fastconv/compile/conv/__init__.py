@@ -46,6 +46,7 @@ KERNELS = (
     Row("winograd_4x4", "winograd", lambda layer, algorithm: layer.kernel == (3, 3)),
     Row("winograd_2x2", "winograd", lambda layer, algorithm: layer.kernel == (3, 3)),
     Row("pixels", "pixels", lambda layer, algorithm: layer.groups == 1),
+    Row("pointwise", "pointwise", lambda layer, algorithm: layer.kernel == (1, 1)),
     Row("direct", "direct", lambda layer, algorithm: not layer.double),
     Row("packed", "packed", lambda layer, algorithm: algorithm == "packed"),  # direct, and im2col besides
     Row("im2col", "im2col", lambda layer, algorithm: layer.double or algorithm == "im2col"),

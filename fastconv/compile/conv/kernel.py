@@ -27,6 +27,8 @@ class Layer:
         (c, h, w) of the input, and of the output before a fused pool.
     at_hand
         The layouts in which the input exists already.
+    returned
+        Nobody but the caller, who wants NCHW, reads the output.
     """
 
     __slots__ = (
@@ -41,15 +43,23 @@ class Layer:
         "padding",
         "pool",
         "residual",
+        "returned",
         "stride",
         "x",
     )
 
     def __init__(
-        self, node: Node, x: tuple[int, int, int], out: tuple[int, int, int], at_hand: set[str], double: bool
+        self,
+        node: Node,
+        x: tuple[int, int, int],
+        out: tuple[int, int, int],
+        at_hand: set[str],
+        returned: bool,
+        double: bool,
     ) -> None:
         attrs = node.attrs
-        self.name, self.x, self.out, self.at_hand, self.double = node.name, x, out, at_hand, double
+        self.name, self.x, self.out, self.double = node.name, x, out, double
+        self.at_hand, self.returned = at_hand, returned
         self.kernel: tuple[int, int] = node.weights["weight"].shape[2:]
         self.stride: tuple[int, int] = attrs["stride"]
         self.dilation: tuple[int, int] = attrs["dilation"]
@@ -99,6 +109,8 @@ class ConvKernel:
         The estimate is multiplied by this before it is compared: above 1, the kernel must gain something to be chosen.
     layout
         How it reads its input.
+    planes
+        It reads and writes whole planes, NCHW without a border; the others write NHWC.
     alone
         Its step shares out its own work.
     """
@@ -110,6 +122,7 @@ class ConvKernel:
     exact = True
     margin = 1.0
     layout = NHWC
+    planes = False
     alone = False
 
     def can(self, layer: Layer, machine: Machine) -> bool:

@@ -8,7 +8,7 @@ from ...graph import Node
 from ...graph.geometry import conv_size
 from ..conv import choose
 from ..conv.kernel import Layer, fused_pool
-from ..tensors import Ref, Step
+from ..tensors import NCHW, NHWC, Ref, Step
 from .activation import activation_record
 from .pool import emit_pool
 
@@ -21,12 +21,13 @@ __all__ = ["LOWER"]
 def _conv2d(low: Lowering, node: Node) -> Emit:
     (c, h, w), weight, a = low.graph.shapes[node.inputs[0]], node.weights["weight"].shape, node.attrs
     out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
-    layer = Layer(node, (c, h, w), out, low.values[node.inputs[0]].at_hand, low.double)
+    at_hand, returned = low.values[node.inputs[0]].at_hand, low.only_returned(node)
+    layer = Layer(node, (c, h, w), out, at_hand, returned, low.double)
     kernel = choose(layer, low.machine, low.algorithm, low.kernel)
     pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)
-    read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer))
+    read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer), contiguous=kernel.planes)
     residual = low.read(node.inputs[1]) if layer.residual else None
-    value = low.write(node)
+    value = low.write(node, NCHW if kernel.planes else NHWC)
     epilogue = {
         "activation": activation_record(low.kernels, layer.activation),
         "pool": fused_pool(low.kernels, layer.pool if pooled else None, pooled and layer.pools_first),
