@@ -94,10 +94,13 @@ def test_an_unknown_kernel_is_refused() -> None:
 # --- kernels and machines -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
-def test_a_kernel_can_be_forced(kernel: Any) -> None:
+@pytest.mark.parametrize("row", KERNELS, ids=lambda row: row.name)
+def test_a_kernel_can_be_forced(row: Any) -> None:
+    kernel = row.load()
+    assert kernel.name == row.name
     net = Net(16, 20, 20)
-    net.conv(16, 3, groups=16 if kernel.name == "depthwise" else 1)
+    size = 1 if kernel.name == "pointwise" else 3
+    net.conv(16, size, padding=size // 2, groups=16 if kernel.name == "depthwise" else 1)
     graph = net.graph()
     program = compile_graph(graph, kernel=kernel.name)
     assert kernel.compiled in [step["kernel"] for step in program.steps]
