@@ -31,6 +31,10 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
     "freethreading_compatible": True,
+    # Functions as Python's own builtins, with their signatures: Cython's type for them costs 0.1 ms of every start.
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
 }
 # Not -ffast-math: linked into a shared library it flushes the whole process's denormals, and it breaks NaN.
 FLAGS = [

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastconv.compile import conv
-from fastconv.compile.conv.kernel import Layer as Convolution
+from fastconv.compile.conv import Layer as Convolution
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.builder import GraphBuilder
 from fastconv.graph.geometry import conv_size

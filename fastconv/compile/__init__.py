@@ -1,5 +1,136 @@
-"""compile: Graph + this machine -> Program."""
+"""compile: Graph + this machine -> Program. Nothing here is saved."""
 
-from .program import ALGORITHMS, compile_graph
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ArgumentError, UnsupportedOperatorError
+from ..graph import Graph
+from ..machine.cpu import check_threads, kernels
+from .lowering import Lowering
+from .tensors import lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from ..kernels._kernels import Program
+    from ..machine.description import Machine
 
 __all__ = ["ALGORITHMS", "compile_graph"]
+
+ALGORITHMS = ("auto", "exact", "im2col", "packed", "direct", "winograd")
+
+_CHUNK_SHARE = 3 / 8  # of L2: activations of the images that go through the network together
+_CHUNK_IMAGES = 56  # four full tiles of rows for the linear layers; more gives nothing
+
+
+def compile_graph(
+    graph: Graph,
+    *,
+    threads: int | None = None,
+    algorithm: str = "auto",
+    kernel: str | None = None,
+    machine: Machine | None = None,
+    weights_in_call: bool = False,
+) -> Program:
+    """Compile a graph for this machine.
+
+    Parameters
+    ----------
+    graph : Graph
+        float32, or float64 (which runs on BLAS).
+    threads : int, optional
+        Threads that a call may use; by default what the machine and the environment allow.
+    algorithm : {"auto", "exact", "im2col", "packed", "direct", "winograd"}, optional
+        How convolutions are computed: "auto" is the fastest by estimate, "exact" is that without Winograd, whose
+        tiles spread a NaN or an infinity over their neighbours.
+    kernel : str, optional
+        The one kernel of every convolution, by its name in `fastconv.compile.conv.KERNELS`.
+    machine : Machine, optional
+        What costs are estimated for; by default this machine.
+    weights_in_call : bool, optional
+        The program takes the weights of its nodes as further inputs, after the images and in the order of the nodes
+        and of their weights, instead of holding them.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        A convolution cannot be done by that algorithm or kernel, or there are too many outputs; the message names
+        them.
+    ArgumentError
+        There is no such algorithm or kernel, or the number of threads is not allowed.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ArgumentError(f"algorithm: needs one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+    compiled = kernels()
+    if len(graph.outputs) > compiled.OUTPUTS_AT_MOST:
+        raise UnsupportedOperatorError(
+            f"a network with {len(graph.outputs)} outputs: at most {compiled.OUTPUTS_AT_MOST} are computed in one "
+            "call; concatenate some of them, or make two networks"
+        )
+    if machine is None:
+        from ..machine.description import this_machine
+
+        machine = this_machine()
+    count = check_threads(threads)
+    low = Lowering(graph, machine, compiled, count, algorithm, kernel, weights_in_call)
+    low.run()
+
+    # Images go through a small network in chunks whose activations stay in L2 beside the weights. There borders need
+    # not be zeroed in every call: nothing else is ever written to them.
+    roots = {id(step.y.tensor.root): step.y.tensor.root.bytes for step in low.steps}
+    image_bytes = max(1, sum(roots.values()))
+    room = int(_CHUNK_SHARE * machine.l2_bytes)
+    chunk = max(1, min(_CHUNK_IMAGES, room // image_bytes))
+    small = image_bytes <= room
+    steps = [step for step in low.steps if not (small and step.kernel == "zero_border")]
+
+    arena = lay_out(steps, low.arena, chunk, small)
+    specs, most_scratch = [], 0
+    for step in (*low.prologue, *steps):
+        rows, block, parts, scratch = step.cut(chunk)
+        most_scratch = max(most_scratch, scratch)
+        specs.append(step.spec(rows, block, parts))
+    return compiled.Program(
+        specs,
+        tuple(low.inputs),
+        tuple(graph.shapes[name] for name in graph.outputs),
+        prologue=len(low.prologue),
+        chunk=chunk,
+        arena=arena,
+        scratch=most_scratch,
+        shared=low.shared,
+        threads=count,
+        work=sum(step.work for step in steps),
+        double=low.double,
+        keep=low.keep,
+        levels=_levels(graph),
+    )
+
+
+def _levels(graph: Graph) -> Callable[[], NDArray[np.float32]] | None:
+    """Return the maker of the table of what uint8 pixels become. None where no image goes in or no class comes out."""
+    shape = graph.input_shape
+    if (
+        len(shape) != 3
+        or 0 in shape
+        or graph.dtype != np.float32
+        or len(graph.outputs) != 1
+        or len(graph.shapes[graph.outputs[0]]) != 1
+    ):
+        return None
+
+    def make() -> NDArray[np.float32]:
+        from ..preprocessing import levels  # most programs are never asked to predict
+
+        return levels(shape[0], graph.mean, graph.std)
+
+    return make

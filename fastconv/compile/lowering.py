@@ -8,10 +8,9 @@ readers want where its producer writes it, and a copy is made only where one lay
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +19,15 @@ from ..graph.ops import family_of
 from .tensors import NCHW, NHWC, NONE, ROWS, Border, Ref, Step, Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from ..kernels._kernels import Kernels
     from ..machine.description import Machine
 
-__all__ = ["Lowering", "Read", "Value"]
+    Emit: TypeAlias = Callable[[], None]
 
-Emit: TypeAlias = Callable[[], None]
+__all__ = ["Lowering", "Read", "Value"]
 
 
 class Value:
@@ -268,6 +270,19 @@ class Lowering:
             return
         place = Tensor(tensor.h, tensor.w, tensor.c, self.dtype, nchw=tensor.nchw, space=space)
         self.emit(Step("copy", read.value.name, Ref(tensor), Ref(place), {}, label="to the caller"))
+
+    # --- the fields of records ----------------------------------------------------------------------------
+
+    def activation(self, fused: tuple[Any, ...] | None) -> dict[str, Any]:
+        """Return the fields of kernels/records.pxi's Activation for a fused one, ``(op, *parameters)`` or None."""
+        name, *parameters = fused or ("none",)
+        a, b = (*parameters, 0.0, 0.0)[:2]
+        return {"kind": self.kernels.ACTIVATIONS[name], "a": a, "b": b}
+
+    def fused_pool(self, pool: tuple[Any, ...] | None = None, first: bool = False) -> dict[str, Any]:
+        """Return the fields of kernels/records.pxi's FusedPool, for (kind, kh, kw, sh, sw) or none."""
+        kind, kh, kw, sh, sw = pool or ("none", 1, 1, 1, 1)
+        return {"kind": self.kernels.POOLS[kind], "kh": kh, "kw": kw, "sh": sh, "sw": sw, "first": first}
 
     # --- constants --------------------------------------------------------------------------------------
 

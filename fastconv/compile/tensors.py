@@ -1,4 +1,4 @@
-"""Activations in memory: tensors, what a step sees of one, and steps.
+"""Activations in memory: tensors, what a step sees of one, steps, and where in the arena every tensor stands.
 
 Inside, images are channels last (NHWC). A tensor may carry a border of zeros, wide enough for every convolution that
 pads it, so that these read it in place and nobody copies.
@@ -6,19 +6,23 @@ pads it, so that these read it in place and nobody copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
     import numpy as np
 
-__all__ = ["NCHW", "NHWC", "ROWS", "Border", "Ref", "Step", "Tensor"]
+__all__ = ["ALIGN", "NCHW", "NHWC", "ROWS", "Border", "Ref", "Step", "Tensor", "lay_out"]
 
 # Layouts of a value: an image's two, and for anything else row-major with its last axis in the lanes.
 NHWC, NCHW, ROWS = "nhwc", "nchw", "rows"
 
-Border: TypeAlias = tuple[int, int, int, int]  # top, bottom, left, right
+Border: TypeAlias = "tuple[int, int, int, int]"  # top, bottom, left, right
 NONE: Border = (0, 0, 0, 0)
+
+ALIGN = 64  # bytes: a cache line
 
 
 class Tensor:
@@ -172,3 +176,32 @@ class Step:
             "alone": self.alone,
             "record": self.record,
         }
+
+
+def lay_out(steps: Sequence[Step], arena: int, images: int, keep: bool) -> int:
+    """Give each tensor in the space `arena` its offset; return the arena's size in bytes, for so many images.
+
+    With `keep`, tensors with a border share their memory with no other: what is zero in them stays zero. The largest
+    are placed first, each at the lowest offset that is free throughout its life (the greedy-by-size planner of
+    Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+    """
+    lives: dict[int, tuple[Tensor, int, int]] = {}
+    for index, step in enumerate(steps):
+        for ref in step.refs:
+            tensor = ref.tensor.root
+            if tensor.space == arena:
+                first = lives[id(tensor)][1] if id(tensor) in lives else index
+                lives[id(tensor)] = (tensor, first, index)
+    if keep:
+        last = len(steps)
+        lives = {key: (t, 0, last) if any(t.border) else (t, a, b) for key, (t, a, b) in lives.items()}
+    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+    for tensor, first, last in sorted(lives.values(), key=lambda life: -life[0].bytes):
+        size = -(-tensor.bytes * images // ALIGN) * ALIGN
+        offset = 0
+        for start, end, born, died in sorted(placed):
+            if born <= last and first <= died and start < offset + size and offset < end:
+                offset = end
+        tensor.offset = offset
+        placed.append((offset, offset + size, first, last))
+    return max((end for _, end, _, _ in placed), default=0)

@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import ShapeError
 from ..graph import INPUT, Graph, Node
 from ..graph.checks import check_size
-from ..graph.geometry import count_blocks, pad_positions, pair, window
+from ..graph.padding import pad_positions
 from ..machine.cpu import kernels
+from .blocks import count_blocks, pair, window
 from .one_op import Array, Pair, batched_images, one_op
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .kernel import ConvKernel, Layer, whole
+from . import ConvKernel, Layer, whole
 
 if TYPE_CHECKING:
     from ...graph import Node

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .kernel import ConvKernel, Layer, share
+from . import ConvKernel, Layer, share
 
 if TYPE_CHECKING:
     from ...graph import Node

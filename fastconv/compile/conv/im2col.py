@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...machine.cpu import kernels
 from ..tensors import NONE, Border
-from .kernel import ConvKernel, Layer
+from . import ConvKernel, Layer
 from .packed import window_record
 
 if TYPE_CHECKING:

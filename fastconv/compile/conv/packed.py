@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..tensors import NONE, Border
+from . import ConvKernel, Layer, share
 from .direct import DIRECT, tile_record
-from .kernel import ConvKernel, Layer, share
 
 if TYPE_CHECKING:
     from ...graph import Node

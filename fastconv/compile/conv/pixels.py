@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..tensors import NCHW
+from . import ConvKernel, Layer, whole
 from .direct import DIRECT, tile_channels
-from .kernel import ConvKernel, Layer, whole
 
 if TYPE_CHECKING:
     from ...graph import Node

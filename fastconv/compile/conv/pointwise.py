@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..tensors import NCHW, NONE
-from .kernel import ConvKernel, Layer, share, whole
+from . import ConvKernel, Layer, share, whole
 
 if TYPE_CHECKING:
     from ...graph import Node

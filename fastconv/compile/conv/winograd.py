@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..tensors import Border
+from . import ConvKernel, Layer, share, whole
 from .direct import panels
-from .kernel import ConvKernel, Layer, share, whole
 
 if TYPE_CHECKING:
     from ...graph import Node

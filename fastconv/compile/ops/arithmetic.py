@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ...graph import Node
 from ..tensors import Ref, Step
-from .activation import activation_record
 
 if TYPE_CHECKING:
     from ..lowering import Emit, Lowering
@@ -18,7 +17,7 @@ __all__ = ["LOWER"]
 def _add(low: Lowering, node: Node) -> Emit:
     first, second = (low.read(name) for name in node.inputs)
     value = low.write(node)
-    record = {"activation": activation_record(low.kernels, node.attrs["activation"])}
+    record = {"activation": low.activation(node.attrs["activation"])}
 
     def emit() -> None:
         x, z = low.ref(first), low.ref(second)

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 from ...graph import Node
 from ...graph.geometry import conv_size
-from ..conv import choose
-from ..conv.kernel import Layer, fused_pool
+from ..conv import Layer, choose
 from ..tensors import NCHW, NHWC, Ref, Step
-from .activation import activation_record
-from .pool import emit_pool
 
 if TYPE_CHECKING:
     from ..lowering import Emit, Lowering
@@ -29,8 +26,8 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
     residual = low.read(node.inputs[1]) if layer.residual else None
     value = low.write(node, NCHW if kernel.planes else NHWC)
     epilogue = {
-        "activation": activation_record(low.kernels, layer.activation),
-        "pool": fused_pool(low.kernels, layer.pool if pooled else None, pooled and layer.pools_first),
+        "activation": low.activation(layer.activation),
+        "pool": low.fused_pool(layer.pool if pooled else None, pooled and layer.pools_first),
     }
 
     def emit() -> None:
@@ -55,6 +52,8 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
             )
         )
         if layer.pool and not pooled:
+            from .pool import emit_pool
+
             kind, kh, kw, sh, sw = layer.pool
             emit_pool(low, node, target, y, kind, (kh, kw), (sh, sw))
 

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...graph import Node
 from ..conv.direct import cut_rows, panels, tile_record
-from ..conv.kernel import fused_pool
 from ..tensors import NCHW, Ref, Step
-from .activation import activation_record
 
 if TYPE_CHECKING:
     from ..lowering import Emit, Lowering
@@ -26,7 +24,7 @@ def _linear(low: Lowering, node: Node) -> Emit:
     residual = low.read(node.inputs[1], NCHW, contiguous=True) if len(node.inputs) > 1 else None
     value = low.write(node, NCHW)
     value.contiguous.add(value.made)
-    activation = activation_record(low.kernels, node.attrs["activation"])
+    activation = low.activation(node.attrs["activation"])
     # Behind an image flattened in NHWC order the weights are permuted, not the image.
     source = low.values[node.inputs[0]].source
     weight = (channels, source[0], prod(source[1:])) if source else (channels, features, 1)
@@ -41,7 +39,7 @@ def _linear(low: Lowering, node: Node) -> Emit:
             low.emit(_on_blas(low, node, x, y, z, weight, activation, work))
             return
         alone = pixels == 1 and z is None
-        epilogue = {"activation": activation, "pool": fused_pool(low.kernels)}
+        epilogue = {"activation": activation, "pool": low.fused_pool()}
         record = tile_record(low, node, weight, 1, [0], features, (1, 1), (pixels, 1), epilogue)
         count = panels(low.kernels, channels, 1)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ...graph import Node
 from ..tensors import Ref, Step, Tensor
-from .activation import activation_record
 
 if TYPE_CHECKING:
     from ..lowering import Emit, Lowering
@@ -23,7 +22,7 @@ def _batch_norm(low: Lowering, node: Node) -> Emit:
     scale = weights.get("weight", 1.0) / np.sqrt(weights["running_var"] + node.attrs["eps"])
     shift = weights.get("bias", 0.0) - weights["running_mean"] * scale
     scale, shift = (low.constant(np.ascontiguousarray(v, low.dtype)) for v in (scale, shift))
-    record = {"scale": scale, "shift": shift, "activation": activation_record(low.kernels, node.attrs["activation"])}
+    record = {"scale": scale, "shift": shift, "activation": low.activation(node.attrs["activation"])}
     rank = len(low.graph.shapes[node.name])
     read = low.read(node.inputs[0], contiguous=rank not in (1, 3))
     value = low.write(node)

@@ -9,7 +9,6 @@ import numpy as np
 
 from ...errors import UnsupportedOperatorError
 from ...graph import Node
-from ...graph.geometry import pad_positions
 from ..tensors import NCHW, Ref, Step, Tensor
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ __all__ = ["LOWER"]
 
 def _pad(low: Lowering, node: Node) -> Emit:
     """Every mode of padding is a map from output to input indices, along rows, columns and channels."""
+    from ...graph.padding import pad_positions
+
     shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
     widths = node.attrs["padding"]
     if len(shape) > 3:
