@@ -7,7 +7,6 @@ from it on this machine. Threads may share one, and a copy is the model itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +14,16 @@ import numpy as np
 from ._base import Call
 from .compile import compile_graph
 from .errors import DTypeError, ModelFormatError, ShapeError
-from .graph import INPUT, Graph
+from .graph import INPUT
 from .rewrite import optimize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     import torch
 
+    from .graph import Graph
     from .inspect.profile import Profile
     from .inspect.summary import Summary
 

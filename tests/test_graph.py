@@ -14,9 +14,9 @@ from graphs import build, conv, lenet, lenet_nodes, linear, norm, one, random
 
 from fastconv.errors import ArgumentError, ModelFormatError, ShapeError
 from fastconv.graph import INPUT, Graph, Node
-from fastconv.graph.graph import find_input_shape
 from fastconv.graph.ops import OPS
 from fastconv.graph.ops.spec import REQUIRED
+from fastconv.graph.remedy import find_input_shape
 
 
 def test_shapes_of_every_node() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ArgumentError, UnsupportedOperatorError
-from ..graph import Graph
 from ..machine.cpu import check_threads, kernels
 from .lowering import Lowering
 from .tensors import lay_out
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..graph import Graph
     from ..kernels._kernels import Program
     from ..machine.description import Machine
 

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..graph import INPUT, Graph, Node
+from ..graph import INPUT
 from ..graph.ops import family_of
-from .tensors import NCHW, NHWC, NONE, ROWS, Border, Ref, Step, Tensor
+from .tensors import NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from ..graph import Graph, Node
     from ..kernels._kernels import Kernels
     from ..machine.description import Machine
+    from .tensors import Border
 
     Emit: TypeAlias = Callable[[], None]
 

@@ -1,10 +1,268 @@
 """Graph: a network as frozen, checked, portable data.
 
 ops         what each operator takes, one file per family   attributes  one spelling for every attribute
-checks      what a file may get wrong                       geometry    windows and padding
-graph       Node and Graph, built of these                  builder     writes a Graph node by node
+checks      what a file may get wrong                       geometry    windows        padding   of an axis
+remedy      the input size that would have fitted           builder     writes a Graph node by node
+
+A Graph is what every file format is read into and what compile starts from. Constructing one
+normalises the attributes of its nodes, infers every shape, and finds all that a file can get wrong;
+no kernel sees an unchecked size. Nodes carry the vocabulary of ``torch.nn.functional`` (see
+``ops``) and weights in PyTorch's layouts.
 """
 
-from .graph import INPUT, Graph, Node
+from __future__ import annotations
 
-__all__ = ["INPUT", "Graph", "Node"]
+from typing import TYPE_CHECKING
+
+from ..errors import FastconvError, ModelFormatError, ShapeError
+from . import checks
+from .attributes import shown
+from .ops import OPS
+from .ops.spec import FeatureMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from .ops.spec import Shape
+
+__all__ = ["INPUT", "Graph", "Node", "array_id", "settle"]
+
+INPUT = "input"  # the name of the graph's one input
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def array_id(array: np.ndarray) -> tuple[int, Shape]:
+    """Return what is equal for two weights of a Graph, which are C-contiguous, where they are one array."""
+    return array.__array_interface__["data"][0], array.shape
+
+
+class Frozen:
+    """Base of what is set once; not a dataclass, which takes a millisecond of every start to make."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        from dataclasses import FrozenInstanceError
+
+        raise FrozenInstanceError(f"cannot assign to field {name!r}; make another one with replace")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
+
+
+class Node(Frozen):
+    """One operation; its one output carries the node's name.
+
+    Attributes
+    ----------
+    name
+        Unique in its graph: the module's path (``features.0``) or the op's name and a counter.
+    op
+        A key of :data:`fastconv.graph.ops.OPS`.
+    inputs
+        ``INPUT`` or names of earlier nodes.
+    attrs
+        As given; in a Graph every attribute is present and in its one spelling.
+    weights
+        Role -> array in PyTorch's layout, float32 or float64; C-contiguous in a Graph. An optional
+        one that is absent is not a key.
+    fused
+        Names of the nodes that rewriting has absorbed into this one, in order, without its own.
+    """
+
+    __slots__ = ("attrs", "fused", "inputs", "name", "op", "weights")
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    weights: Mapping[str, np.ndarray]
+    fused: tuple[str, ...]
+
+    def __init__(
+        self,
+        name: str,
+        op: str,
+        inputs: tuple[str, ...] = (INPUT,),
+        attrs: Mapping[str, Any] = _NOTHING,
+        weights: Mapping[str, np.ndarray] = _NOTHING,
+        fused: tuple[str, ...] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "op", op)
+        put(self, "inputs", inputs)
+        put(self, "attrs", attrs)
+        put(self, "weights", weights)
+        put(self, "fused", fused)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.name, self.op, self.inputs, self.attrs, self.weights, self.fused)
+
+    def replace(self, **changes: Any) -> Node:
+        """Return a copy with the fields in `changes` replaced."""
+        return Node(**{**{name: getattr(self, name) for name in self.__slots__}, **changes})
+
+    def __str__(self) -> str:
+        defaults = OPS[self.op].attributes if self.op in OPS else {}
+        attrs = [
+            f"{key}={value!r}" for key, value in self.attrs.items() if key not in defaults or value != defaults[key][0]
+        ]
+        weights = [f"{role}: {_dims(array.shape)}" for role, array in self.weights.items()]
+        names = " + ".join((*self.fused, self.name))
+        return f"{names} = {self.op}({', '.join([*self.inputs, *attrs, *weights])})"
+
+    def __repr__(self) -> str:
+        return f"<Node {self}>"
+
+
+class Graph(Frozen):
+    """A checked network.
+
+    Parameters
+    ----------
+    input_shape
+        Of one image, without batch: (C, H, W), or (F,).
+    nodes
+        In topological order. The Graph holds normalised copies; arrays are shared, never modified,
+        and copied only where they are not C-contiguous.
+    outputs
+        Names of nodes; a name may repeat.
+    labels
+        One string per class, that is per index of the first output's first axis.
+    mean, std
+        Per channel, in units of 0..1 (torchvision's convention). Where only one is given, the other
+        becomes 0 or 1.
+    dtype
+        float32 or float64; by default the weights', or float32 where there are none.
+
+    Attributes
+    ----------
+    shapes
+        Name -> inferred shape without batch, of ``INPUT`` and every node.
+
+    Raises
+    ------
+    FastconvError
+        Its subclass that fits. The message names the node, what it got, what it needs, the remedy.
+    """
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    dtype: np.dtype[Any]
+    shapes: Mapping[str, Shape]
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        nodes: Sequence[Node],
+        outputs: Sequence[str],
+        labels: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        shape = checks.input_shape(input_shape)
+        known = None if dtype is None else checks.dtype("dtype", dtype)
+        shapes = {INPUT: shape}
+        settled: list[Node] = []
+        for given in nodes:
+            node, shapes[given.name], known = settle(given, shapes, known, settled)
+            settled.append(node)
+        names = checks.outputs(outputs, shapes, INPUT)
+        fields = vars(self)
+        fields["input_shape"] = shape
+        fields["nodes"] = tuple(settled)
+        fields["outputs"] = names
+        fields["labels"] = None if labels is None else checks.labels(labels, shapes[names[0]])
+        fields["mean"] = fields["std"] = None
+        if mean is not None or std is not None:
+            fields["mean"], fields["std"] = checks.preprocessing(mean, std, shape)
+        fields["dtype"] = known or checks.FLOAT32
+        fields["shapes"] = shapes
+
+    def replace(self, **changes: Any) -> Graph:
+        """Return a Graph with the fields in `changes` replaced, checked anew."""
+        fields = {name: value for name, value in vars(self).items() if name != "shapes"}
+        return Graph(**{**fields, **changes})
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name; KeyError where there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Return name -> the nodes that read it (once per use), for INPUT and every node."""
+        result: dict[str, list[Node]] = {name: [] for name in self.shapes}
+        for node in self.nodes:
+            for name in node.inputs:
+                result[name].append(node)
+        return result
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained values: weights and biases, an array shared by nodes once."""
+        sizes = {
+            array_id(array): array.size
+            for node in self.nodes
+            for role, array in node.weights.items()
+            if role in ("weight", "bias")
+        }
+        return sum(sizes.values())
+
+    def macs(self, node: Node) -> int:
+        """Return the multiply-accumulates of a node for one image: of products with its weights."""
+        return OPS[node.op].macs([self.shapes[name] for name in node.inputs], node.attrs, node.weights)
+
+    def __str__(self) -> str:
+        lines = [f"{INPUT} -> {_dims(self.input_shape)} {self.dtype}"]
+        lines += [f"{node} -> {_dims(self.shapes[node.name])}" for node in self.nodes]
+        lines.append(f"outputs: {', '.join(self.outputs)}; {self.parameters:,} parameters")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Graph {_dims(self.input_shape)}, {len(self.nodes)} nodes>"
+
+
+def _dims(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def settle(
+    given: Node, shapes: Mapping[str, Shape], dtype: np.dtype[Any] | None, before: Sequence[Node]
+) -> tuple[Node, Shape, np.dtype[Any] | None]:
+    """Check a node against what comes before it.
+
+    Returns the node normalised, its output's shape, and the graph's dtype as far as it is known.
+    """
+    name = given.name
+    if not isinstance(name, str) or not name:
+        raise ModelFormatError(f"a node's name must be a non-empty string, got {shown(name)}")
+    try:
+        if name in shapes:
+            raise ModelFormatError("this name is taken already; give every node its own")
+        spec = checks.spec_of(given.op)
+        inputs = checks.inputs(given.inputs, given.op, spec, shapes)
+        weights, dtype = checks.weights(given.weights, given.op, spec, dtype)
+        attributes = checks.attributes(given.attrs, given.op, spec)
+        shape, attrs = spec.infer([shapes[source] for source in inputs], attributes, weights)
+        checks.check_size(shape)
+        fused = checks.names("fused", given.fused)
+    except FeatureMismatchError as error:
+        from .remedy import explain_features
+
+        raise ShapeError(f"{name}: {explain_features(error, given, shapes, before)}") from None
+    except FastconvError as error:
+        raise type(error)(f"{name}: {error}") from None
+    return Node(name, given.op, inputs, attrs, weights, fused), shape, dtype

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ModelFormatError, ShapeError
-from . import checks
-from .graph import INPUT, Graph, Node, settle
+from . import INPUT, Graph, Node, checks, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     import numpy.typing as npt
 
     from .ops.spec import Shape

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import isfinite, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from ..errors import (
 )
 from . import attributes as at
 from .ops import OPS
-from .ops.spec import REQUIRED, OpSpec, Shape
+from .ops.spec import REQUIRED
+
+if TYPE_CHECKING:
+    from .ops.spec import OpSpec, Shape
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK"]
 
@@ -106,7 +109,7 @@ def weights(
     value: Any, op: str, spec: OpSpec, expected: np.dtype[Any] | None
 ) -> tuple[dict[str, np.ndarray], np.dtype[Any] | None]:
     """Return the weights C-contiguous, and the graph's dtype so far (`expected`, or theirs)."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise ModelFormatError(f"weights must map roles to arrays, got {at.shown(value)}")
     result: dict[str, np.ndarray] = {}
     for role, array in value.items():
@@ -134,7 +137,7 @@ def weights(
 
 def attributes(value: Any, op: str, spec: OpSpec) -> dict[str, Any]:
     """Return every attribute of the operator: given ones normalised, defaults filled in."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise ModelFormatError(f"attributes must be a mapping, got {at.shown(value)}")
     result = {}
     found = 0

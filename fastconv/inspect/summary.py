@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ..graph import INPUT, Graph, Node
-from ..graph.graph import array_id
+from ..graph import INPUT, Graph, Node, array_id
 from ..graph.ops import OPS
 from .table import Table, kernels_of, names_of
 

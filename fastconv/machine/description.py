@@ -5,12 +5,14 @@ Deterministic: nothing is timed. What is not known gets the figures of a modest 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._base import cpuid
 from .cpu import kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Machine", "this_machine"]
 
@@ -108,8 +110,9 @@ class Machine:
 def this_machine() -> Machine:
     """Describe the machine this process runs on, at the level that is used."""
     k = kernels()
-    name, wide, narrow = _microarchitecture()
-    l1, l2, llc = _caches()
+    vendor = _vendor()  # once: in a virtual machine each CPUID takes 4 us
+    name, wide, narrow = _microarchitecture(vendor)
+    l1, l2, llc = _caches(vendor)
     return Machine(
         name=name,
         level=k.LEVEL,
@@ -131,8 +134,8 @@ def _vendor() -> str:
     return b"".join(word.to_bytes(4, "little") for word in (b, d, c)).decode("ascii", "replace")
 
 
-def _microarchitecture() -> tuple[str, int, int]:
-    vendor, (signature, _, _, _) = _vendor(), cpuid(1, 0)
+def _microarchitecture(vendor: str) -> tuple[str, int, int]:
+    signature, _, _, _ = cpuid(1, 0)
     family, model = signature >> 8 & 15, signature >> 4 & 15
     if family in (6, 15):
         model += signature >> 12 & 0xF0
@@ -144,10 +147,10 @@ def _microarchitecture() -> tuple[str, int, int]:
     return _UNKNOWN
 
 
-def _caches() -> tuple[int, int, int]:
+def _caches(vendor: str) -> tuple[int, int, int]:
     """Return the bytes of the data caches: first, second and last level. Leaf 4, or AMD's of the same form."""
     sizes = {1: _L1, 2: _L2, 3: _LLC}
-    leaf = 0x8000001D if _vendor() == "AuthenticAMD" else 4
+    leaf = 0x8000001D if vendor == "AuthenticAMD" else 4
     for index in range(8):
         a, b, c, _ = cpuid(leaf, index)
         kind, level = a & 31, a >> 5 & 7

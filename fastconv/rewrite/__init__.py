@@ -8,14 +8,18 @@ fuse    into the producer's epilogue     draft the nodes under work, and how two
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-from ..graph import Graph
 from .draft import Draft
 from .fold import fold_batch_norm, fold_padding
 from .fuse import fuse_activation, fuse_pool, fuse_residual, hoist_activation
 from .remove import drop_identities, drop_unused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..graph import Graph
 
 __all__ = ["RULES", "Rule", "optimize"]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import is_
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from ..graph import Graph, Node
+from ..graph import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..graph import Graph
 
 __all__ = ["Draft", "Merge", "has_free_epilogue"]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from ..graph import Node
 from ..graph.attributes import MAX_INTEGER
-from .draft import Draft, has_free_epilogue
+from .draft import has_free_epilogue
+
+if TYPE_CHECKING:
+    from ..graph import Node
+    from .draft import Draft
 
 __all__ = ["fold_batch_norm", "fold_padding"]
 

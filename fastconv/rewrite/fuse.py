@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from ..graph import Node
+from typing import TYPE_CHECKING
+
 from ..graph.geometry import windows
 from ..graph.ops.activation import ACTIVATIONS
-from .draft import Draft, has_free_epilogue
+from .draft import has_free_epilogue
+
+if TYPE_CHECKING:
+    from ..graph import Node
+    from .draft import Draft
 
 __all__ = ["fuse_activation", "fuse_pool", "fuse_residual", "hoist_activation"]
 

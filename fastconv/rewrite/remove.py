@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..graph import INPUT, Node
-from .draft import Draft
+from ..graph import INPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..graph import Node
+    from .draft import Draft
 
 __all__ = ["drop_identities", "drop_unused"]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import ConvKernel, Layer, whole
+from . import ConvKernel, whole
 
 if TYPE_CHECKING:
     from ...graph import Node
     from ...machine.description import Machine
     from ..lowering import Lowering
     from ..tensors import Tensor
+    from . import Layer
 
 __all__ = ["DEPTHWISE"]
 

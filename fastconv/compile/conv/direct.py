@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ConvKernel, Layer, share
+from . import ConvKernel, share
 
 if TYPE_CHECKING:
     from ...graph import Node
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...machine.description import Machine
     from ..lowering import Lowering
     from ..tensors import Tensor
+    from . import Layer
 
 __all__ = ["DIRECT", "cut_rows", "panels", "tile_channels", "tile_record"]
 

@@ -7,15 +7,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...machine.cpu import kernels
-from ..tensors import NONE, Border
-from . import ConvKernel, Layer
+from ..tensors import NONE
+from . import ConvKernel
 from .packed import window_record
 
 if TYPE_CHECKING:
     from ...graph import Node
     from ...machine.description import Machine
     from ..lowering import Lowering
-    from ..tensors import Tensor
+    from ..tensors import Border, Tensor
+    from . import Layer
 
 __all__ = ["BLOCK_FLOATS", "IM2COL", "bind_blas"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..tensors import NONE, Border
-from . import ConvKernel, Layer, share
+from ..tensors import NONE
+from . import ConvKernel, share
 from .direct import DIRECT, tile_record
 
 if TYPE_CHECKING:
     from ...graph import Node
     from ...machine.description import Machine
     from ..lowering import Lowering
-    from ..tensors import Tensor
+    from ..tensors import Border, Tensor
+    from . import Layer
 
 __all__ = ["PACKED", "window_record"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..tensors import NCHW
-from . import ConvKernel, Layer, whole
+from . import ConvKernel, whole
 from .direct import DIRECT, tile_channels
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...machine.description import Machine
     from ..lowering import Lowering
     from ..tensors import Tensor
+    from . import Layer
 
 __all__ = ["PIXELS"]
 

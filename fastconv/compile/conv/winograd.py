@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..tensors import Border
-from . import ConvKernel, Layer, share, whole
+from . import ConvKernel, share, whole
 from .direct import panels
 
 if TYPE_CHECKING:
@@ -13,7 +12,8 @@ if TYPE_CHECKING:
     from ...kernels._kernels import Kernels
     from ...machine.description import Machine
     from ..lowering import Lowering
-    from ..tensors import Tensor
+    from ..tensors import Border, Tensor
+    from . import Layer
 
 __all__ = ["WINOGRAD_2X2", "WINOGRAD_4X4"]
 

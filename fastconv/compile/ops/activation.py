@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from ...graph import Node
 from ...graph.ops.activation import ACTIVATIONS
 from ..tensors import Ref, Step
 
 if TYPE_CHECKING:
+    from ...graph import Node
     from ..lowering import Emit, Lowering
 
 __all__ = ["LOWER"]

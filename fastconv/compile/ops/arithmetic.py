@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from ...graph import Node
 from ..tensors import Ref, Step
 
 if TYPE_CHECKING:
+    from ...graph import Node
     from ..lowering import Emit, Lowering
 
 __all__ = ["LOWER"]

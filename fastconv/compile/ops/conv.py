@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...graph import Node
 from ...graph.geometry import conv_size
 from ..conv import Layer, choose
 from ..tensors import NCHW, NHWC, Ref, Step
 
 if TYPE_CHECKING:
+    from ...graph import Node
     from ..lowering import Emit, Lowering
 
 __all__ = ["LOWER"]

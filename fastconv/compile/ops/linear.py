@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from ...graph import Node
 from ..conv.direct import cut_rows, panels, tile_record
 from ..tensors import NCHW, Ref, Step
 
 if TYPE_CHECKING:
+    from ...graph import Node
     from ..lowering import Emit, Lowering
 
 __all__ = ["LOWER"]

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...graph import Node
-from ..tensors import Ref, Step, Tensor
+from ..tensors import Ref, Step
 
 if TYPE_CHECKING:
+    from ...graph import Node
     from ..lowering import Emit, Lowering
+    from ..tensors import Tensor
 
 __all__ = ["LOWER", "emit_pool"]
 

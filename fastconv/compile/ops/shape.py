@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import UnsupportedOperatorError
-from ...graph import Node
-from ..tensors import NCHW, Ref, Step, Tensor
+from ..tensors import NCHW, Ref, Step
 
 if TYPE_CHECKING:
+    from ...graph import Node
     from ..lowering import Emit, Lowering
+    from ..tensors import Tensor
 
 __all__ = ["LOWER"]
 

@@ -14,16 +14,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..._base import crc32
-from .zip import DEFLATED, Member, ZipReader
+from .zip import DEFLATED, ZipReader
 
 if TYPE_CHECKING:
+    import os
+
     from ...errors import ModelFormatError
+    from .zip import Member
 
 DOCUMENT = "fastconv.json"
 """The array that holds fastconv's own description of a model: the JSON text, one dimension of uint8."""

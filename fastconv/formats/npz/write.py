@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ...errors import ArgumentError
-from ...graph.graph import array_id
+from ...graph import array_id
 from .archive import DOCUMENT, MAX_HEADER
 from .model import FORMAT, VERSION
 

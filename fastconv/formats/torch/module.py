@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...graph import INPUT, Graph, Node
-from ...graph.graph import array_id
+from ...graph import INPUT, Graph, Node, array_id
 from ...graph.ops.activation import ACTIVATIONS
 
 Weights = Mapping[str, Tensor]

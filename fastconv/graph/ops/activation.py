@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError
-from ..attributes import Normaliser, number, shown
-from .spec import Attributes, OpSpec, Settled, Shape, Weights, same_shape
+from ..attributes import number, shown
+from .spec import OpSpec, same_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..attributes import Normaliser
+    from .spec import Attributes, Settled, Shape, Weights
 
 __all__ = ["ACTIVATION", "ACTIVATIONS", "SPECS", "Activation"]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...errors import ShapeError
 from .activation import ACTIVATION
-from .spec import Attributes, OpSpec, Settled, Shape, Weights
+from .spec import OpSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import Attributes, Settled, Shape, Weights
 
 __all__ = ["SPECS"]
 

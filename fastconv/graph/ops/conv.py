@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError, ShapeError
 from ..attributes import integer, pair, positive, shown
 from ..geometry import conv_size, windows
 from .activation import ACTIVATION
-from .spec import Attributes, OpSpec, Settled, Shape, Two, Weights, Window, check_residual, check_vector, image
+from .spec import OpSpec, check_residual, check_vector, image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import Attributes, Settled, Shape, Two, Weights, Window
 
 __all__ = ["SPECS"]
 

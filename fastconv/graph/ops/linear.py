@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 from ...errors import ShapeError
 from .activation import ACTIVATION
 from .spec import (
-    Attributes,
     FeatureMismatchError,
     OpSpec,
-    Settled,
-    Shape,
-    Two,
-    Weights,
-    Window,
     check_residual,
     check_vector,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import (
+        Attributes,
+        Settled,
+        Shape,
+        Two,
+        Weights,
+        Window,
+    )
 
 __all__ = ["SPECS"]
 

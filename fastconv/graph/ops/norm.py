@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...errors import ShapeError
 from ..attributes import integer, non_negative
 from .activation import ACTIVATION
-from .spec import REQUIRED, Attributes, OpSpec, Settled, Shape, Weights, axis, check_vector
+from .spec import REQUIRED, OpSpec, axis, check_vector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import Attributes, Settled, Shape, Weights
 
 __all__ = ["SPECS"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError, ShapeError
 from ..attributes import boolean, integer, pair, shown
 from ..geometry import windows
-from .spec import REQUIRED, Attributes, OpSpec, Settled, Shape, Two, Weights, Window, image
+from .spec import REQUIRED, OpSpec, image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import Attributes, Settled, Shape, Two, Weights, Window
 
 __all__ = ["SPECS"]
 

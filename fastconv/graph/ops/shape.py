@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError, ShapeError
 from ..attributes import integer, integers, number, shown
-from .spec import REQUIRED, Attributes, OpSpec, Settled, Shape, Weights, axis, same_shape
+from .spec import REQUIRED, OpSpec, axis, same_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import Attributes, Settled, Shape, Weights
 
 __all__ = ["SPECS"]
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ...errors import ArgumentError, ShapeError
-from ..attributes import Normaliser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    import numpy as np
+
+    from ..attributes import Normaliser
+
+    Shape: TypeAlias = tuple[int, ...]
+    Two: TypeAlias = tuple[int, int]
+    Attributes: TypeAlias = Mapping[str, Any]
+    Weights: TypeAlias = Mapping[str, np.ndarray]
+    Settled: TypeAlias = tuple[Shape, Attributes]
+    # What one output looks at: the kernel's reach, the stride, and how many (H, W) outputs there are.
+    Window: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int]]
 
 __all__ = ["REQUIRED", "Attributes", "FeatureMismatchError", "OpSpec", "Settled", "Shape", "Two", "Weights", "Window"]
 
 REQUIRED: Any = object()  # the default of an attribute that has none
-
-Shape: TypeAlias = tuple[int, ...]
-Two: TypeAlias = tuple[int, int]
-Attributes: TypeAlias = Mapping[str, Any]
-Weights: TypeAlias = Mapping[str, np.ndarray]
-Settled: TypeAlias = tuple[Shape, Attributes]
-# What one output looks at: the kernel's reach, the stride, and how many (H, W) outputs there are.
-Window: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int]]
 
 
 def no_macs(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> int:
