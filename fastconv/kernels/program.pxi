@@ -69,7 +69,7 @@ cdef class Workspace:
     cdef char* start
 
     def __cinit__(self, size_t size):
-        self.memory = calloc(size + ALIGN, 1)       # zeros: borders may never be zeroed again (compile/arena.py)
+        self.memory = calloc(size + ALIGN, 1)       # zeros: borders may never be zeroed again (compile/tensors.py)
         if self.memory == NULL:
             raise MemoryError(f"fastconv: no memory for a workspace of {size} bytes")
         self.start = <char*>((<uintptr_t>self.memory + ALIGN - 1) // ALIGN * ALIGN)

@@ -1,4 +1,4 @@
-"""A small zip reader that trusts nothing it reads; see :mod:`fastconv.formats.archive` for why.
+"""A small zip reader that trusts nothing it reads; see :mod:`.archive` for why.
 
 The format is PKWARE's APPNOTE: the members, each behind a local header, then the directory, then
 the end record. Sizes are taken from the directory, once it is known that the members it lists lie
