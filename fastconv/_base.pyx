@@ -27,7 +27,7 @@ cdef extern from *:
     #if defined(__x86_64__)
     #include <cpuid.h>
     static void fc_cpuid(unsigned leaf, unsigned index, unsigned* out) {
-        static unsigned most[2];        /* the last leaf of either range; asked once: in a virtual machine it takes 4 us */
+        static unsigned most[2];        /* last leaf of either range; asked once: 4 us in a virtual machine */
         unsigned* last = most + (leaf >> 31);
         if (*last == 0)
             *last = __get_cpuid_max(leaf & 0x80000000u, 0);

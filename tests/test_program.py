@@ -11,9 +11,10 @@ from compiling import assert_right, batch_of, in_float64
 from interpreter import run_graph
 from networks import Net
 
-from fastconv.compile import arena, compile_graph
-from fastconv.compile.conv import KERNELS
+from fastconv.compile import compile_graph
+from fastconv.compile.conv import KERNELS, Layer, candidates
 from fastconv.compile.lowering import Lowering
+from fastconv.compile.tensors import lay_out
 from fastconv.errors import ArgumentError, UnsupportedOperatorError
 from fastconv.graph import Graph
 from fastconv.machine.cpu import kernels
@@ -34,7 +35,7 @@ def specs(graph: Graph) -> tuple[Lowering, list[dict[str, Any]]]:
     """Return the steps of a network as `Program` is given them."""
     low = Lowering(graph, this_machine(), kernels(), 1, "auto", None, False)
     low.run()
-    arena.lay_out(low.steps, low.arena, 1, False)
+    lay_out(low.steps, low.arena, 1, False)
     return low, [step.spec(*step.cut(1)[:3]) for step in low.steps]
 
 
@@ -92,6 +93,23 @@ def test_an_unknown_kernel_is_refused() -> None:
 
 
 # --- kernels and machines -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize(("channels", "groups"), [(3, 1), (16, 1), (16, 16), (16, 4)])
+def test_what_the_table_calls_unlikely_is_never_the_cheapest(kernel: int, channels: int, groups: int) -> None:
+    net = Net(channels, 24, 24)
+    net.conv(16, kernel, groups=groups)
+    for graph in (net.graph(), in_float64(net.graph())):
+        (node,), (c, h, w) = graph.nodes, graph.input_shape
+        out, oh, ow = graph.shapes[node.name]
+        layer = Layer(node, (c, h, w), (out, oh, ow), {"nchw"}, True, graph.dtype == np.float64)
+        for algorithm in ("auto", "exact", "im2col", "packed"):
+            able = candidates(layer, this_machine(), algorithm)
+            cheapest = min(able, key=lambda each: each.margin * each.cost(layer, this_machine()), default=None)
+            likely = candidates(layer, this_machine(), algorithm, likely=True)
+            assert [each for each in able if each in likely] == likely
+            assert cheapest is None or cheapest in likely
 
 
 @pytest.mark.parametrize("row", KERNELS, ids=lambda row: row.name)
