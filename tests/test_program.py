@@ -189,6 +189,13 @@ def test_weights_may_come_with_the_call(shape: tuple[int, ...], out: int, attrs:
     assert program(x[:0], *weights).shape == (0, *fixed.output_shapes[0])
 
 
+def test_winograd_s_weights_are_transformed_beforehand() -> None:
+    with pytest.raises(UnsupportedOperatorError, match="kernel='winograd_4x4' cannot"):
+        compile_graph(layer(), kernel="winograd_4x4", weights_in_call=True)
+    program = compile_graph(layer(), weights_in_call=True)
+    assert not any("winograd" in step["kernel"] for step in program.steps)
+
+
 def test_what_is_not_the_inputs_is_left_to_the_caller() -> None:
     graph = layer()
     program = compile_graph(graph, algorithm="exact", weights_in_call=True)

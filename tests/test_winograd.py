@@ -13,15 +13,9 @@ from compiling import assert_equals_interpreter, batch_of
 from networks import Net
 
 from fastconv.compile import compile_graph
-from fastconv.compile.conv import KERNELS
-from fastconv.compile.conv.winograd import Winograd
+from fastconv.machine.description import this_machine
 
-SCHEMES = [
-    (kernel.name, stride)
-    for kernel in (row.load() for row in KERNELS)
-    if isinstance(kernel, Winograd)
-    for stride, _ in kernel.schemes
-]
+SCHEMES = [(f"winograd_{row['step']}x{row['step']}", row["stride"]) for row in this_machine().winograd]
 
 
 @pytest.mark.parametrize(("kernel", "stride"), SCHEMES)

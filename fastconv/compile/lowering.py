@@ -115,7 +115,7 @@ class Lowering:
         weights_in_call: bool,
     ) -> None:
         self.graph, self.machine, self.kernels, self.threads = graph, machine, kernels, threads
-        self.algorithm, self.kernel = algorithm, kernel
+        self.algorithm, self.kernel, self.weights_in_call = algorithm, kernel, weights_in_call
         self.dtype = np.dtype(graph.dtype)
         self.steps: list[Step] = []
         self.prologue: list[Step] = []

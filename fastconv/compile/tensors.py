@@ -133,11 +133,11 @@ class Step:
     ----------
     cut
         Images that go together -> (rows, block, parts) as kernels/step.pxi's Units, and bytes of scratch.
-    alone
+    serial
         The step shares out its own work and must have one caller.
     """
 
-    __slots__ = ("alone", "cut", "kernel", "label", "node", "record", "work", "x", "y", "z")
+    __slots__ = ("cut", "kernel", "label", "node", "record", "serial", "work", "x", "y", "z")
 
     def __init__(
         self,
@@ -151,10 +151,10 @@ class Step:
         label: str = "",
         work: int = 0,
         cut: Callable[[int], tuple[int, int, int, int]] | None = None,
-        alone: bool = False,
+        serial: bool = False,
     ) -> None:
         self.kernel, self.node, self.x, self.y, self.z, self.record = kernel, node, x, y, z, record
-        self.label, self.work, self.alone = label or kernel, work, alone
+        self.label, self.work, self.serial = label or kernel, work, serial
         self.cut = cut or (lambda images: (y.tensor.h, 1, 1, 0))
 
     @property
@@ -173,7 +173,7 @@ class Step:
             "z": None if self.z is None else self.z.view(),
             "units": {"rows": rows, "block": block, "parts": parts},
             "work": self.work,
-            "alone": self.alone,
+            "serial": self.serial,
             "record": self.record,
         }
 

@@ -78,8 +78,8 @@ _OneOp: TypeAlias = OneOp
 class Kernels(Protocol):
     LEVEL: str
     VECTOR: int
-    PANEL: int
-    TALLEST: int
+    NR: int
+    MR: int
     PIXEL_CHANNELS: int
     PIXEL_VECTOR: int
     PANELS_AT_ONCE: int

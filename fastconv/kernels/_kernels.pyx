@@ -76,8 +76,8 @@ include "measure.pxi"
 # What compile and show_config are told of this module. Widths are in floats.
 LEVEL = (<bytes>FC_LEVEL).decode()
 VECTOR = FC_W
-PANEL = NR
-TALLEST = FC_MR
+NR = FC_NR
+MR = FC_MR
 REGISTERS = FC_REGISTERS
 PIXEL_CHANNELS = FC_PO
 PIXEL_VECTOR = FC_P

@@ -85,11 +85,11 @@ cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t
     cdef Py_ssize_t per_group = p.panels // p.groups
     cdef Py_ssize_t group = panel // per_group
     cdef Py_ssize_t channels = p.channels // p.groups
-    cdef Py_ssize_t first = (panel - group * per_group) * NR            # channel within the group
+    cdef Py_ssize_t first = (panel - group * per_group) * FC_NR            # channel within the group
     cdef Py_ssize_t left = channels - first
     cdef int nv = FC_NV if left > FC_W else 1
     cdef Py_ssize_t K = p.segments * p.length
-    cdef Py_ssize_t padded = per_group * NR if (channels - 1) % NR >= FC_W else per_group * NR - FC_W
+    cdef Py_ssize_t padded = per_group * FC_NR if (channels - 1) % FC_NR >= FC_W else per_group * FC_NR - FC_W
     cdef const float* b = <const float*>start(base, &p.weight) + (group * padded + first) * K
     cdef Py_ssize_t channel = group * channels + first
     cdef Py_ssize_t group_offset = group * (s.x.c // p.groups)
@@ -182,15 +182,15 @@ cdef void linear(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
         row1 = min(row0 + s.units.block, n * s.units.rows)
         p0 = (u - blk * groups) * WIDE
         p1 = min(p0 + WIDE, p.panels)
-        left = p.channels - (p1 - 1) * NR           # in the last panel
+        left = p.channels - (p1 - 1) * FC_NR           # in the last panel
         half = left <= FC_W
         if row1 - row0 == 1 and p1 - p0 > half:
-            e = epilogue(<const float*>start(base, &p.bias) + p0 * NR, &p.activation)
+            e = epilogue(<const float*>start(base, &p.bias) + p0 * FC_NR, &p.activation)
             e.valid = <int>min(left if half else left - FC_W, FC_W)
             run_wide(<int>(p1 - p0 - half), half, at(base, &s.x, row0, 0, 0),
                      <const Py_ssize_t*>start(base, &p.offsets), p.segments, p.length,
-                     <const float*>start(base, &p.weight) + p0 * NR * K, NR * K, &e,
-                     at(base, &s.y, row0, 0, 0) + p0 * NR)
+                     <const float*>start(base, &p.weight) + p0 * FC_NR * K, FC_NR * K, &e,
+                     at(base, &s.y, row0, 0, 0) + p0 * FC_NR)
         else:
             for k in range(p0, p1):
                 conv_panel(s, p, base, row0, row1, k, NULL, <float*>scratch)

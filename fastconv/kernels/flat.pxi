@@ -26,7 +26,7 @@ cdef inline bint taken(x) noexcept:
             and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
 
 
-cdef inline bint compact(x) noexcept:
+cdef inline bint contiguous(x) noexcept:
     """Whether x is `taken` and C-contiguous."""
     return taken(x) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x)
 
@@ -134,8 +134,8 @@ cdef void normalise_flat(const real* x, const real* mean, const real* var, const
 
 
 cdef inline bint per_channel(v, int dtype, cnp.npy_intp c) noexcept:
-    """Whether v is a compact array (c,) of this dtype."""
-    return (compact(v) and cnp.PyArray_TYPE(<cnp.ndarray>v) == dtype and cnp.PyArray_NDIM(<cnp.ndarray>v) == 1
+    """Whether v is a contiguous array (c,) of this dtype."""
+    return (contiguous(v) and cnp.PyArray_TYPE(<cnp.ndarray>v) == dtype and cnp.PyArray_NDIM(<cnp.ndarray>v) == 1
             and cnp.PyArray_DIMS(<cnp.ndarray>v)[0] == c)
 
 
@@ -157,7 +157,7 @@ def batch_norm(x, mean, var, weight, bias, double eps, int threads):
     cdef void* v
     cdef void* w
     cdef void* b
-    if not compact(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) < 2:
+    if not contiguous(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) < 2:
         return NotImplemented
     array = <cnp.ndarray>x
     dtype = cnp.PyArray_TYPE(array)
@@ -209,7 +209,7 @@ def softmax_axis(x, int axis, bint log, int threads):
     cdef Py_ssize_t n, size, inner = 1
     cdef void* source
     cdef void* target
-    if not compact(x):
+    if not contiguous(x):
         return NotImplemented
     array = <cnp.ndarray>x
     ndim = cnp.PyArray_NDIM(array)

@@ -171,7 +171,7 @@ def linear_rows(x, weight, bias, Py_ssize_t threads):
     cdef void* rows
     cdef void* more
     cdef void* target
-    if not (compact(x) and compact(weight)):
+    if not (contiguous(x) and contiguous(weight)):
         return NotImplemented
     a, w = <cnp.ndarray>x, <cnp.ndarray>weight
     ndim, dtype = cnp.PyArray_NDIM(a), cnp.PyArray_TYPE(a)

@@ -5,7 +5,7 @@ A weight is (O, I, taps) as PyTorch has it, O of all groups together. Every orde
 """
 
 cdef enum PackOrder:
-    PANELS = 0                  # the register tile's: width NR, or FC_W where so few are left in a group; K = (taps, I)
+    PANELS = 0                  # the tile's: width FC_NR, or FC_W where so few are left in a group; K = (taps, I)
     COLUMNS = 1                 # BLAS's: width all channels of a group; K = (taps, I)
     LANES = 2                   # depthwise's: one block of O up to whole vectors; K = taps
     PIXELS = 3                  # the pixel kernel's: width FC_PO; K = (I, taps), as it is
@@ -52,7 +52,7 @@ cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t width) noexcept nogil:
 cdef inline Py_ssize_t block_width(Py_ssize_t order, Py_ssize_t channels, Py_ssize_t first) noexcept nogil:
     """Width of the block that begins at channel `first` of a group of `channels`."""
     if order == PANELS:
-        return NR if channels - first > FC_W else FC_W
+        return FC_NR if channels - first > FC_W else FC_W
     if order == COLUMNS:
         return channels
     return whole(channels, FC_W) if order == LANES else FC_PO
@@ -84,7 +84,7 @@ cdef void pack_weight(const PackRecord* p, const real* w, real* out) noexcept no
 cdef void pack_points(const PackRecord* p, int scheme, const float* w, float* out) noexcept nogil:
     """Winograd's matrices G g G^T, in float64 until they are stored, each in the order PANELS.
 
-    w: (O, I, 3, 3); out: (matrices, panels of (I, NR))
+    w: (O, I, 3, 3); out: (matrices, panels of (I, FC_NR))
     """
     cdef Py_ssize_t points = WINOGRAD_SIZES[scheme].own + 1
     cdef Py_ssize_t matrix = packed_channels(PANELS, p.channels) * p.per_group

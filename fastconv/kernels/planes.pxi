@@ -92,15 +92,15 @@ cdef struct Taken:
 cdef void take_planes(const Taken* s, const real* x, real* y, real value, Py_ssize_t first, Py_ssize_t last
                       ) noexcept nogil:
     """Planes [first, last) of y."""
-    cdef int planar = s.axes - 2
-    cdef Py_ssize_t oh = s.counts[planar], ow = s.counts[planar + 1]
-    cdef Py_ssize_t plane = s.sizes[planar] * s.sizes[planar + 1]
+    cdef int rows_axis = s.axes - 2
+    cdef Py_ssize_t oh = s.counts[rows_axis], ow = s.counts[rows_axis + 1]
+    cdef Py_ssize_t plane = s.sizes[rows_axis] * s.sizes[rows_axis + 1]
     cdef Py_ssize_t p, rest, place, source, stride
     cdef int axis
     cdef bint inside
     for p in range(first, last):
         rest, source, stride, inside = p, 0, plane, True
-        for axis in range(planar - 1, -1, -1):
+        for axis in range(rows_axis - 1, -1, -1):
             place = rest % s.counts[axis]
             rest = rest // s.counts[axis]
             if s.positions[axis] != NULL:
@@ -108,8 +108,8 @@ cdef void take_planes(const Taken* s, const real* x, real* y, real value, Py_ssi
             inside = inside and place >= 0
             source += place * stride
             stride *= s.sizes[axis]
-        take_plane(x + source if inside else NULL, s.sizes[planar + 1], s.positions[planar], oh,
-                   s.positions[planar + 1], ow, s.start, s.stop, value, y + p * oh * ow)
+        take_plane(x + source if inside else NULL, s.sizes[rows_axis + 1], s.positions[rows_axis], oh,
+                   s.positions[rows_axis + 1], ow, s.start, s.stop, value, y + p * oh * ow)
 
 
 def take(cnp.ndarray x, tuple sizes, tuple positions, tuple shape, double value, int threads):

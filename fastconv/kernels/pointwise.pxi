@@ -1,7 +1,7 @@
 """1x1 convolution on planes: x and y in PyTorch's order, pixels in the lanes, and nothing transposed.
 
 y[o, p] = sum over i of w[o, i] * x[i, p] is the register tile with the caller's own weight as its rows, and
-neighbouring pixels, copied once to (K, NR), where else the weights stand.
+neighbouring pixels, copied once to (K, FC_NR), where else the weights stand.
 """
 
 cdef enum:
@@ -9,19 +9,19 @@ cdef enum:
 
 
 cdef void copy_pixels(const float* x, Py_ssize_t plane, Py_ssize_t K, Py_ssize_t pixels, float* out) noexcept nogil:
-    """x: (K, pixels), rows a plane apart; out: panels of (K, NR), the last of (K, FC_W) where that is enough."""
-    cdef Py_ssize_t k, p, whole = pixels // NR * NR, left = pixels - whole
+    """x: (K, pixels), rows a plane apart; out: panels of (K, FC_NR), the last of (K, FC_W) where that is enough."""
+    cdef Py_ssize_t k, p, whole = pixels // FC_NR * FC_NR, left = pixels - whole
     cdef const float* row
     cdef float* y
     for k in range(K):
         row = x + k * plane
-        y = out + k * NR
+        y = out + k * FC_NR
         p = 0
         while p < whole:
             v_store(y, v_load(row + p))
             v_store(y + FC_W, v_load(row + p + FC_W))
-            y += K * NR
-            p += NR
+            y += K * FC_NR
+            p += FC_NR
         if left > FC_W:
             v_store(y, v_load(row + p))
             v_store(y + FC_W, v_load_n(row + p + FC_W, <int>left - FC_W))
@@ -31,9 +31,9 @@ cdef void copy_pixels(const float* x, Py_ssize_t plane, Py_ssize_t K, Py_ssize_t
 
 cdef void pointwise_panel(const PointwiseRecord* p, const float* w, const float* columns, int pixels,
                           const float* biases, float* y, Py_ssize_t plane) noexcept nogil:
-    """y[o, j] = act(w[o] . columns[:, j] + bias[o]) for 1..NR pixels j of every channel o.
+    """y[o, j] = act(w[o] . columns[:, j] + bias[o]) for 1..FC_NR pixels j of every channel o.
 
-    w: (channels, K); columns: (K, NR or FC_W); biases: (channels, NR), each in all lanes; y: (channels, plane)
+    w: (channels, K); columns: (K, FC_NR or FC_W); biases: (channels, FC_NR), each in all lanes; y: (channels, plane)
     """
     cdef const float* a[TILES * MAX_M]
     cdef const float* z[TILES * MAX_M]
@@ -45,7 +45,7 @@ cdef void pointwise_panel(const PointwiseRecord* p, const float* w, const float*
     e.valid = pixels - (nv - 1) * FC_W
     for o in range(p.channels):
         a[m] = w + o * p.inputs
-        z[m] = biases + o * NR
+        z[m] = biases + o * FC_NR
         rows[m] = y + o * plane
         m += 1
         if m == portion:
@@ -58,27 +58,28 @@ cdef void conv_pointwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t be
                          char* scratch) noexcept nogil:
     """1x1 convolution, stride 1. x: (n, K, h, w); y: (n, channels, h, w); both planes without a border.
 
-    record: PointwiseRecord. A unit is `block` panels of NR pixels; scratch: (channels, NR), and panels of (K, NR).
+    record: PointwiseRecord. A unit is `block` panels of FC_NR pixels; scratch: (channels, FC_NR) and
+    panels of (K, FC_NR).
     """
     cdef const PointwiseRecord* p = <const PointwiseRecord*>s.record
     cdef const float* w = <const float*>start(base, &p.weight)
     cdef const float* bias = <const float*>start(base, &p.bias)
     cdef Py_ssize_t K = p.inputs, plane = s.y.h * s.y.w, panels = s.units.rows
-    cdef Py_ssize_t most = max(1, POINTWISE_FLOATS // (K * NR)), last = last_row(s, n, end)
+    cdef Py_ssize_t most = max(1, POINTWISE_FLOATS // (K * FC_NR)), last = last_row(s, n, end)
     cdef Py_ssize_t r, i, o, j, first, count, pixels
     cdef float* biases = <float*>scratch
-    cdef float* columns = biases + p.channels * NR
+    cdef float* columns = biases + p.channels * FC_NR
     for o in range(p.channels):
         for j in range(FC_NV):
-            v_store(biases + o * NR + j * FC_W, v_set1(bias[o]))
+            v_store(biases + o * FC_NR + j * FC_W, v_set1(bias[o]))
     r = first_row(s, begin)
     while r < last:
         i = r // panels
         first = r - i * panels                  # panel of the image
         count = min(min(most, panels - first), last - r)
-        pixels = min(count * NR, plane - first * NR)
-        copy_pixels(at(base, &s.x, i, 0, 0) + first * NR, s.x.channel, K, pixels, columns)
+        pixels = min(count * FC_NR, plane - first * FC_NR)
+        copy_pixels(at(base, &s.x, i, 0, 0) + first * FC_NR, s.x.channel, K, pixels, columns)
         for j in range(count):
-            pointwise_panel(p, w, columns + j * K * NR, <int>min(<Py_ssize_t>NR, pixels - j * NR), biases,
-                            at(base, &s.y, i, 0, 0) + (first + j) * NR, s.y.channel)
+            pointwise_panel(p, w, columns + j * K * FC_NR, <int>min(<Py_ssize_t>FC_NR, pixels - j * FC_NR), biases,
+                            at(base, &s.y, i, 0, 0) + (first + j) * FC_NR, s.y.channel)
         r += count

@@ -85,7 +85,7 @@ cdef class Program:
     ----------
     steps : list of dict
         Of each step: `kernel`, `record` (exactly the fields of the kernel's struct, kernels/records.pxi), the views
-        `x`, `y` and `z` (or None), `units`, `work`, `alone`, and for people `node` and `label`.
+        `x`, `y` and `z` (or None), `units`, `work`, `serial`, and for people `node` and `label`.
     inputs : tuple of (shape, batched)
         Of each array that a call takes. A batched one has a batch axis in front of the shape.
     output_shapes : tuple of shapes
@@ -109,7 +109,7 @@ cdef class Program:
     cdef Py_ssize_t _inputs, _outputs
     cdef list _keep, _idle, _descriptions
     cdef readonly tuple inputs, output_shapes
-    cdef bint _double, _alone
+    cdef bint _double, _serial
     cdef object _levels                             # the function, and what it has returned
     cdef cnp.ndarray _table
     cdef Py_ssize_t _input_sizes[MAX_INPUTS]        # bytes per image; 0 where there is no batch axis
@@ -135,7 +135,7 @@ cdef class Program:
         self._arena, self._scratch, self._shared = (whole(size, ALIGN) for size in (arena, scratch, shared))
         self._double, self._levels, self._keep = double, levels, keep
         self._idle, self._descriptions = [], []
-        self._alone = False
+        self._serial = False
         self._inputs, self._outputs = len(inputs), len(output_shapes)
         self._dims = <cnp.npy_intp*>calloc(len(shapes) * MAX_AXES, sizeof(cnp.npy_intp))
         if self._dims == NULL:
@@ -186,8 +186,8 @@ cdef class Program:
         if s.has_z:
             s.z = spec["z"]
         s.units = spec["units"]
-        s.work, s.alone, s.threads = spec["work"], spec["alone"], self._threads
-        self._alone = self._alone or s.alone
+        s.work, s.serial, s.threads = spec["work"], spec["serial"], self._threads
+        self._serial = self._serial or s.serial
         self._descriptions.append({"node": spec["node"], "kernel": spec["kernel"], "label": spec["label"]})
         return 0
 
@@ -304,7 +304,7 @@ cdef class Program:
         This is the one place that says how many threads wake. seconds: as for `_share_layers`, which is then the way.
         """
         cdef Py_ssize_t threads = min(self._threads, 1 + n * self._work // WORK_PER_THREAD)
-        cdef bint whole_images = (seconds == NULL and not self._alone
+        cdef bint whole_images = (seconds == NULL and not self._serial
                                   and (threads == 1 or n % threads == 0 or n >= 4 * threads))
         cdef Py_ssize_t t
         cdef char* shared = workspace.start + self._arena + self._scratch * self._threads
@@ -388,7 +388,7 @@ cdef class Program:
                 s = &self._steps[k]
                 if seconds != NULL:
                     started = now()
-                if s.alone or threads == 1 or (last - first) * s.work < WORK_PER_LAYER or units(s, last - first) < 2:
+                if s.serial or threads == 1 or (last - first) * s.work < WORK_PER_LAYER or units(s, last - first) < 2:
                     run_share(s, bases, last - first, 0, 1, scratch)
                 else:
                     for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):

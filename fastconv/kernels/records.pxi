@@ -26,7 +26,7 @@ cdef struct FusedPool:
 
 # Convolution and linear layers on the register tile. A row's K elements are `segments` runs of `length` floats.
 cdef struct TileRecord:
-    Place weight                # panels of (K, NR), see `pack_panels`
+    Place weight                # panels of (K, FC_NR), see `pack_panels`
     Place bias                  # one per output channel, each group's padded with zeros to whole panels
     Place offsets               # of the segments, in elements, intp
     Py_ssize_t segments
@@ -102,7 +102,7 @@ cdef struct PointwiseRecord:
     Activation activation
 
 cdef struct WinogradRecord:
-    Place weight                # (matrices, panels of (c, NR))
+    Place weight                # (matrices, panels of (c, FC_NR))
     Place bias                  # (padded,)
     Py_ssize_t scheme           # a row of kernels/transforms.pxi
     Py_ssize_t wide             # tiles in a row of tiles

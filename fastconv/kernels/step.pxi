@@ -53,7 +53,7 @@ cdef struct Step:
     bint has_z
     Units units
     Py_ssize_t work             # multiply-adds per image
-    bint alone                  # the step shares out its own work and must have one caller
+    bint serial                 # the step shares out its own work and must have one caller
     Py_ssize_t threads          # ...among so many threads
 
 ctypedef void (*kernel)(const Step*, char**, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*) noexcept nogil

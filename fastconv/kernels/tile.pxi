@@ -10,7 +10,7 @@ Measured, Zen 4, one thread, peak 117 GFLOP/s: 14 x 2 at v4 115 to 117, 6 x 2 at
 
 cdef enum:
     FC_NV = 2                       # vectors of a full panel
-    NR = FC_NV * FC_W               # output channels of a full panel
+    FC_NR = FC_NV * FC_W               # output channels of a full panel
     MAX_M = 14                      # the tallest tile of any level
     WIDE = 4                        # panels that `wide` takes at once
     LINE = 16                       # floats in a cache line
@@ -169,7 +169,7 @@ cdef inline void wide(int panels, int half, const float* a, const Py_ssize_t* of
     """The tile turned on its side, for a product of one row: y = act(a . B + bias) over several panels.
 
     One row of one panel is two chains of FMAs, which wait for each other; several panels are enough chains.
-    a: (K,) as in `tile`; b: `panels` of (K, NR), `panel` floats apart, and behind them, with `half`, one of (K, W);
+    a: (K,) as in `tile`; b: `panels` of (K, FC_NR), `panel` floats apart, and behind them, with `half`, one of (K, W);
     e.valid: of the very last vector
     """
     cdef vf acc[WIDE * FC_NV + 1]
@@ -185,7 +185,7 @@ cdef inline void wide(int panels, int half, const float* a, const Py_ssize_t* of
             x = v_set1(a[k])
             for j in range(panels * FC_NV):
                 acc[j] = v_fma(x, v_load(w + (j // FC_NV) * panel + (j % FC_NV) * FC_W), acc[j])
-            w += NR
+            w += FC_NR
             if half:
                 acc[last] = v_fma(x, v_load(h), acc[last])
                 h += FC_W

@@ -172,9 +172,9 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
             offset = (f * p.side + g) * p.vstep
             b = p.weight + (f * (p.own + 1) + g) * p.o * p.c
             for k in range(p.panels):
-                nv = FC_NV if p.o - k * NR > FC_W else 1
-                e.shift = (f * p.side + g) * p.mstep + k * NR
-                run_rows(rows, nv, a, &offset, 1, p.c, b + k * NR * p.c, &e, NULL, y)
+                nv = FC_NV if p.o - k * FC_NR > FC_W else 1
+                e.shift = (f * p.side + g) * p.mstep + k * FC_NR
+                run_rows(rows, nv, a, &offset, 1, p.c, b + k * FC_NR * p.c, &e, NULL, y)
 
 
 cdef void multiply(const Points* p, const float* v, Py_ssize_t c, float* m, Py_ssize_t tiles,
@@ -268,8 +268,8 @@ cdef void few_channels(int scheme, const Step* s, char** base, const Points* p, 
     for k in range((q.channels + FC_W - 1) // FC_W):
         e.bias = bias + k * FC_W
         lanes = <int>min(q.channels - k * FC_W, FC_W)
-        ld = min(p.o - k // FC_NV * NR, NR)
-        b = p.weight + k // FC_NV * NR * p.c + k % FC_NV * FC_W
+        ld = min(p.o - k // FC_NV * FC_NR, FC_NR)
+        b = p.weight + k // FC_NV * FC_NR * p.c + k % FC_NV * FC_W
         t = 0
         while t < tiles:
             count = min(chunk, tiles - t)

@@ -178,7 +178,7 @@ def show_config() -> dict[str, Any]:
     -------
     dict
         Plain values that can be written as JSON. ``openmp`` is None for a build without threads; ``blas`` is None
-        where none was found (the packed kernels then serve alone).
+        where none was found (the packed kernels then serve alone); ``machine`` is what the choice of kernels rests on.
     """
     import platform
 
@@ -186,6 +186,7 @@ def show_config() -> dict[str, Any]:
 
     from .. import __version__
     from . import blas
+    from .description import this_machine
 
     module = kernels()
     return {
@@ -197,7 +198,8 @@ def show_config() -> dict[str, Any]:
         "isa": module.LEVEL,
         "isa_of_cpu": level(),
         "vector_floats": module.VECTOR,
-        "tile": f"{module.TALLEST}x{module.PANEL}",
+        "tile": f"{module.MR}x{module.NR}",
+        "machine": this_machine().shown(),
         "threads": default_threads(),
         "openmp": module.OPENMP or None,
         "free_threaded": not getattr(sys, "_is_gil_enabled", lambda: True)(),

@@ -101,6 +101,11 @@ class Machine:
         """Return a machine that differs in `changes`."""
         return Machine(**{**self.as_dict(), **changes})
 
+    def shown(self) -> dict[str, Any]:
+        """Return what describes the hardware, for `fastconv.show_config`."""
+        names = ("name", "registers", "fma", "l1_bytes", "l2_bytes", "llc_bytes", "memory_bytes_per_cycle")
+        return {name: getattr(self, name) for name in names}
+
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes."""
         return {name: getattr(self, name) for name in self.__slots__}

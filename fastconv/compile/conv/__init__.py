@@ -33,6 +33,8 @@ class Layer:
         The layouts in which the input exists already.
     returned
         Nobody but the caller, who wants NCHW, reads the output.
+    weights_in_call
+        The weights are not known yet: a step must be able to pack them.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Layer:
         "residual",
         "returned",
         "stride",
+        "weights_in_call",
         "x",
     )
 
@@ -60,8 +63,10 @@ class Layer:
         at_hand: set[str],
         returned: bool,
         double: bool,
+        weights_in_call: bool = False,
     ) -> None:
         attrs = node.attrs
+        self.weights_in_call = weights_in_call
         self.name, self.x, self.out, self.double = node.name, x, out, double
         self.at_hand, self.returned = at_hand, returned
         self.kernel: tuple[int, int] = node.weights["weight"].shape[2:]
@@ -115,7 +120,7 @@ class ConvKernel:
         How it reads its input.
     planes
         It reads and writes whole planes, NCHW without a border; the others write NHWC.
-    alone
+    serial
         Its step shares out its own work.
     """
 
@@ -127,7 +132,7 @@ class ConvKernel:
     margin = 1.0
     layout = NHWC
     planes = False
-    alone = False
+    serial = False
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         """Tell whether it computes this layer at all."""

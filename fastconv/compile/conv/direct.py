@@ -36,7 +36,7 @@ def tile_channels(layer: Layer, machine: Machine) -> float:
 
 def panels(kernels: Kernels, channels: int, groups: int) -> int:
     """Return how many panels of weights there are, of all groups together."""
-    return groups * -(-(channels // groups) // kernels.PANEL)
+    return groups * -(-(channels // groups) // kernels.NR)
 
 
 def tile_record(
@@ -118,7 +118,7 @@ class Direct(ConvKernel):
         if not pooled or layer.pool is None:
             return cut_rows(low, x, y.h, parts, images, layer.stride[0])
         kh = layer.pool[1]
-        unpooled = kh * layer.out[2] * low.kernels.PANEL
+        unpooled = kh * layer.out[2] * low.kernels.NR
         most = max(1, _POOL_FLOATS // unpooled)
         rows, block, parts, _ = cut_rows(low, x, y.h, parts, images, layer.stride[0] * kh, most)
         return rows, block, parts, block * unpooled * 4

@@ -35,7 +35,7 @@ def bind_blas() -> None:
 
 class Im2col(ConvKernel):
     name, compiled, label, algorithm = "im2col", "conv_im2col", "im2col + BLAS", "im2col"
-    alone = True
+    serial = True
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         return True

@@ -57,10 +57,10 @@ class Pointwise(ConvKernel):
         self, low: Lowering, layer: Layer, x: Tensor, y: Tensor, pooled: bool, images: int
     ) -> tuple[int, int, int, int]:
         k = low.kernels
-        panels = -(-y.h * y.w // k.PANEL)
-        most = max(1, k.POINTWISE_AT_ONCE // (x.c * k.PANEL))
+        panels = -(-y.h * y.w // k.NR)
+        most = max(1, k.POINTWISE_AT_ONCE // (x.c * k.NR))
         block = share(most, panels * images, 1, low.threads)
-        return panels, block, 1, (layer.out[0] + most * x.c) * k.PANEL * 4
+        return panels, block, 1, (layer.out[0] + most * x.c) * k.NR * 4
 
 
 POINTWISE = Pointwise()

@@ -8,6 +8,8 @@ from . import ConvKernel, share, whole
 from .direct import panels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ...graph import Node
     from ...kernels._kernels import Kernels
     from ...machine.description import Machine
@@ -33,35 +35,46 @@ _CACHED_SHARE = 0.5
 
 
 class Winograd(ConvKernel):
-    """F(m x m, 3x3) for one m, at the strides for which there is a scheme.
+    """F(m x m, 3x3) for one m, at the strides for which kernels/winograd.h has a scheme.
 
     Parameters
     ----------
     step
         m, the side of an output tile.
-    schemes
-        Stride -> row of kernels/winograd.h's table.
     """
 
     compiled, algorithm, exact, margin = "conv_winograd", "winograd", False, 1.05
 
-    def __init__(self, step: int, schemes: dict[tuple[int, int], int]) -> None:
+    def __init__(self, step: int) -> None:
         self.name = f"winograd_{step}x{step}"
         self.label = f"Winograd F({step}x{step}, 3x3)"
-        self.step, self.schemes = step, schemes
+        self.step = step
+
+    def scheme(self, table: Sequence[Mapping[str, int]], layer: Layer) -> int | None:
+        """Return the row of the schemes' table for a layer, or None."""
+        for index, row in enumerate(table):
+            if row["step"] == self.step and (row["stride"], row["stride"]) == layer.stride:
+                return index
+        return None
+
+    def _sizes(self, table: Sequence[Mapping[str, int]], layer: Layer) -> Mapping[str, int]:
+        scheme = self.scheme(table, layer)
+        assert scheme is not None  # `can` holds
+        return table[scheme]
 
     def can(self, layer: Layer, machine: Machine) -> bool:
         return (
             not layer.double
+            and not layer.weights_in_call  # they are transformed here, by no step
             and layer.kernel == (3, 3)
             and layer.groups == 1
-            and layer.stride in self.schemes
+            and self.scheme(machine.winograd, layer) is not None
             and layer.dilation == (1, 1)
         )
 
     def cost(self, layer: Layer, machine: Machine) -> float:
         """The products of all points and the transforms; at least the time that streaming the weights takes."""
-        sizes = machine.winograd[self.schemes[layer.stride]]
+        sizes = self._sizes(machine.winograd, layer)
         (c, _, _), (o, oh, ow) = layer.x, layer.out
         tiles = -(-oh // sizes["step"]) * -(-ow // sizes["step"])
         few_rows = max(1.0, _ENOUGH_ROWS[machine.registers] / tiles)
@@ -97,7 +110,8 @@ class Winograd(ConvKernel):
         return self.label + (", stride 2" if layer.stride[0] == 2 else "")
 
     def record(self, low: Lowering, node: Node, layer: Layer, x: Tensor, epilogue: dict[str, Any]) -> dict[str, Any]:
-        k, channels, scheme = low.kernels, layer.out[0], self.schemes[layer.stride]
+        k, channels, scheme = low.kernels, layer.out[0], self.scheme(low.kernels.WINOGRAD, layer)
+        assert scheme is not None  # `can` holds
         return {
             "weight": low.constant(k.pack_winograd(scheme, node.weights["weight"])),
             "bias": low.packed(node, "bias", "panels", 1, (channels, 1, 1)),
@@ -115,12 +129,12 @@ class Winograd(ConvKernel):
         self, low: Lowering, layer: Layer, x: Tensor, y: Tensor, pooled: bool, images: int
     ) -> tuple[int, int, int, int]:
         """Scratch: both transforms of a block, each point kept off its neighbours' cache sets."""
-        k, sizes = low.kernels, low.kernels.WINOGRAD[self.schemes[layer.stride]]
+        k, sizes = low.kernels, self._sizes(low.kernels.WINOGRAD, layer)
         rows, wide = (-(-size // sizes["step"]) for size in layer.out[1:])
         points = sizes["side"] ** 2
         channels = whole(x.c, k.VECTOR)
         padded = k.packed_size(k.PACK_ORDERS["panels"], 1, layer.out[0], 1)
-        tiles = min(_BLOCK_TILES, max(2 * k.TALLEST, _BLOCK_FLOATS // (points * (channels + padded))))
+        tiles = min(_BLOCK_TILES, max(2 * k.MR, _BLOCK_FLOATS // (points * (channels + padded))))
         block = share(max(1, tiles // wide), rows * images, 1, low.threads)
         tiles = block * wide
         floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + 4 * 16)
@@ -129,5 +143,5 @@ class Winograd(ConvKernel):
 
 # us at v4, direct tile against this: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; 3->32 32x32
 # 18.5/14.8; stride 2, 16->32 32x32 21.6/16.1, 64->128 56x56 998/668.
-WINOGRAD_4X4 = Winograd(4, {(1, 1): 0, (2, 2): 1})
-WINOGRAD_2X2 = Winograd(2, {(1, 1): 2})
+WINOGRAD_4X4 = Winograd(4)
+WINOGRAD_2X2 = Winograd(2)

@@ -19,7 +19,7 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
     (c, h, w), weight, a = low.graph.shapes[node.inputs[0]], node.weights["weight"].shape, node.attrs
     out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
     at_hand, returned = low.values[node.inputs[0]].at_hand, low.only_returned(node)
-    layer = Layer(node, (c, h, w), out, at_hand, returned, low.double)
+    layer = Layer(node, (c, h, w), out, at_hand, returned, low.double, low.weights_in_call)
     kernel = choose(layer, low.machine, low.algorithm, low.kernel)
     pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)
     read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer), contiguous=kernel.planes)
@@ -48,7 +48,7 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
                 label=label,
                 work=out[0] * out[1] * out[2] * layer.products,
                 cut=lambda images: kernel.cut(low, layer, x.tensor, target, pooled, images),
-                alone=kernel.alone,
+                serial=kernel.serial,
             )
         )
         if layer.pool and not pooled:

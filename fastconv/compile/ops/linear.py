@@ -81,7 +81,7 @@ def _on_blas(
     block = max(1, min(rows, BLOCK_FLOATS // max(1, features)))
     units = (rows, block, 1, block * (features + channels) * low.dtype.itemsize)
     cut = lambda images: units  # noqa: E731
-    return Step("conv_im2col", node.name, x, y, record, z=z, label="BLAS", work=work, cut=cut, alone=True)
+    return Step("conv_im2col", node.name, x, y, record, z=z, label="BLAS", work=work, cut=cut, serial=True)
 
 
 LOWER = {"linear": _linear}
