@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from glob import glob
 
 import numpy as np
 from Cython.Build import cythonize
@@ -159,7 +160,7 @@ def extensions() -> list[Extension]:
             f"{PREFIX}{level}._kernels",
             kernels.sources,
             include_dirs=kernels.include_dirs,
-            depends=[*kernels.depends, *(f"fastconv/kernels/{name}.h" for name in ("simd", "simd_ops", "sums"))],
+            depends=[*kernels.depends, *sorted(glob("fastconv/kernels/*.h"))],
         )
         for level in levels_of_this_machine()
     ]
