@@ -196,6 +196,13 @@ def test_winograd_s_weights_are_transformed_beforehand() -> None:
     assert not any("winograd" in step["kernel"] for step in program.steps)
 
 
+def test_weights_that_no_step_can_take_are_refused() -> None:
+    net = Net(3, 4, 4)
+    net.norm()
+    with pytest.raises(UnsupportedOperatorError, match=r"its bias cannot come with the call; leave out weights_in"):
+        compile_graph(net.graph(), weights_in_call=True)
+
+
 def test_what_is_not_the_inputs_is_left_to_the_caller() -> None:
     graph = layer()
     program = compile_graph(graph, algorithm="exact", weights_in_call=True)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import UnsupportedOperatorError
 from ..graph import INPUT
 from ..graph.ops import family_of
-from .tensors import NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
+from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,12 +127,14 @@ class Lowering:
             spaces[name] for name in ("fixed", "arena", "shared", "caller")
         )
         self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
-        self._call_weights: dict[tuple[str, str], int] = {}
+        self._call_weights: dict[tuple[str, str], int] = {}  # (node, role) -> memory space
+        self._unread: set[tuple[str, str]] = set()  # of them
         if weights_in_call:
             for node in graph.nodes:
                 for role, array in node.weights.items():
                     self._call_weights[node.name, role] = caller + len(self.inputs)
                     self.inputs.append((array.shape, False))
+        self._unread.update(key for key in self._call_weights if 0 not in graph.shapes[key[0]])
         self.first_output = caller + len(self.inputs)
         image = len(graph.input_shape) == 3
         value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
@@ -158,6 +161,9 @@ class Lowering:
         ]
         for emit in emits:
             emit()
+        if self._unread:
+            name, role = min(self._unread)
+            raise UnsupportedOperatorError(f"{name}: its {role} cannot come with the call; leave out weights_in_call")
         for index, read in enumerate(outputs):
             if read is not None:
                 self._place_output(self.first_output + index, read)
@@ -213,7 +219,7 @@ class Lowering:
         if all(map(int.__ge__, tensor.border, read.border)):
             return tensor
         if layout not in value.bordered:
-            value.bordered[layout] = self._copy(value, tensor, value.borders[layout], "pad with zeros")
+            value.bordered[layout] = self._copy(value, tensor, layout, value.borders[layout], "pad with zeros")
         return value.bordered[layout]
 
     def result(self, value: Value) -> Tensor:
@@ -245,7 +251,7 @@ class Lowering:
             else:
                 border = NONE if layout in value.contiguous else value.borders[layout]
                 label = "to NHWC" if layout == NHWC else "to NCHW"
-                value.tensors[layout] = self._copy(value, made, border, label)
+                value.tensors[layout] = self._copy(value, made, layout, border, label)
         return value.tensors[layout]
 
     def _new(self, value: Value, layout: str, border: Border) -> Tensor:
@@ -257,9 +263,8 @@ class Lowering:
             self.emit(Step("zero_border", value.name, whole, whole, record, cut=lambda images: (1, 1, 1, 0)))
         return tensor
 
-    def _copy(self, value: Value, source: Tensor, border: Border, label: str) -> Tensor:
-        nchw = source.nchw if label == "pad with zeros" else not source.nchw
-        copy = self._new(value, NCHW if nchw else NHWC, border)
+    def _copy(self, value: Value, source: Tensor, layout: str, border: Border, label: str) -> Tensor:
+        copy = self._new(value, layout, border)
         self.emit(Step("copy", value.name, Ref(source), Ref(copy), {}, label=label))
         return copy
 
@@ -295,11 +300,17 @@ class Lowering:
 
     def given(self, node: Node, role: str, size: int) -> dict[str, int]:
         """Return the place of a weight as PyTorch has it; an absent one is zeros."""
-        array = node.weights.get(role)
-        if array is None:
+        if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        space = self._call_weights.get((node.name, role))
-        return self.constant(array) if space is None else {"space": space, "offset": 0}
+        return self._from_call(node, role) or self.constant(node.weights[role])
+
+    def _from_call(self, node: Node, role: str) -> dict[str, int] | None:
+        """Return the place of a weight that comes with the call."""
+        key = node.name, role
+        if key not in self._call_weights:
+            return None
+        self._unread.discard(key)
+        return {"space": self._call_weights[key], "offset": 0}
 
     def packed(self, node: Node, role: str, order: str, groups: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return the place of a weight in the order that a kernel reads (PACK_ORDERS); an absent one is zeros.
@@ -309,17 +320,16 @@ class Lowering:
         k, code = self.kernels, self.kernels.PACK_ORDERS[order]
         channels, inputs, taps = shape
         size = k.packed_size(code, groups, channels // groups, inputs * taps)
-        array = node.weights.get(role)
-        if array is None:
+        if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        space = self._call_weights.get((node.name, role))
-        if space is None:
-            return self.constant(k.pack_array(code, groups, array.reshape(shape)))
+        weight = self._from_call(node, role)
+        if weight is None:
+            return self.constant(k.pack_array(code, groups, node.weights[role].reshape(shape)))
         place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
         place.offset = self.shared
-        self.shared += -(-size * self.dtype.itemsize // 64) * 64
+        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
         record = {
-            "weight": {"space": space, "offset": 0},
+            "weight": weight,
             "groups": groups,
             "channels": channels,
             "per_group": inputs,
