@@ -26,7 +26,7 @@ def _max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], thre
     graph = one_node("max_pool2d", x, dict(zip(_MAX_POOL, values, strict=True)))
     attrs, out = graph.nodes[0].attrs, graph.shapes["max_pool2d"]
     kernel, padding, dilation = attrs["kernel_size"], attrs["padding"], attrs["dilation"]
-    stride = attrs["stride"] or kernel
+    stride = attrs["stride"]
     rows, cols = (
         kernels().pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out[1 + i], True)
         for i in (0, 1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..tensors import Tensor
     from . import Layer
 
-__all__ = ["DIRECT", "cut_rows", "panels", "tile_channels", "tile_record"]
+__all__ = ["DIRECT", "POOLED", "cut_rows", "panels", "tile_channels", "tile_record"]
 
 _BLOCK_SHARE = 3 / 16  # of L2: input rows of a unit, which every panel of weights passes over
 _POOL_FLOATS = 8192  # unpooled rows of a unit stay in L1
@@ -24,7 +24,7 @@ _POOL_FLOATS = 8192  # unpooled rows of a unit stay in L1
 # A lone vector of channels is bound by loads where there are 16 registers; so many vectors' time more.
 _LONE_VECTOR = 0.35
 # A 2x2 pool costs so much of the layer it is fused to (3->32 and 32->64 at 32x32, v3 and v4).
-_POOLED = 1.15
+POOLED = 1.15
 
 
 def tile_channels(layer: Layer, machine: Machine) -> float:
@@ -94,7 +94,7 @@ class Direct(ConvKernel):
 
     def cost(self, layer: Layer, machine: Machine) -> float:
         _, oh, ow = layer.out
-        pooled = _POOLED if layer.pool else 1
+        pooled = POOLED if layer.pool else 1
         return oh * ow * layer.products * tile_channels(layer, machine) / machine.floats_per_cycle * pooled
 
     def fuses_pool(self, layer: Layer, kernels: Kernels) -> bool:

@@ -18,19 +18,39 @@ if TYPE_CHECKING:
     from ..tensors import Border, Tensor
     from . import Layer
 
-__all__ = ["BLOCK_FLOATS", "IM2COL", "bind_blas"]
+__all__ = ["IM2COL", "blas_record", "cut_blocks"]
 
-BLOCK_FLOATS = 262144  # BLAS packs the block once more and wants larger products than the tile
+_BLOCK_FLOATS = 262144  # BLAS packs the block once more and wants larger products than the tile
 
 
 @cache
-def bind_blas() -> None:
+def _bind_blas() -> None:
     """Give the kernels the BLAS that NumPy has loaded: at the first need, since finding it takes milliseconds."""
     from ...machine import blas
 
     found = blas.address()
     if found is not None:
         kernels().bind_blas(*found)
+
+
+def blas_record(
+    low: Lowering, node: Node, window: dict[str, int], shape: tuple[int, int, int], activation: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of kernels/records.pxi's BlasRecord; shape: the weight as (O, I, taps)."""
+    _bind_blas()
+    return {
+        "window": window,
+        "weight": low.packed(node, "weight", "columns", window["groups"], shape),
+        "bias": low.packed(node, "bias", "columns", 1, (shape[0], 1, 1)),
+        "channels": shape[0],
+        "activation": activation,
+    }
+
+
+def cut_blocks(rows: int, inputs: int, outputs: int, itemsize: int) -> tuple[int, int, int, int]:
+    """Return units for `rows` rows that take so many elements of columns each, and give so many outputs."""
+    block = max(1, min(rows, _BLOCK_FLOATS // max(1, inputs)))
+    return rows, block, 1, block * (inputs + outputs) * itemsize
 
 
 class Im2col(ConvKernel):
@@ -48,22 +68,14 @@ class Im2col(ConvKernel):
         return NONE  # im2col writes the zeros
 
     def record(self, low: Lowering, node: Node, layer: Layer, x: Tensor, epilogue: dict[str, Any]) -> dict[str, Any]:
-        channels, groups = layer.out[0], layer.groups
-        bind_blas()
-        return {
-            "window": window_record(layer),
-            "weight": low.packed(node, "weight", "columns", groups, (channels, x.c // groups, layer.taps)),
-            "bias": low.packed(node, "bias", "columns", 1, (channels, 1, 1)),
-            "channels": channels,
-            "activation": epilogue["activation"],
-        }
+        shape = (layer.out[0], x.c // layer.groups, layer.taps)
+        return blas_record(low, node, window_record(layer), shape, epilogue["activation"])
 
     def cut(
         self, low: Lowering, layer: Layer, x: Tensor, y: Tensor, pooled: bool, images: int
     ) -> tuple[int, int, int, int]:
-        per_row = layer.out[2] * layer.products
-        block = max(1, min(y.h, BLOCK_FLOATS // max(1, per_row)))
-        return y.h, block, 1, block * (per_row + layer.out[2] * (layer.out[0] // layer.groups)) * x.dtype.itemsize
+        wide = layer.out[2]
+        return cut_blocks(y.h, wide * layer.products, wide * (layer.out[0] // layer.groups), x.dtype.itemsize)
 
 
 IM2COL = Im2col()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..tensors import NCHW
 from . import ConvKernel, whole
-from .direct import DIRECT, tile_channels
+from .direct import POOLED
 
 if TYPE_CHECKING:
     from ...graph import Node
@@ -22,7 +22,7 @@ __all__ = ["PIXELS"]
 
 # Fitted to the first layers of `benchmarks/kernels.py rules`, v3 and v4.
 _SINGLE = 1.7  # a channel beyond the blocks takes so many times what one in a block takes
-_POOLED = 0.9 * 1.15  # with the pool in registers
+_POOLED = 0.9 * POOLED  # with the pool in registers
 _TRANSPOSED = {32: 6, 16: 3}  # without: a transposed result for every K products, by the number of registers
 
 
@@ -46,8 +46,8 @@ class Pixels(ConvKernel):
         blocks = self.blocks(layer.out[0], machine.pixel_block) * machine.pixel_block
         channels = blocks + _SINGLE * max(0, layer.out[0] - blocks)
         more = _POOLED if layer.pool else 1 + _TRANSPOSED[machine.registers] / layer.products
-        pooled = 1.15 if layer.pool else 1  # what DIRECT.cost adds
-        return DIRECT.cost(layer, machine) / pooled / tile_channels(layer, machine) * channels * more
+        _, oh, ow = layer.out
+        return oh * ow * layer.products * channels / machine.floats_per_cycle * more
 
     @staticmethod
     def blocks(channels: int, block: int) -> int:

@@ -21,6 +21,7 @@ __all__ = ["WINOGRAD_2X2", "WINOGRAD_4X4"]
 
 _BLOCK_FLOATS = 163840  # both transforms of a block of tiles: part of L2, beside the weights
 _BLOCK_TILES = 112  # a few portions of the products' rows (kernels/winograd.pxi)
+_POINT_GAP = 4 * 16  # floats: up to two cache lines in each transform keep points off each other's cache sets
 
 # Fitted to the layers of `benchmarks/kernels.py rules` at v3 and v4, in products that would take as long.
 # The input's transform is shared by all output channels, the output's by all input channels.
@@ -76,7 +77,7 @@ class Winograd(ConvKernel):
         """The products of all points and the transforms; at least the time that streaming the weights takes."""
         sizes = self._sizes(machine.winograd, layer)
         (c, _, _), (o, oh, ow) = layer.x, layer.out
-        tiles = -(-oh // sizes["step"]) * -(-ow // sizes["step"])
+        tiles = -(-oh // self.step) * -(-ow // self.step)
         few_rows = max(1.0, _ENOUGH_ROWS[machine.registers] / tiles)
         side, own = sizes["side"], sizes["own"]
         alone = side if side == own + 1 else own  # along an axis: points whose weights no other point shares
@@ -116,7 +117,7 @@ class Winograd(ConvKernel):
             "weight": low.constant(k.pack_winograd(scheme, node.weights["weight"])),
             "bias": low.packed(node, "bias", "panels", 1, (channels, 1, 1)),
             "scheme": scheme,
-            "wide": -(-layer.out[2] // k.WINOGRAD[scheme]["step"]),
+            "wide": -(-layer.out[2] // self.step),
             "padded": k.packed_size(k.PACK_ORDERS["panels"], 1, channels, 1),
             "panels": panels(k, channels, 1),
             "channels": channels,
@@ -130,14 +131,14 @@ class Winograd(ConvKernel):
     ) -> tuple[int, int, int, int]:
         """Scratch: both transforms of a block, each point kept off its neighbours' cache sets."""
         k, sizes = low.kernels, self._sizes(low.kernels.WINOGRAD, layer)
-        rows, wide = (-(-size // sizes["step"]) for size in layer.out[1:])
+        rows, wide = (-(-size // self.step) for size in layer.out[1:])
         points = sizes["side"] ** 2
         channels = whole(x.c, k.VECTOR)
         padded = k.packed_size(k.PACK_ORDERS["panels"], 1, layer.out[0], 1)
         tiles = min(_BLOCK_TILES, max(2 * k.MR, _BLOCK_FLOATS // (points * (channels + padded))))
         block = share(max(1, tiles // wide), rows * images, 1, low.threads)
         tiles = block * wide
-        floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + 4 * 16)
+        floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + _POINT_GAP)
         return rows, block, 1, floats * 4
 
 

@@ -65,22 +65,14 @@ def _on_blas(
     work: int,
 ) -> Step:
     """Return the step for float64, one product for each row: its bits must not depend on how many rows there are."""
-    from ..conv.im2col import BLOCK_FLOATS, bind_blas
+    from ..conv.im2col import blas_record, cut_blocks
 
-    channels, features = weight[0], weight[1] * weight[2]
-    bind_blas()
     window = {"kh": 1, "kw": 1, "sh": 1, "sw": 1, "dh": 1, "dw": 1, "top": 0, "left": 0, "groups": 1, "ow": 1}
-    record = {
-        "window": window,
-        "weight": low.packed(node, "weight", "columns", 1, weight),
-        "bias": low.packed(node, "bias", "columns", 1, (channels, 1, 1)),
-        "channels": channels,
-        "activation": activation,
-    }
-    rows = y.tensor.h
-    block = max(1, min(rows, BLOCK_FLOATS // max(1, features)))
-    units = (rows, block, 1, block * (features + channels) * low.dtype.itemsize)
-    cut = lambda images: units  # noqa: E731
+    record = blas_record(low, node, window, weight, activation)
+
+    def cut(images: int) -> tuple[int, int, int, int]:
+        return cut_blocks(y.tensor.h, weight[1] * weight[2], weight[0], low.dtype.itemsize)
+
     return Step("conv_im2col", node.name, x, y, record, z=z, label="BLAS", work=work, cut=cut, serial=True)
 
 
