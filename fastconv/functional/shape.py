@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fold", "pad", "unfold"]
 
-_ELEMENTS_PER_THREAD = 1 << 15  # about 10 us: a fork and join takes 1 to 2, and up to 20 where threads sleep
-
 Prepared = tuple[Callable[..., Any], int]
 
 
@@ -33,7 +31,7 @@ def _unfold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) ->
         raise ShapeError(f"unfold: input has an empty axis, {x.shape}; only the batch may be empty")
     blocks = count_blocks("unfold", "input", x.shape[2:], *frame)
     _check_output("unfold", (len(x), x.shape[1] * prod(frame[0]), prod(blocks)))
-    kernel, threads = kernels().unfold, _useful(threads, prod(x.shape[:2]) * prod(frame[0]) * prod(blocks))
+    kernel = kernels().unfold
 
     def run(x: Array) -> Array:
         columns: Array = kernel(x if batched else x[np.newaxis], *frame, blocks, threads)
@@ -62,18 +60,13 @@ def _fold(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> P
             f"padding and stride has {high}x{wide} = {high * wide} blocks"
         )
     _check_output("fold", (len(x) if batched else 1, rows // (kh * kw), *size))
-    kernel, threads = kernels().fold, _useful(threads, x.size)
+    kernel = kernels().fold
 
     def run(x: Array) -> Array:
         images: Array = kernel(x if batched else x[np.newaxis], size, *frame, blocks, threads)
         return images if batched else images[0]
 
     return run, 0
-
-
-def _useful(threads: int, elements: int) -> int:
-    """Return as many threads as have enough to copy, of so many elements."""
-    return max(1, min(threads, elements // _ELEMENTS_PER_THREAD))
 
 
 def _check_output(function: str, shape: tuple[int, ...]) -> None:

@@ -79,21 +79,17 @@ cdef char* put_value(char* p, const char* end, object value, int depth) except? 
 
 
 cdef char* put_array(char* p, const char* end, object value, bint images) noexcept:
-    """Append an array's element type and shape; NULL where it is not plain, C-contiguous float32 or float64.
+    """Append an array's element type and shape; NULL where it is not `contiguous`.
 
     images: the first of four axes is a batch, of any size.
     """
     cdef cnp.ndarray array
     cdef int first
-    cdef int64_t head
-    if not cnp.PyArray_CheckExact(value):
+    if not contiguous(value):
         return NULL
     array = <cnp.ndarray>value
-    head = cnp.PyArray_TYPE(array)
-    if (head != cnp.NPY_FLOAT and head != cnp.NPY_DOUBLE) or not cnp.PyArray_ISCARRAY_RO(array):
-        return NULL
     first = 1 if images and cnp.PyArray_NDIM(array) == 4 else 0
-    p = put_tagged(p, end, c'a', head * 256 + cnp.PyArray_NDIM(array))
+    p = put_tagged(p, end, c'a', cnp.PyArray_TYPE(array) * 256 + cnp.PyArray_NDIM(array))
     return put_bytes(p, end, cnp.PyArray_DIMS(array) + first,
                      (cnp.PyArray_NDIM(array) - first) * sizeof(cnp.npy_intp))
 

@@ -9,9 +9,9 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, PyObject* dtype, int subok)
 
 cdef enum:
-    # Elements that repay waking one more thread, by what an element costs: a fork and join takes 1 to 2 us when
-    # threads are awake, as long as 20 us else.
+    # Elements for each thread that is woken, by what an element costs.
     SHARE_COPYING = 1 << 16             # relu and its like: memory is the limit
+    SHARE_GATHERING = 1 << 15           # copied one at a time
     SHARE_COMPUTING = 1 << 14           # an exponential each
     PAGE = 4096                         # bytes: threads divide between pages
 

@@ -206,9 +206,7 @@ cdef SlidingBlock sliding_block(kernel, dilation, padding, stride, size, blocks)
 
 cdef int check_block_array(cnp.ndarray x, int ndim) except -1:
     """Refuse what is not float32 or float64, C-contiguous, of so many axes."""
-    cdef int dtype = cnp.PyArray_TYPE(x)
-    if (cnp.PyArray_NDIM(x) != ndim or (dtype != cnp.NPY_FLOAT and dtype != cnp.NPY_DOUBLE)
-            or not cnp.PyArray_ISCARRAY_RO(x)):
+    if cnp.PyArray_NDIM(x) != ndim or not contiguous(x):
         raise ValueError(f"needs a C-contiguous array of float32 or float64 with {ndim} axes")
     return 0
 
@@ -224,6 +222,7 @@ def unfold(cnp.ndarray x, kernel, dilation, padding, stride, blocks, int threads
     dims[0], dims[1], dims[2] = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1] * b.kh * b.kw, b.oh * b.ow
     out = cnp.PyArray_EMPTY(3, dims, cnp.PyArray_TYPE(x), 0)
     planes = cnp.PyArray_DIMS(x)[0] * cnp.PyArray_DIMS(x)[1] if cnp.PyArray_SIZE(out) else 0
+    threads = useful_threads(cnp.PyArray_SIZE(out), SHARE_GATHERING, threads)
     with nogil:
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
             unfold_planes(<const float*>cnp.PyArray_DATA(x), planes, &b, threads, <float*>cnp.PyArray_DATA(out))
@@ -245,6 +244,7 @@ def fold(cnp.ndarray x, output_size, kernel, dilation, padding, stride, blocks, 
         raise ValueError("needs x: (n, c * kh * kw, oh * ow)")
     out = cnp.PyArray_EMPTY(4, dims, cnp.PyArray_TYPE(x), 0)
     planes = dims[0] * dims[1] if cnp.PyArray_SIZE(out) else 0
+    threads = useful_threads(cnp.PyArray_SIZE(x), SHARE_GATHERING, threads)
     with nogil:
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
             fold_planes(<const float*>cnp.PyArray_DATA(x), planes, &b, threads, <float*>cnp.PyArray_DATA(out))

@@ -31,9 +31,8 @@ cdef enum:
     LINEAR_BLOCK = 256 * 1024       # bytes of w that stay in the L2 cache while rows of x pass
     LINEAR_PASS = 4 * 1024 * 1024   # bytes of these rows, which stay in the last cache: 1024 x 4096 x 1000 has 16 MB
 
-# A second thread is woken for this many multiply-adds each, as in program.pxi.
-cdef Py_ssize_t LINEAR_WORK = 1000000
-# Below this many the GIL is kept: giving it up and taking it back costs more than others could do meanwhile.
+# Below this many multiply-adds the GIL is kept: giving it up and taking it back costs more than others could do
+# meanwhile.
 cdef Py_ssize_t LINEAR_QUICK = 50000
 
 
@@ -191,7 +190,7 @@ def linear_rows(x, weight, bias, Py_ssize_t threads):
         out[...] = 0 if bias is None else bias
         return out
     source, rows, more, target = cnp.PyArray_DATA(a), cnp.PyArray_DATA(w), data_or_null(bias), cnp.PyArray_DATA(out)
-    parts = min(threads, 1 + R * K * O // LINEAR_WORK)
+    parts = min(threads, 1 + R * K * O // WORK_PER_THREAD)
     if dtype == cnp.NPY_DOUBLE:
         with nogil:
             linear_flat(<const double*>source, <const double*>rows, <const double*>more, <double*>target, R, K, O,

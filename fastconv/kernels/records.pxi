@@ -26,7 +26,7 @@ cdef struct FusedPool:
 
 # Convolution and linear layers on the register tile. A row's K elements are `segments` runs of `length` floats.
 cdef struct TileRecord:
-    Place weight                # panels of (K, FC_NR), see `pack_panels`
+    Place weight                # panels of (K, FC_NR), order PANELS of pack.pxi
     Place bias                  # one per output channel, each group's padded with zeros to whole panels
     Place offsets               # of the segments, in elements, intp
     Py_ssize_t segments
@@ -82,7 +82,7 @@ cdef struct DepthwiseRecord:
 # Few output channels, pixels in the lanes.
 cdef struct PixelsRecord:
     Place weight                # (blocks of FC_PO channels, K, FC_PO)
-    Place bias                  # (channels padded to whole vectors of pixels,)
+    Place bias                  # (channels up to whole vectors,), the rest zeros
     Place offsets               # of the segments, in elements, intp
     Py_ssize_t segments
     Py_ssize_t length
