@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import threadpoolctl
+from report import BUSY_LOAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,7 +27,6 @@ PEAK_BURST_S = 0.002
 PAUSE_S = 0.005
 """Longer than the workers of OpenMP and of BLAS spin after their work."""
 REFRESH_S = 0.2
-BUSY_LOAD = 0.5
 
 
 class WrongAnswerError(Exception):

@@ -165,8 +165,8 @@ def test_bits_of_a_long_run_do_not_depend_on_the_place(kernels: Any, dtype: Floa
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nothing_is_written_beyond_a_tail(kernels: Any, dtype: Float) -> None:
-    """A Fortran-ordered column of a larger block would show it; here, the rows of `softmax` side by side."""
+def test_a_row_s_tail_leaves_the_next_row_alone(kernels: Any, dtype: Float) -> None:
+    """Rows of every length up to two vectors, side by side and each by itself."""
     for n in range(1, 2 * kernels.VECTOR + 2):
         x = np.random.default_rng(n).normal(size=(5, n)).astype(dtype)
         rows = np.concatenate([kernels.softmax_axis(row[np.newaxis].copy(), 1, False, 1) for row in x])
