@@ -46,9 +46,12 @@ cdef void pool_panel(const Step* s, char** base, const Epilogue* e, const float*
                 activate_stored(y + ox * s.y.pixel, (nv - 1) * FC_W + e.valid, e)
 
 
-cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
-                   Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
-    """m rows in tiles as even as can be: 57 are 2 of 12 and 3 of 11. In 4 of 14, the one left over would be slow."""
+cdef void run_inline(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
+                     Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
+    """m rows in tiles as even as can be: 57 are 2 of 12 and 3 of 11. In 4 of 14, the one left over would be slow.
+
+    Of activations, only those that stay in a register.
+    """
     cdef Py_ssize_t tallest = FC_MR if nv == FC_NV else FC_MR1
     cdef Py_ssize_t tiles = (m + tallest - 1) // tallest
     cdef Py_ssize_t height, tall
@@ -61,6 +64,16 @@ cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offs
         tall *= height
         run_tile(<int>(height - 1), nv, tiles - tall // height, a + tall, offsets, segments, length, b, e,
                  z + tall if z != NULL else NULL, y + tall)
+
+
+cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
+                   Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
+    """`run_inline` with every activation."""
+    cdef Py_ssize_t i
+    run_inline(m, nv, a, offsets, segments, length, b, e, z, y)
+    if e.kind > LAST_INLINE:
+        for i in range(m):
+            activate_stored(y[i] + e.shift, (nv - 1) * FC_W + e.valid, e)
 
 
 cdef inline Py_ssize_t rows_at_once(Py_ssize_t m, int nv) noexcept nogil:

@@ -213,14 +213,10 @@ cdef void run_tile(int m, int nv, Py_ssize_t count, const float** a, const Py_ss
                    Py_ssize_t length, const float* b, const Epilogue* e, const float** z,
                    float** y) noexcept nogil:
     """The tile at a height and width known only now."""
-    cdef Py_ssize_t i
     if nv == FC_NV:
         switch_tile(FC_MR, m, tile, FC_NV, count, a, offsets, segments, length, b, e, z, y)
     else:
         switch_tile(FC_MR1, m, tile, 1, count, a, offsets, segments, length, b, e, z, y)
-    if e.kind > LAST_INLINE:
-        for i in range(count * m):
-            activate_stored(y[i] + e.shift, (nv - 1) * FC_W + e.valid, e)
 
 
 cdef void run_wide(int panels, bint half, const float* a, const Py_ssize_t* offsets, Py_ssize_t segments,

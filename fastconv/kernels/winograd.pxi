@@ -79,25 +79,26 @@ cdef inline void finish_row(int scheme, const Step* s, char** base, const Epilog
     """
     cdef const WinogradRecord* p = <const WinogradRecord*>s.record
     cdef vf out[MAX_STEP * MAX_STEP]
-    cdef Py_ssize_t t
+    cdef Py_ssize_t t, ow = p.ow
     cdef int step = WINOGRAD_SIZES[scheme].step
     cdef int rows = <int>min(p.oh - oy, step), cols
+    cdef bint pooled = p.pool.kind != NO_POOL
     for t in range(first, first + tiles):
         if scheme == F2:
             transform_output_2(m, point, out)
         else:
             transform_output(scheme, m, point, out)
         m += tile
-        cols = <int>min(p.ow - t * step, step)
+        cols = <int>min(ow - t * step, step)
         if rows == step and cols == step and lanes == FC_W:
-            if p.pool.kind == NO_POOL:
-                store_tile(s, base, e, out, i, oy, t * step, channel, FC_W, step, step)
-            else:
+            if pooled:
                 store_pooled_tile(s, &p.pool, base, e, out, i, oy, t * step, channel, FC_W, step, step)
-        elif p.pool.kind == NO_POOL:
-            store_tile(s, base, e, out, i, oy, t * step, channel, lanes, rows, cols)
-        else:
+            else:
+                store_tile(s, base, e, out, i, oy, t * step, channel, FC_W, step, step)
+        elif pooled:
             store_pooled_tile(s, &p.pool, base, e, out, i, oy, t * step, channel, lanes, rows, cols)
+        else:
+            store_tile(s, base, e, out, i, oy, t * step, channel, lanes, rows, cols)
 
 
 cdef void prepare_tiles(int scheme, Py_ssize_t tiles, const float* x, Py_ssize_t row, Py_ssize_t pixel, int lanes,
@@ -131,16 +132,26 @@ cdef void activate_tiles(int scheme, const Step* s, char** base, const Epilogue*
             activate_stored(at(base, &s.y, i, r, x) + channel, lanes, e)
 
 
-cdef void finish_tiles(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
-                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t first,
-                       Py_ssize_t channel, int lanes) noexcept nogil:
-    """`finish_row` at the scheme known only now, and the activations that no register holds."""
+cdef inline void finish_by_scheme(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles,
+                                  const float* m, Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy,
+                                  Py_ssize_t first, Py_ssize_t channel, int lanes) noexcept nogil:
+    """`finish_row` at the scheme known only now."""
     if scheme == F4:
         finish_row(F4, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
     elif scheme == F4_BY_TWO:
         finish_row(F4_BY_TWO, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
     elif scheme == F2:
         finish_row(F2, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
+
+
+cdef void finish_tiles(int scheme, const Step* s, char** base, const Epilogue* e, Py_ssize_t tiles, const float* m,
+                       Py_ssize_t tile, Py_ssize_t point, Py_ssize_t i, Py_ssize_t oy, Py_ssize_t first,
+                       Py_ssize_t channel, int lanes) noexcept nogil:
+    """`finish_row`, at distances that are constants for `few_channels`, and the activations that no register holds."""
+    if tile == FC_W and point == FEW_TILES * FC_W:
+        finish_by_scheme(scheme, s, base, e, tiles, m, FC_W, FEW_TILES * FC_W, i, oy, first, channel, lanes)
+    else:
+        finish_by_scheme(scheme, s, base, e, tiles, m, tile, point, i, oy, first, channel, lanes)
     if e.kind > LAST_INLINE:
         activate_tiles(scheme, s, base, e, tiles, i, oy, first, channel, lanes)
 
@@ -161,7 +172,7 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
                      const float** a, float** y) noexcept nogil:
     """The products of points [f0, f1) x [g0, g1), a matrix of weights each. a, y: the rows, as if at point (0, 0)"""
     cdef Epilogue e
-    cdef Py_ssize_t f, g, k, offset
+    cdef Py_ssize_t f, g, k, offset, side = p.side, matrix = p.o * p.c
     cdef const float* b
     cdef int nv
     e.bias = NULL
@@ -169,12 +180,12 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
     e.valid = FC_W
     for f in range(f0, f1):
         for g in range(g0, g1):
-            offset = (f * p.side + g) * p.vstep
-            b = p.weight + (f * (p.own + 1) + g) * p.o * p.c
+            offset = (f * side + g) * p.vstep
+            b = p.weight + (f * (p.own + 1) + g) * matrix
             for k in range(p.panels):
                 nv = FC_NV if p.o - k * FC_NR > FC_W else 1
-                e.shift = (f * p.side + g) * p.mstep + k * FC_NR
-                run_rows(rows, nv, a, &offset, 1, p.c, b + k * FC_NR * p.c, &e, NULL, y)
+                e.shift = (f * side + g) * p.mstep + k * FC_NR
+                run_inline(rows, nv, a, &offset, 1, p.c, b + k * FC_NR * p.c, &e, NULL, y)
 
 
 cdef void multiply(const Points* p, const float* v, Py_ssize_t c, float* m, Py_ssize_t tiles,
@@ -213,10 +224,11 @@ cdef inline void vector_products(int tiles, int channels, const Points* p, const
     cdef const float* bk
     cdef const float* vk
     cdef Py_ssize_t f, g, k, K = channels if channels else p.c, step = p.o * K
+    cdef Py_ssize_t side = p.side, own = p.own, vstep = p.vstep
     cdef int i
-    for f in range(p.side):
-        matrix = b + min(f, p.own) * (p.own + 1) * step
-        for g in range(p.side):
+    for f in range(side):
+        matrix = b + min(f, own) * (own + 1) * step
+        for g in range(side):
             bk = matrix
             vk = v
             for i in range(tiles):
@@ -230,8 +242,8 @@ cdef inline void vector_products(int tiles, int channels, const Points* p, const
             for i in range(tiles):
                 v_store(m + i * FC_W, acc[i])
             m += FEW_TILES * FC_W
-            v += p.vstep
-            if g < p.own:
+            v += vstep
+            if g < own:
                 matrix += step
 
 
