@@ -327,6 +327,11 @@ LINEAR = [
 _SHAPES = [(), (0, 3), (2, 3, 5, 7), *((n,) for n in AROUND_VECTOR_WIDTH), (1, 67)]
 ACTIVATIONS = [Case(op, (shape,)) for op in TABLE for shape in _SHAPES]
 ACTIVATIONS += [Case("relu6", ((3, 5),)), Case("hardtanh", ((3, 5),), {"min_val": 0, "max_val": 0})]
+ACTIVATIONS += [Case("softsign", (shape,)) for shape in _SHAPES]
+ACTIVATIONS += _cases("gelu", (3, 35), attrs=[{"approximate": "none"}, {"approximate": "tanh"}])
+ACTIVATIONS += _cases("elu", (3, 35), attrs=[{"alpha": alpha} for alpha in (0.5, 0, -1.5)])
+ACTIVATIONS += _cases("celu", (3, 35), attrs=[{"alpha": alpha} for alpha in (0.5, 3)])
+ACTIVATIONS += _cases("softplus", (3, 35), attrs=[{"beta": 2}, {"beta": 0.5, "threshold": 0.25}])
 ACTIVATIONS += _cases("leaky_relu", (3, 5), attrs=[{"negative_slope": slope} for slope in (0.2, 0, 1, -0.5, 3.0)])
 
 SOFTMAX = [

@@ -48,7 +48,8 @@ def torch_call(op: str, *arrays: NDArray[Any], **attrs: Any) -> Any:
     tensors = [torch.tensor(np.array(a)) for a in arrays]  # copies: torch has no negative strides
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the speed of even kernels with padding='same'
-        result = getattr(torch.nn.functional, op)(*tensors, **attrs)
+        function = getattr(torch.nn.functional, op, None) or getattr(torch, op)
+        result = function(*tensors, **attrs)
     return tuple(r.numpy() for r in result) if isinstance(result, tuple) else result.numpy()
 
 

@@ -102,6 +102,18 @@ def _hardtanh(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"min_val": low, "max_val": high}, {}
 
 
+def _alpha(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"alpha": draw(st.sampled_from([1.0, 0.5, 1.5]))}, {}
+
+
+def _softplus(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"beta": draw(st.sampled_from([1.0, 0.5, 2.0])), "threshold": draw(st.sampled_from([20.0, 3.0]))}, {}
+
+
+def _gelu(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"approximate": draw(st.sampled_from(["none", "tanh"]))}, {}
+
+
 def _softmax(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"dim": draw(st.integers(1, len(shape)))}, {}
 
@@ -147,6 +159,10 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     **{name: _plain for name, row in ACTIVATIONS.items() if not row.parameters},
     "leaky_relu": _leaky_relu,
     "hardtanh": _hardtanh,
+    "gelu": _gelu,
+    "elu": _alpha,
+    "celu": _alpha,
+    "softplus": _softplus,
     "softmax": _softmax,
     "log_softmax": _softmax,
     "batch_norm": _batch_norm,
@@ -159,12 +175,23 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
 JOINS = ("add", "cat")
 """Drawn with partners that are there already, in `draw_node`."""
 
+# Of what they take there may be none, or a small error of it becomes a large one: not after just any node.
+SENSITIVE = {
+    ("tanh", "exp"): 1,
+    ("softplus", "log"): 1,
+    ("softplus", "sqrt"): 1,
+    ("softplus", "rsqrt"): 1,
+    ("softplus", "reciprocal"): 1,
+}
+_SENSITIVE = {motif[-1] for motif in SENSITIVE}
+
 # What is drawn at once, and how often: mostly what networks are made of, and what is fused.
 _Motifs = dict[tuple[str, ...], int]
 FOR_IMAGES: _Motifs = {
     ("conv2d",): 6,
     ("conv2d", "relu"): 2,
-    **{("conv2d", name): 1 for name in ACTIVATIONS if name != "relu"},
+    **{("conv2d", name): 1 for name in ACTIVATIONS if name != "relu" and name not in _SENSITIVE},
+    **SENSITIVE,
     ("conv2d", "max_pool2d"): 2,
     ("conv2d", "relu", "max_pool2d"): 2,
     ("conv2d", "avg_pool2d"): 1,
@@ -177,7 +204,7 @@ FOR_IMAGES: _Motifs = {
     ("pad", "conv2d"): 1,
     ("flatten", "linear", "relu"): 2,
     ("linear",): 1,
-    **{(op,): 1 for op in OPS if op not in ("conv2d", "linear")},
+    **{(op,): 1 for op in OPS if op not in ("conv2d", "linear") and op not in _SENSITIVE},
 }
 FOR_OTHERS: _Motifs = {
     ("linear", "relu"): 2,
@@ -186,7 +213,8 @@ FOR_OTHERS: _Motifs = {
     ("add",): 1,
     ("cat",): 2,
     ("reshape",): 2,
-    **{(op,): 1 for op in OPS if "pool" not in op and op != "conv2d"},
+    **SENSITIVE,
+    **{(op,): 1 for op in OPS if "pool" not in op and op != "conv2d" and op not in _SENSITIVE},
 }
 
 

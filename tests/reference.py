@@ -420,3 +420,100 @@ def log_softmax(input: ArrayLike, dim: int) -> F64:
     shifted: F64 = x - x.max(axis=dim, keepdims=True, initial=-np.inf)
     total: F64 = np.exp(shifted).sum(axis=dim, keepdims=True)
     return shifted - np.log(total)
+
+
+def hardsigmoid(input: ArrayLike) -> F64:
+    """``relu6(x + 3) / 6``."""
+    return relu6(_f64(input) + 3) / 6
+
+
+def hardswish(input: ArrayLike) -> F64:
+    """``x * hardsigmoid(x)``."""
+    return _f64(input) * hardsigmoid(input)
+
+
+def erf(input: ArrayLike) -> F64:
+    """The error function."""
+    x = _f64(input)
+    return np.array([math.erf(value) for value in x.ravel()]).reshape(x.shape)
+
+
+def gelu(input: ArrayLike, approximate: str = "none") -> F64:
+    """``x`` times the normal distribution function, or its approximation by a hyperbolic tangent."""
+    x = _f64(input)
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def elu(input: ArrayLike, alpha: float = 1.0) -> F64:
+    """``alpha * (exp(x) - 1)`` below 0."""
+    x = _f64(input)
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def celu(input: ArrayLike, alpha: float = 1.0) -> F64:
+    """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``, for alpha > 0."""
+    x = _f64(input)
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x / alpha, 0)))
+
+
+def selu(input: ArrayLike) -> F64:
+    """``scale * elu(x, alpha)`` with the constants of Klambauer et al. (2017)."""
+    return 1.0507009873554804934193349852946 * elu(input, 1.6732632423543772848170429916717)
+
+
+def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> F64:
+    """``log(1 + exp(beta x)) / beta``; x itself above the threshold."""
+    x = _f64(input)
+    return np.where(x * beta > threshold, x, np.logaddexp(0, x * beta) / beta)
+
+
+def softsign(input: ArrayLike) -> F64:
+    """``x / (1 + |x|)``."""
+    x = _f64(input)
+    return x / (1 + np.abs(x))
+
+
+def mish(input: ArrayLike) -> F64:
+    """``x * tanh(softplus(x))``."""
+    return _f64(input) * np.tanh(softplus(input))
+
+
+def logsigmoid(input: ArrayLike) -> F64:
+    """``log(sigmoid(x))``."""
+    return -np.logaddexp(0, -_f64(input))
+
+
+def exp(input: ArrayLike) -> F64:
+    """``e ** x``."""
+    return np.exp(_f64(input))
+
+
+def log(input: ArrayLike) -> F64:
+    """The natural logarithm."""
+    with np.errstate(all="ignore"):
+        return np.log(_f64(input))
+
+
+def sqrt(input: ArrayLike) -> F64:
+    """The square root."""
+    with np.errstate(all="ignore"):
+        return np.sqrt(_f64(input))
+
+
+def rsqrt(input: ArrayLike) -> F64:
+    """``1 / sqrt(x)``."""
+    with np.errstate(all="ignore"):
+        return 1 / sqrt(input)
+
+
+def reciprocal(input: ArrayLike) -> F64:
+    """``1 / x``."""
+    with np.errstate(all="ignore"):
+        return 1 / _f64(input)
+
+
+def abs(input: ArrayLike) -> F64:
+    """The magnitude."""
+    return np.abs(_f64(input))

@@ -71,6 +71,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "leaky_relu": {"input": REQUIRED, "negative_slope": 0.01},
     "sigmoid": {"input": REQUIRED},
     "tanh": {"input": REQUIRED},
+    "softplus": {"input": REQUIRED, "beta": 1.0, "threshold": 20.0},
     "softmax": {"input": REQUIRED, "dim": REQUIRED},
     "log_softmax": {"input": REQUIRED, "dim": REQUIRED},
     "batch_norm": {
@@ -84,6 +85,10 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "eps": 1e-5,
     },
     "pad": {"input": REQUIRED, "pad": REQUIRED, "mode": "constant", "value": None},
+}
+# The functions of C++ that tell no signature.
+SIGNATURES |= {
+    op: {"input": REQUIRED} for op in ("gelu", "logsigmoid", "erf", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs")
 }
 FLOATS = [np.float32, np.float64]
 POOLING_CASES = cases.MAX_POOL + cases.AVG_POOL + cases.ADAPTIVE

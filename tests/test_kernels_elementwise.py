@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import reference
 
 from fastconv._base import level
 from fastconv.machine import cpu
@@ -34,7 +35,7 @@ REFERENCE: dict[str, Callable[[Array], Array]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
 }
-PARAMETERS = {"hardtanh": (-0.5, 0.75), "leaky_relu": (0.1, 0.0)}
+PARAMETERS = {"hardtanh": (-0.5, 0.75), "leaky_relu": (0.1, 0.0), "elu": (0.5, 1.5), "softplus": (1.0, 20.0)}
 
 
 @pytest.fixture(params=BUILT)
@@ -84,6 +85,26 @@ def test_the_error_is_bounded_over_the_whole_range(kernels: Any, name: str, dtyp
     assert y.dtype == dtype
     assert np.isfinite(y).all()
     assert ulps(y, REFERENCE[name](x.astype(LONG))).max() <= ULPS[name]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["elu", "erf", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "log", "logsigmoid",
+                                  "mish", "rsqrt", "selu", "silu", "softplus", "softsign", "sqrt"])  # fmt: skip
+def test_the_error_is_small_beside_the_result_or_the_argument(kernels: Any, name: str, dtype: Float) -> None:
+    """x * 0.5 * (1 + erf(x)) and its like cancel where x is far below 0; PyTorch's do, too."""
+    x = np.random.default_rng(3).permutation(sample(dtype))[:200_000].astype(dtype)
+    a, b = PARAMETERS.get(name, (0.0, 0.0))
+    of = {
+        "gelu_tanh": lambda v: reference.gelu(v, "tanh"),
+        "elu": lambda v: np.where(v > 0, v, a * np.expm1(np.minimum(v * b, 0))),
+    }.get(name) or getattr(reference, name)
+    exact = of(x.astype(np.float64))
+    y = act(kernels, name, x)
+    assert (np.isnan(y) == np.isnan(exact)).all()
+    counted = np.isfinite(exact) & (np.abs(exact) < np.finfo(dtype).max)
+    scale = np.maximum(np.abs(exact[counted]), np.minimum(np.abs(x[counted]), 1))
+    errors = np.abs(y[counted] - exact[counted]) / np.maximum(scale, np.finfo(dtype).tiny)
+    assert errors.max() < 3 * np.finfo(dtype).eps + 1e-15  # the reference, too, rounds
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -231,7 +252,7 @@ def test_an_unknown_kind_is_refused(kernels: Any) -> None:
         with pytest.raises(ValueError, match=str(kind)):
             kernels.elementwise(kind, x, 0.0, 0.0, 1)
     for kind in kernels.ACTIVATIONS.values():
-        assert np.isfinite(kernels.elementwise(kind, x, 0.0, 0.0, 1)).all()
+        assert np.isfinite(kernels.elementwise(kind, x, 1.0, 1.0, 1)).all()
 
 
 def test_arguments_of_other_orders_shapes_and_types_are_left_to_the_caller(kernels: Any) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import UnsupportedOperatorError
 from ..graph import INPUT
 from ..graph.ops import family_of
+from ..graph.ops.activation import ACTIVATIONS
 from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ class Lowering:
 
     def activation(self, fused: tuple[Any, ...] | None) -> dict[str, Any]:
         """Return the fields of kernels/records.pxi's Activation for a fused one, ``(op, *parameters)`` or None."""
-        name, *parameters = fused or ("none",)
+        name, *parameters = ("none",) if fused is None else ACTIVATIONS[fused[0]].compiled(*fused[1:])
         a, b = (*parameters, 0.0, 0.0)[:2]
         return {"kind": self.kernels.ACTIVATIONS[name], "a": a, "b": b}
 

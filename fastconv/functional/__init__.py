@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .shape import *
 
 _FAMILIES = {
-    "activation": (*ACTIVATIONS, "relu6"),
+    "activation": (*ACTIVATIONS, "relu6", "softsign"),
     "conv": ("conv2d",),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
     "norm": ("batch_norm", "log_softmax", "softmax"),

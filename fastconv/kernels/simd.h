@@ -14,6 +14,7 @@
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -115,6 +116,23 @@ FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }
     FC_CASE(most, 10, f, __VA_ARGS__) FC_CASE(most, 11, f, __VA_ARGS__) FC_CASE(most, 12, f, __VA_ARGS__) \
     FC_CASE(most, 13, f, __VA_ARGS__) FC_CASE(most, 14, f, __VA_ARGS__) FC_CASE(most, 15, f, __VA_ARGS__) \
     FC_CASE(most, 16, f, __VA_ARGS__) \
+    }
+
+/* FC_SWITCH_KIND(most, kind, f, ...): the same for kinds from 0 to `most` < 32, of enums. */
+#define FC_SWITCH_KIND(most, kind, f, ...) \
+    switch (kind) { \
+    case 0: f(0, __VA_ARGS__); break; \
+    FC_CASE(most, 1, f, __VA_ARGS__) FC_CASE(most, 2, f, __VA_ARGS__) FC_CASE(most, 3, f, __VA_ARGS__) \
+    FC_CASE(most, 4, f, __VA_ARGS__) FC_CASE(most, 5, f, __VA_ARGS__) FC_CASE(most, 6, f, __VA_ARGS__) \
+    FC_CASE(most, 7, f, __VA_ARGS__) FC_CASE(most, 8, f, __VA_ARGS__) FC_CASE(most, 9, f, __VA_ARGS__) \
+    FC_CASE(most, 10, f, __VA_ARGS__) FC_CASE(most, 11, f, __VA_ARGS__) FC_CASE(most, 12, f, __VA_ARGS__) \
+    FC_CASE(most, 13, f, __VA_ARGS__) FC_CASE(most, 14, f, __VA_ARGS__) FC_CASE(most, 15, f, __VA_ARGS__) \
+    FC_CASE(most, 16, f, __VA_ARGS__) FC_CASE(most, 17, f, __VA_ARGS__) FC_CASE(most, 18, f, __VA_ARGS__) \
+    FC_CASE(most, 19, f, __VA_ARGS__) FC_CASE(most, 20, f, __VA_ARGS__) FC_CASE(most, 21, f, __VA_ARGS__) \
+    FC_CASE(most, 22, f, __VA_ARGS__) FC_CASE(most, 23, f, __VA_ARGS__) FC_CASE(most, 24, f, __VA_ARGS__) \
+    FC_CASE(most, 25, f, __VA_ARGS__) FC_CASE(most, 26, f, __VA_ARGS__) FC_CASE(most, 27, f, __VA_ARGS__) \
+    FC_CASE(most, 28, f, __VA_ARGS__) FC_CASE(most, 29, f, __VA_ARGS__) FC_CASE(most, 30, f, __VA_ARGS__) \
+    FC_CASE(most, 31, f, __VA_ARGS__) \
     }
 
 /* FC_SHUFFLE(a, b, lanes...): lanes of a followed by b */

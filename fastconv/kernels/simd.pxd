@@ -78,6 +78,11 @@ cdef extern from "simd.h" nogil:
     double fc_where_nan(double a, double x, double y) noexcept
     double fc_absolute(double x) noexcept
     double fc_copysign(double x, double s) noexcept
+    double fc_sqrt(double x) noexcept
+    double fc_fraction(double x) noexcept
+    double fc_exponent(double x) noexcept
+    double fc_erf_of(double x) noexcept
+    double fc_log_of(double x) noexcept
     double fc_round(double x) noexcept
     double fc_scale2(double x, double n) noexcept
     double fc_leaky(double x, double slope) noexcept
@@ -163,6 +168,29 @@ cdef inline vany v_absolute(vany x) noexcept nogil:
 
 cdef inline vany v_copysign(vany x, vany s) noexcept nogil:
     return fc_copysign(x, s)
+
+
+cdef inline vany v_sqrt(vany x) noexcept nogil:
+    return fc_sqrt(x)
+
+
+cdef inline vany v_fraction(vany x) noexcept nogil:
+    """in [1, 2), of a normal x > 0: x = v_fraction(x) * 2^v_exponent(x)"""
+    return fc_fraction(x)
+
+
+cdef inline vany v_exponent(vany x) noexcept nogil:
+    return fc_exponent(x)
+
+
+cdef inline vany v_erf_of(vany x) noexcept nogil:
+    """the C library's erf, lane by lane"""
+    return fc_erf_of(x)
+
+
+cdef inline vany v_log_of(vany x) noexcept nogil:
+    """the C library's log, lane by lane"""
+    return fc_log_of(x)
 
 
 cdef inline vany v_round(vany x) noexcept nogil:

@@ -7,7 +7,9 @@
  *   get(x, k), put(y, k)   elements k and on             where_nan(a, x, y)     a is NaN ? x : y
  *   get_else, put_n        only the first n of them      nanmax(a, b)           a NaN on either side wins
  *   round(x)               to the nearest even           scale2(x, n)           x * 2^n, n whole
- *   sum, top               of the lanes, in one order    copysign(x, s), absolute(x)
+ *   sum, top               of the lanes, in one order    copysign(x, s), absolute(x), sqrt(x)
+ *   fraction(x)            in [1, 2), of a normal x > 0  exponent(x)            x = fraction(x) * 2^exponent(x)
+ *   erf_of(x), log_of(x)   the C library's, lane by lane: for double
  *
  * max(a, b) and min(a, b) give b when either is NaN (x86's rule, kept everywhere): max(limit, x) lets a NaN in x
  * through. fma is spelled, not left to -ffp-contract, so that every tile of every height rounds alike: the bits of
@@ -28,6 +30,14 @@ FC_INLINE V P##_bits(P##_int mask, V a, V b) { return (V)(((P##_int)a & mask) | 
 FC_INLINE P##_int P##_sign(void) { return (P##_int)(-(V){0}); } \
 FC_INLINE V P##_absolute(V x) { return (V)((P##_int)x & ~P##_sign()); } \
 FC_INLINE V P##_copysign(V x, V s) { return P##_bits(P##_sign(), s, x); } \
+FC_INLINE V P##_fraction(V x) \
+{ \
+    I field = ((I)1 << MANTISSA) - 1; \
+    return (V)(((P##_int)x & field) | ((I)BIAS << MANTISSA)); \
+} \
+FC_INLINE V P##_exponent(V x) { return __builtin_convertvector(((P##_int)x >> MANTISSA) - (I)BIAS, V); } \
+FC_INLINE V P##_erf_of(V x) { int i; for (i = 0; i < W; i++) x[i] = (S)erf(x[i]); return x; } \
+FC_INLINE V P##_log_of(V x) { int i; for (i = 0; i < W; i++) x[i] = (S)log(x[i]); return x; } \
 /* 2^h for a whole h: adding 1.5 * 2^MANTISSA puts it into the lowest bits, which become the exponent */ \
 FC_INLINE V P##_power2(V h) \
 { \
@@ -99,6 +109,7 @@ FC_INLINE V P##_leaky(V x, V slope) { return P##_where_lt((V){0}, x, x, x * slop
 FC_INLINE V P##_max(V a, V b) { return (V)M##_max_##T((R)a, (R)b); } \
 FC_INLINE V P##_min(V a, V b) { return (V)M##_min_##T((R)a, (R)b); } \
 FC_INLINE V P##_round(V x) { return (V)M##_round_##T((R)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); } \
+FC_INLINE V P##_sqrt(V x) { return (V)M##_sqrt_##T((R)x); } \
 FC_INLINE V P##_blend(P##_int mask, V x, V y) { return (V)M##_blendv_##T((R)y, (R)x, (R)mask); } \
 FC_COMPARE(P, V, P##_blend) \
 FC_SCALE(P, V)
@@ -118,6 +129,7 @@ FC_INLINE V P##_max(V a, V b) { return (V)_mm512_max_##T((R)a, (R)b); } \
 FC_INLINE V P##_min(V a, V b) { return (V)_mm512_min_##T((R)a, (R)b); } \
 FC_INLINE V P##_fma(V a, V b, V c) { return (V)_mm512_fmadd_##T((R)a, (R)b, (R)c); } \
 FC_INLINE V P##_round(V x) { return (V)_mm512_roundscale_##T((R)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); } \
+FC_INLINE V P##_sqrt(V x) { return (V)_mm512_sqrt_##T((R)x); } \
 FC_INLINE V P##_scale2(V x, V n) { return (V)_mm512_scalef_##T((R)x, (R)n); } \
 FC_INLINE V P##_where_lt(V a, V b, V x, V y) \
 { \
@@ -148,6 +160,7 @@ FC_INLINE V P##_round(V x) \
     S big = (S)(1.5 * (double)((int64_t)1 << MANTISSA)); \
     return (x + big) - big; \
 } \
+FC_INLINE V P##_sqrt(V x) { unsigned i; for (i = 0; i < sizeof(V) / sizeof(S); i++) x[i] = (S)sqrt(x[i]); return x; } \
 FC_COMPARE(P, V, P##_bits) \
 FC_SCALE(P, V)
 
@@ -224,6 +237,11 @@ FC_REDUCE(d, vd, double, 2)
 #define fc_where_nan(a, x, y) FC_FITTING(where_nan, a)(a, x, y)
 #define fc_absolute(x) FC_FITTING(absolute, x)(x)
 #define fc_copysign(x, s) FC_FITTING(copysign, x)(x, s)
+#define fc_sqrt(x) FC_FITTING(sqrt, x)(x)
+#define fc_fraction(x) FC_FITTING(fraction, x)(x)
+#define fc_exponent(x) FC_FITTING(exponent, x)(x)
+#define fc_erf_of(x) FC_FITTING(erf_of, x)(x)
+#define fc_log_of(x) FC_FITTING(log_of, x)(x)
 #define fc_round(x) FC_FITTING(round, x)(x)
 #define fc_scale2(x, n) FC_FITTING(scale2, x)(x, n)
 #define fc_leaky(x, slope) FC_FITTING(leaky, x)(x, slope)

@@ -85,7 +85,10 @@ def _run(node: Node, weights: Weights, x: Tensor, *others: Tensor) -> Tensor:
 
 
 def _activate(x: Tensor, name: str, *parameters: float) -> Tensor:
-    y: Tensor = getattr(F, ACTIVATIONS[name].torch)(x, *parameters)
+    called = ACTIVATIONS[name].torch
+    if name == "gelu":  # its parameter is by keyword only
+        return F.gelu(x, approximate=str(parameters[0]))
+    y: Tensor = getattr(F if hasattr(F, called) else torch, called)(x, *parameters)
     return y
 
 

@@ -31,24 +31,28 @@ class Activation:
         for that. False where nothing promises it.
     check
         Called with the parameters; refuses those that do not go together.
+    compiled
+        ``(*parameters) -> (name, *numbers)``: the kernels' row and its parameters (kernels/activation.pxi), where they
+        are not these.
     torch
-        The function of ``torch.nn.functional``, where it is not called as the operator.
+        The function of ``torch.nn.functional``, or of ``torch``, where it is not called as the operator.
     aten
         The calls that :mod:`torch.export` writes for it, ``<name>.<overload>``. Their arguments
         after the input are the parameters.
     onnx
-        The operator of ONNX.
+        The operator of ONNX, where it has one.
     """
 
-    __slots__ = ("aten", "check", "monotonic", "name", "onnx", "parameters", "torch")
+    __slots__ = ("aten", "check", "compiled", "monotonic", "name", "onnx", "parameters", "torch")
 
     def __init__(
         self,
         name: str,
         *parameters: tuple[str, Any, Normaliser],
-        onnx: str,
+        onnx: str | None = None,
         monotonic: Callable[..., bool] = lambda *_: False,
         check: Callable[..., None] = lambda *_: None,
+        compiled: Callable[..., tuple[Any, ...]] | None = None,
         torch: str | None = None,
         aten: Sequence[str] = (),
     ) -> None:
@@ -56,6 +60,7 @@ class Activation:
         self.parameters = parameters
         self.monotonic = monotonic
         self.check = check
+        self.compiled = compiled or (lambda *numbers: (name, *numbers))
         self.torch = torch or name
         self.aten = tuple(aten) or (f"{name}.default",)
         self.onnx = onnx
@@ -65,6 +70,25 @@ def check_limits(min_val: float, max_val: float) -> None:
     """Refuse an empty interval of hardtanh."""
     if min_val > max_val:
         raise ArgumentError(f"min_val must not be greater than max_val, got {min_val} and {max_val}")
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse celu's division by zero."""
+    if alpha == 0:
+        raise ArgumentError("alpha must not be 0")
+
+
+def check_beta(beta: float, threshold: float) -> None:
+    """Refuse softplus's division by zero."""
+    if beta == 0:
+        raise ArgumentError("beta must not be 0")
+
+
+def approximation(name: str, value: Any) -> str:
+    """Return gelu's ``approximate``: 'none' or 'tanh'."""
+    if value not in ("none", "tanh"):
+        raise ArgumentError(f"{name} must be 'none' or 'tanh', got {shown(value)}")
+    return str(value)
 
 
 # The order of a sigmoid's or a tanh's results is not promised where they are rounded: neither is monotonic here.
@@ -89,6 +113,33 @@ ACTIVATIONS: Mapping[str, Activation] = {
         Activation("sigmoid", onnx="Sigmoid"),
         Activation("tanh", onnx="Tanh"),
         Activation("silu", onnx="Swish"),
+        Activation("hardsigmoid", onnx="HardSigmoid"),
+        Activation("hardswish", onnx="HardSwish"),
+        Activation(
+            "gelu",
+            ("approximate", "none", approximation),
+            onnx="Gelu",
+            compiled=lambda approximate: ("gelu" if approximate == "none" else "gelu_tanh",),
+        ),
+        Activation("elu", ("alpha", 1.0, number), onnx="Elu", compiled=lambda alpha: ("elu", alpha, 1.0)),
+        Activation(
+            "celu",
+            ("alpha", 1.0, number),
+            check=check_alpha,
+            onnx="Celu",
+            compiled=lambda alpha: ("elu", alpha, 1 / alpha),
+        ),
+        Activation("selu", onnx="Selu"),
+        Activation("softplus", ("beta", 1.0, number), ("threshold", 20.0, number), check=check_beta, onnx="Softplus"),
+        Activation("mish", onnx="Mish"),
+        Activation("logsigmoid", aten=("log_sigmoid.default",)),
+        Activation("erf", onnx="Erf"),
+        Activation("exp", onnx="Exp"),
+        Activation("log", onnx="Log"),
+        Activation("sqrt", onnx="Sqrt"),
+        Activation("rsqrt"),
+        Activation("reciprocal", onnx="Reciprocal"),
+        Activation("abs", onnx="Abs"),
     )
 }
 
