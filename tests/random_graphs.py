@@ -172,7 +172,7 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "identity": _plain,
     "dropout": _plain,
 }
-JOINS = ("add", "cat")
+JOINS = ("add", "sub", "mul", "div", "maximum", "minimum", "cat")
 """Drawn with partners that are there already, in `draw_node`."""
 
 # Of what they take there may be none, or a small error of it becomes a large one: not after just any node.
@@ -200,6 +200,12 @@ FOR_IMAGES: _Motifs = {
     ("conv2d", "batch_norm", "add", "relu"): 2,
     ("conv2d", "add"): 2,
     ("add",): 2,
+    ("adaptive_avg_pool2d", "conv2d", "sigmoid", "mul"): 2,
+    ("sub",): 1,
+    ("mul",): 1,
+    ("div",): 1,
+    ("maximum",): 1,
+    ("minimum",): 1,
     ("cat",): 4,
     ("pad", "conv2d"): 1,
     ("flatten", "linear", "relu"): 2,
@@ -211,6 +217,11 @@ FOR_OTHERS: _Motifs = {
     ("linear", "add", "sigmoid"): 1,
     ("linear", "batch_norm"): 1,
     ("add",): 1,
+    ("sub",): 1,
+    ("mul", "tanh"): 1,
+    ("div",): 1,
+    ("maximum",): 1,
+    ("minimum",): 1,
     ("cat",): 2,
     ("reshape",): 2,
     **SENSITIVE,
@@ -272,6 +283,10 @@ def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
     return Graph(input_shape, tuple(nodes), (names[-1], *others))
 
 
+def _broadcasts(first: Shape, second: Shape) -> bool:
+    return len(first) == len(second) and all(a == b or 1 in (a, b) for a, b in zip(first, second, strict=True))
+
+
 def draw_node(
     draw: st.DrawFn,
     name: str,
@@ -282,8 +297,12 @@ def draw_node(
 ) -> Node:
     """Draw a node of this operator on `source`, with weights and, for a join, partners."""
     shape = shapes[source]
-    if op == "add":
-        partners = [other for other, its in shapes.items() if its == shape]
+    if op in JOINS and op != "cat":
+        if op == "div" or draw(st.booleans()):  # a constant that broadcasts, and by which one can divide
+            sizes = [draw(st.sampled_from([1, size])) for size in shape][draw(st.integers(0, len(shape))) :]
+            other = rng.uniform(0.5, 2, sizes) * rng.choice([-1, 1], sizes)
+            return Node(name, op, (source,), {}, {"other": np.asarray(other, np.float32)})
+        partners = [other for other, its in shapes.items() if its == shape or _broadcasts(shape, its)]
         return Node(name, op, (source, draw(st.sampled_from(partners))), {}, {})
     if op == "cat":
         dim = draw(st.sampled_from([1, *range(1, len(shape) + 1)]))

@@ -517,3 +517,29 @@ def reciprocal(input: ArrayLike) -> F64:
 def abs(input: ArrayLike) -> F64:
     """The magnitude."""
     return np.abs(_f64(input))
+
+
+def sub(input: ArrayLike, other: ArrayLike) -> F64:
+    """``x - other``."""
+    return _f64(input) - _f64(other)
+
+
+def mul(input: ArrayLike, other: ArrayLike) -> F64:
+    """``x * other``."""
+    return _f64(input) * _f64(other)
+
+
+def div(input: ArrayLike, other: ArrayLike) -> F64:
+    """``x / other``."""
+    with np.errstate(all="ignore"):
+        return _f64(input) / _f64(other)
+
+
+def maximum(input: ArrayLike, other: ArrayLike) -> F64:
+    """The larger one; NaN on either side wins."""
+    return np.maximum(_f64(input), _f64(other))
+
+
+def minimum(input: ArrayLike, other: ArrayLike) -> F64:
+    """The smaller one; NaN on either side wins."""
+    return np.minimum(_f64(input), _f64(other))

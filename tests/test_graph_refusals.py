@@ -69,10 +69,23 @@ def test_inputs(inputs: Any, message: str) -> None:
 
 
 def test_arity_of_the_others() -> None:
-    refused(ModelFormatError, "x: add needs 2 inputs, got 1", Node("x", "add"))
+    refused(ModelFormatError, "x: add needs 1 or 2 inputs, got 0", Node("x", "add", ()))
+    refused(ModelFormatError, "x: needs two inputs, or one and the constant 'other'", Node("x", "add"))
+    both = Node("x", "mul", (INPUT, INPUT), {}, {"other": np.ones(1, np.float32)})
+    refused(ModelFormatError, "x: needs two inputs, or one and the constant 'other'", both)
     refused(ModelFormatError, "x: cat needs 1 or more inputs, got 0", Node("x", "cat", ()))
     three = conv("x", INPUT, 1, 1).replace(inputs=(INPUT,) * 3)
     refused(ModelFormatError, "x: conv2d needs 1 or 2 inputs, got 3", three)
+
+
+def test_what_does_not_broadcast() -> None:
+    flat = Node("flat", "flatten")
+    refused(
+        ShapeError, "x: needs two of equally many axes, got .* reshape one", flat, Node("x", "mul", (INPUT, "flat"))
+    )
+    for shape in ((7,), (2, 1, 1, 1)):
+        node = Node("x", "sub", (INPUT,), {}, {"other": np.ones(shape, np.float32)})
+        refused(ShapeError, "x: .*(do not broadcast|equally many axes)", node)
 
 
 def test_nodes_out_of_order() -> None:

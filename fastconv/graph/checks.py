@@ -21,7 +21,7 @@ from ..errors import (
 )
 from . import attributes as at
 from .ops import OPS
-from .ops.spec import REQUIRED
+from .ops.spec import ANY_RANK, REQUIRED
 
 if TYPE_CHECKING:
     from .ops.spec import OpSpec, Shape
@@ -119,7 +119,7 @@ def weights(
             raise ModelFormatError(f"{op} has no weight {at.shown(role)}; it takes {known}")
         if not isinstance(array, np.ndarray):
             raise ModelFormatError(f"{role} must be a NumPy array, got {type(array).__name__}")
-        if array.ndim != rank:
+        if rank not in (array.ndim, ANY_RANK):
             raise ShapeError(f"{role} must have {rank} axes, got shape {array.shape}")
         own = dtype(role, array.dtype)
         if expected is not None and own is not expected:

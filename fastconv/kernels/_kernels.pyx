@@ -16,7 +16,8 @@ stands where:
     transforms.pxi   Winograd's transforms, a scheme each
     winograd.pxi     3x3 layers with fewer multiplications
     pool.pxi         pooling
-    elementwise.pxi  activations, add, batch norm, softmax
+    elementwise.pxi  activations, batch norm, softmax
+    strided.pxi      arithmetic of two operands that broadcast, copies in another order
     flat.pxi         the same on the caller's memory, for fastconv.functional
     pack.pxi         weights in the order the kernels read them
     program.pxi      Program: one call, one release of the GIL, a flat loop over steps
@@ -66,6 +67,7 @@ include "transforms.pxi"
 include "winograd.pxi"
 include "pool.pxi"
 include "elementwise.pxi"
+include "strided.pxi"
 include "flat.pxi"
 include "pack.pxi"
 include "program.pxi"
@@ -87,6 +89,8 @@ FEW_TILES_AT_ONCE = FEW_TILES
 POINTWISE_AT_ONCE = POINTWISE_FLOATS
 OPENMP = fc_openmp()
 OUTPUTS_AT_MOST = MAX_OUTPUTS
+STRIDED_AXES_AT_MOST = STRIDED_AXES
+STRIDED_FLOATS = 3 * STRIDED_RUN
 INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)
 SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
 POOLS = {"none": NO_POOL, "max": MAX_POOL, "avg": AVG_POOL}

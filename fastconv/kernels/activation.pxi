@@ -97,6 +97,17 @@ cdef inline vany activation(int kind, vany x, vany a, vany b) noexcept nogil:
     return v_fill(x, NAN)
 
 
+cdef inline vany activate_cheap(int kind, vany x, vany a, vany b) noexcept nogil:
+    """`activation` of a kind known only now, up to LAST_INLINE; x as it is for the others, which `activate_run` does."""
+    if kind == ACT_RELU:
+        return activation(ACT_RELU, x, a, b)
+    if kind == ACT_HARDTANH:
+        return activation(ACT_HARDTANH, x, a, b)
+    if kind == ACT_LEAKY_RELU:
+        return activation(ACT_LEAKY_RELU, x, a, b)
+    return x
+
+
 cdef inline vany reduced(vany x, vany* n) noexcept nogil:
     """exp(r) - 1, where x = n * ln 2 + r and n is whole: |r| <= ln(2) / 2. x: within the range that exp clamps to.
 

@@ -8,30 +8,6 @@ cdef enum:
     SOFTMAX_COLUMN = 1024           # elements of `inner` that softmax takes at once: a multiple of all widths
 
 
-cdef void add_vectors(int kind, double a, double b, const vreal* x, const vreal* z, vreal* y,
-                      Py_ssize_t n) noexcept nogil:
-    """y = act(x + z) over n elements; y may be x or z."""
-    cdef Py_ssize_t k = v_ahead(y, n)
-    cdef int part = <int>k, lanes = v_lanes(x)
-    cdef vreal va = v_all(x, a), vb = v_all(x, b)
-    if k > 0:
-        v_put_n(y, 0, activation(kind, v_get_else(x, 0, part, va) + v_get_else(z, 0, part, va), va, vb), part)
-    while k + lanes <= n:
-        v_put(y, k, activation(kind, v_get(x, k) + v_get(z, k), va, vb))
-        k += lanes
-    if k < n:
-        part = <int>(n - k)
-        v_put_n(y, k, activation(kind, v_get_else(x, k, part, va) + v_get_else(z, k, part, va), va, vb), part)
-
-
-cdef void add_run(int kind, double a, double b, const real* x, const real* z, real* y, Py_ssize_t n) noexcept nogil:
-    """y = act(x + z) over n elements; y may be x or z."""
-    if real is float:
-        add_vectors(kind, a, b, <const vf*>x, <const vf*>z, <vf*>y, n)
-    else:
-        add_vectors(kind, a, b, <const vd*>x, <const vd*>z, <vd*>y, n)
-
-
 cdef void affine_channel_vectors(int kind, double a, double b, const vreal* x, const vreal* scale, const vreal* shift,
                                  vreal* y, Py_ssize_t c) noexcept nogil:
     """y = act(x * scale + shift) over the c channels of one pixel; y may be x."""
@@ -40,12 +16,12 @@ cdef void affine_channel_vectors(int kind, double a, double b, const vreal* x, c
     cdef vreal v, va = v_all(x, a), vb = v_all(x, b)
     while k + lanes <= c:
         v = v_fma(v_get(x, k), v_get(scale, k), v_get(shift, k))
-        v_put(y, k, activation(kind, v, va, vb))
+        v_put(y, k, activate_cheap(kind, v, va, vb))
         k += lanes
     if k < c:
         part = <int>(c - k)
         v = v_fma(v_get_else(x, k, part, va), v_get_else(scale, k, part, va), v_get_else(shift, k, part, va))
-        v_put_n(y, k, activation(kind, v, va, vb), part)
+        v_put_n(y, k, activate_cheap(kind, v, va, vb), part)
 
 
 cdef void affine_channels(int kind, double a, double b, const real* x, const real* scale, const real* shift, real* y,
@@ -55,6 +31,8 @@ cdef void affine_channels(int kind, double a, double b, const real* x, const rea
         affine_channel_vectors(kind, a, b, <const vf*>x, <const vf*>scale, <const vf*>shift, <vf*>y, c)
     else:
         affine_channel_vectors(kind, a, b, <const vd*>x, <const vd*>scale, <const vd*>shift, <vd*>y, c)
+    if kind > LAST_INLINE:
+        activate_run(kind, a, b, <const real*>y, y, c)
 
 
 cdef void affine_plane_vectors(const vreal* x, double scale, double shift, vreal* y, Py_ssize_t n) noexcept nogil:
@@ -231,24 +209,6 @@ cdef void unary(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_s
         for j in range(runs):
             activate_run(<int>p.kind, p.a, p.b, x + element(&s.x, i, r - i * s.units.rows, j),
                          y + element(&s.y, i, r - i * s.units.rows, j), length)
-
-
-cdef void add(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
-              real* scratch) noexcept nogil:
-    """y = act(x + z). record: AddRecord. A unit is `block` rows; y may be x or z."""
-    cdef const Activation* p = &(<const AddRecord*>s.record).activation
-    cdef Py_ssize_t r, i, j, row
-    cdef bint dense = s.x.pixel == s.y.c and s.z.pixel == s.y.c and s.y.pixel == s.y.c
-    cdef Py_ssize_t runs = 1 if dense else s.y.w, length = s.y.w * s.y.c if dense else s.y.c
-    cdef const real* x = <const real*>start(base, &s.x.place)
-    cdef const real* z = <const real*>start(base, &s.z.place)
-    cdef real* y = <real*>start(base, &s.y.place)
-    for r in range(first_row(s, begin), last_row(s, n, end)):
-        i = r // s.units.rows
-        row = r - i * s.units.rows
-        for j in range(runs):
-            add_run(<int>p.kind, p.a, p.b, x + element(&s.x, i, row, j), z + element(&s.z, i, row, j),
-                    y + element(&s.y, i, row, j), length)
 
 
 cdef void affine(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

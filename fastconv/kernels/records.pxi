@@ -124,7 +124,10 @@ cdef struct PoolRecord:
 cdef struct UnaryRecord:
     Activation activation
 
-cdef struct AddRecord:
+cdef struct StridedRecord:
+    Py_ssize_t kind             # an ArithmeticKind
+    Place axes                  # (count,) Axis of kernels/strided.pxi, the outermost first
+    Py_ssize_t count            # at least 2
     Activation activation
 
 cdef struct AffineRecord:
@@ -180,7 +183,7 @@ ctypedef fused Record:
     WinogradRecord
     PoolRecord
     UnaryRecord
-    AddRecord
+    StridedRecord
     AffineRecord
     SoftmaxRecord
     PadRecord

@@ -59,10 +59,12 @@ def fuse_residual(draft: Draft) -> None:
 def _merge_residual(draft: Draft, producer: Node, add: Node) -> Node | None:
     if add.op != "add" or producer.op not in ("conv2d", "linear") or len(producer.inputs) == 2:
         return None
-    if not has_free_epilogue(producer):
+    if not has_free_epilogue(producer) or len(add.inputs) != 2:
         return None
     first, second = add.inputs
     other = second if first == producer.name else first
+    if draft.shapes[other] != draft.shapes[producer.name]:
+        return None  # one of them is broadcast
     return producer.replace(
         inputs=(producer.inputs[0], other),
         attrs={**producer.attrs, "activation": add.attrs["activation"]},

@@ -1,29 +1,48 @@
-"""Arithmetic on two activations as steps."""
+"""Arithmetic on two activations, or on one and a constant, as steps."""
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
-from ..tensors import Ref, Step
+from ...graph.ops import FAMILIES
+from ..strided import Operand, broadcast, constant_operand, emit_strided, steps_of
+from ..tensors import Ref
 
 if TYPE_CHECKING:
     from ...graph import Node
-    from ..lowering import Emit, Lowering
+    from ..lowering import Emit, Lowering, Read
 
 __all__ = ["LOWER"]
 
 
-def _add(low: Lowering, node: Node) -> Emit:
-    first, second = (low.read(name) for name in node.inputs)
+def _arithmetic(low: Lowering, node: Node) -> Emit:
+    shapes = [low.graph.shapes[name] for name in node.inputs]
+    reads = [low.read(name, contiguous=len(shape) != 3) for name, shape in zip(node.inputs, shapes, strict=True)]
     value = low.write(node)
-    record = {"activation": low.activation(node.attrs["activation"])}
+    if len(value.shape) != 3:
+        value.contiguous.add(value.made)
+    constant = constant_operand(low, node.weights["other"], value.shape) if len(reads) == 1 else None
+
+    def operand(read: Read, shape: tuple[int, ...]) -> Operand:
+        ref = low.ref(read)
+        return Operand(ref, broadcast(steps_of(ref.tensor, shape), shape, value.shape))
 
     def emit() -> None:
-        x, z = low.ref(first), low.ref(second)
-        low.emit(Step("add", node.name, x, Ref(low.result(value)), record, z=z, work=prod(value.shape)))
+        x, *rest = (operand(read, shape) for read, shape in zip(reads, shapes, strict=True))
+        y = low.result(value)
+        z = constant or rest[0]
+        emit_strided(
+            low,
+            node,
+            node.op,
+            value.shape,
+            Operand(Ref(y), steps_of(y, value.shape)),
+            x,
+            z,
+            activation=node.attrs["activation"],
+        )
 
     return emit
 
 
-LOWER = {"add": _add}
+LOWER = dict.fromkeys(FAMILIES["arithmetic"], _arithmetic)

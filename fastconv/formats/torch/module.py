@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...graph import INPUT, Graph, Node, array_id
+from ...graph.ops import FAMILIES
 from ...graph.ops.activation import ACTIVATIONS
 
 Weights = Mapping[str, Tensor]
@@ -117,6 +118,10 @@ def _pad(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     return F.pad(x, attrs["padding"], attrs["mode"])
 
 
+def _arithmetic(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda attrs, weights, x, *other: function(x, *(other or (weights["other"],)))
+
+
 _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -125,6 +130,6 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
     "identity": lambda attrs, _, x: x,
     "dropout": lambda attrs, _, x: F.dropout(x, attrs["p"], training=False),
-    "add": lambda attrs, _, x, other: x + other,
+    **{op: _arithmetic(getattr(torch, op)) for op in FAMILIES["arithmetic"]},
     "cat": lambda attrs, _, *tensors: torch.cat(tensors, attrs["dim"]),
 }

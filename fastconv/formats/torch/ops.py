@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, UnsupportedOperatorError
 from ...graph.ops.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -137,22 +137,25 @@ def _batch_norm(
 
 @_aten("add.Tensor")
 def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
-    if not isinstance(x, Value):
-        return _affine(reader, other, scale=alpha, shift=x)
+    if not isinstance(x, Value) and isinstance(other, Value):
+        return _scaled(reader, other, alpha, x)
     if not isinstance(other, Value):
-        return _affine(reader, x, shift=alpha * other)
-    if alpha != 1:
-        raise reader.unsupported(f"with alpha={alpha} is not supported")
-    return reader.emit("add", x, other)
+        return _with_constant(reader, "add", x, alpha * other, shift=alpha * other)
+    return _two(reader, "add", x, other if alpha == 1 else _affine(reader, other, alpha))
 
 
 @_aten("sub.Tensor")
 def _sub(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
     if not isinstance(x, Value):
-        return _affine(reader, other, scale=-alpha, shift=x)
-    if isinstance(other, Value):
-        raise reader.unsupported("of two tensors is not supported")
-    return _affine(reader, x, shift=-alpha * other)
+        return _scaled(reader, other, -alpha, x)
+    if not isinstance(other, Value):
+        return _with_constant(reader, "sub", x, alpha * other, shift=-alpha * other)
+    return _two(reader, "sub", x, other if alpha == 1 else _affine(reader, other, alpha))
+
+
+def _scaled(reader: Reader, x: Value, scale: float, constant: Any) -> Value:
+    """``scale * x + constant``, whatever the constant broadcasts to."""
+    return _with_constant(reader, "add", x if scale == 1 else _affine(reader, x, scale), constant, shift=constant)
 
 
 @_aten("rsub.Scalar", "rsub.Tensor")
@@ -163,15 +166,59 @@ def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Value:
 @_aten("mul.Tensor")
 def _mul(reader: Reader, x: Any, other: Any) -> Value:
     if isinstance(x, Value) and isinstance(other, Value):
-        raise reader.unsupported("of two tensors is not supported")
-    return _affine(reader, x, other) if isinstance(x, Value) else _affine(reader, other, x)
+        return _two(reader, "mul", x, other)
+    x, other = (x, other) if isinstance(x, Value) else (other, x)
+    return _with_constant(reader, "mul", x, other, scale=other)
 
 
 @_aten("div.Tensor")
 def _div(reader: Reader, x: Any, other: Any) -> Value:
+    if not isinstance(x, Value):
+        return _mul(reader, reader.emit("reciprocal", other), x)
     if isinstance(other, Value):
-        raise reader.unsupported("by a tensor is not supported")
-    return _affine(reader, x, 1 / other)
+        return _two(reader, "div", x, other)
+    if isinstance(other, (int, float)):
+        return _affine(reader, x, 1 / other)
+    return _with_constant(reader, "div", x, other)
+
+
+@_aten("maximum.default", "max.other")
+def _maximum(reader: Reader, x: Any, other: Any) -> Value:
+    return _two(reader, "maximum", x, other)
+
+
+@_aten("minimum.default", "min.other")
+def _minimum(reader: Reader, x: Any, other: Any) -> Value:
+    return _two(reader, "minimum", x, other)
+
+
+def _two(reader: Reader, op: str, x: Any, other: Any) -> Value:
+    """Two values, or one and a constant where the order does not matter, that broadcast."""
+    if not (isinstance(x, Value) and isinstance(other, Value)):
+        x, other = (x, other) if isinstance(x, Value) else (other, x)
+        return _with_constant(reader, op, x, other)
+    if len(x.shape) != len(other.shape):
+        raise reader.unsupported("mixes the images of a batch, which is not supported")
+    return reader.emit(op, x, other)
+
+
+def _with_constant(reader: Reader, op: str, x: Value, constant: Any, **affine: Any) -> Value:
+    """A value and a constant: by channel where that is what it is, else as it broadcasts."""
+    import torch
+
+    other = torch.as_tensor(constant, device="cpu")
+    if affine:
+        try:
+            return _affine(reader, x, **affine)
+        except UnsupportedOperatorError:
+            pass
+    if other.dim() == len(x.shape):
+        if other.shape[0] != 1:
+            raise reader.unsupported("mixes the images of a batch, which is not supported")
+        other = other[0]
+    if other.dim() > len(x.shape):
+        raise reader.unsupported("with a constant of more axes is not supported")
+    return reader.emit(op, x, weights={"other": other})
 
 
 @_aten("neg.default")

@@ -25,7 +25,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "pool": ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
     "norm": ("batch_norm", "softmax", "log_softmax"),
     "shape": ("pad", "flatten", "reshape", "cat", "identity", "dropout"),
-    "arithmetic": ("add",),
+    "arithmetic": ("add", "sub", "mul", "div", "maximum", "minimum"),
 }
 
 

@@ -22,9 +22,21 @@ if TYPE_CHECKING:
     # What one output looks at: the kernel's reach, the stride, and how many (H, W) outputs there are.
     Window: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int]]
 
-__all__ = ["REQUIRED", "Attributes", "FeatureMismatchError", "OpSpec", "Settled", "Shape", "Two", "Weights", "Window"]
+__all__ = [
+    "ANY_RANK",
+    "REQUIRED",
+    "Attributes",
+    "FeatureMismatchError",
+    "OpSpec",
+    "Settled",
+    "Shape",
+    "Two",
+    "Weights",
+    "Window",
+]
 
 REQUIRED: Any = object()  # the default of an attribute that has none
+ANY_RANK = -1  # of a weight
 
 
 def no_macs(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> int:
@@ -52,7 +64,7 @@ class OpSpec:  # neither a dataclass nor a NamedTuple: making one of those takes
     attributes
         Name -> (default, normaliser); the default is normalised already, or REQUIRED.
     required, optional
-        The weights' roles -> their rank.
+        The weights' roles -> their rank, or ANY_RANK.
     arity
         The least and the greatest number of inputs.
     macs

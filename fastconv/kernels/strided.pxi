@@ -1,0 +1,193 @@
+"""Arithmetic of two operands that broadcast, and copies in another order: y[...] = act(f(x[...], z[...])).
+
+An operand has a step in memory for each axis of y: 0 where it is broadcast, any other number where its axes stand in
+another order, where part of it is skipped, or where it runs backwards.
+"""
+
+cdef enum:
+    STRIDED_AXES = 16               # at most, axes that could be joined counted as one
+    STRIDED_RUN = 1024              # elements that stay in L1 until their activation
+
+cdef enum ArithmeticKind:
+    COPY = 0                        # of x; there is no z, and no activation
+    ADD = 1
+    SUB = 2
+    MUL = 3
+    DIV = 4
+    MAXIMUM = 5                     # NaN on either side wins, as in PyTorch
+    MINIMUM = 6
+    ARITHMETIC_KINDS = 7
+
+# As Python names them, in the enum's order.
+ARITHMETIC = {
+    name: number for number, name in enumerate(("copy", "add", "sub", "mul", "div", "maximum", "minimum"))
+}
+
+cdef struct Axis:
+    Py_ssize_t size
+    Py_ssize_t y                    # steps, in elements
+    Py_ssize_t x
+    Py_ssize_t z
+
+
+cdef inline vreal arithmetic(int kind, vreal x, vreal z) noexcept nogil:
+    if kind == ADD:
+        return x + z
+    if kind == SUB:
+        return x - z
+    if kind == MUL:
+        return x * z
+    if kind == DIV:
+        return x / z
+    if kind == MAXIMUM:
+        return v_nanmax(x, z)
+    if kind == MINIMUM:
+        return v_where_nan(x, x, v_min(x, z))
+    return x
+
+
+cdef inline vreal operand(bint whole, const vreal* x, Py_ssize_t k, vreal alike) noexcept nogil:
+    """Elements k and on, or one element in all lanes."""
+    return v_get(x, k) if whole else alike
+
+
+cdef inline vreal operand_part(bint whole, const vreal* x, Py_ssize_t k, int part, vreal alike) noexcept nogil:
+    return v_get_else(x, k, part, v_all(x, 1)) if whole else alike
+
+
+cdef inline void arithmetic_vectors(int kind, bint x_runs, bint z_runs, const vreal* x, const vreal* z, vreal* y,
+                                    Py_ssize_t n, vreal xs, vreal zs) noexcept nogil:
+    """y = f(x, z) over n elements; what does not run is the same for all: xs, zs. y may be x or z."""
+    cdef Py_ssize_t k = v_ahead(y, n)
+    cdef int lanes = v_lanes(y), part
+    if k > 0:
+        part = <int>k
+        v_put_n(y, 0, arithmetic(kind, operand_part(x_runs, x, 0, part, xs), operand_part(z_runs, z, 0, part, zs)),
+                part)
+    while k + lanes <= n:
+        v_put(y, k, arithmetic(kind, operand(x_runs, x, k, xs), operand(z_runs, z, k, zs)))
+        k += lanes
+    if k < n:
+        part = <int>(n - k)
+        v_put_n(y, k, arithmetic(kind, operand_part(x_runs, x, k, part, xs), operand_part(z_runs, z, k, part, zs)),
+                part)
+
+
+cdef inline void arithmetic_floats(int kind, Py_ssize_t x_step, Py_ssize_t z_step, const float* x, const float* z,
+                                   float* y, Py_ssize_t n) noexcept nogil:
+    cdef const vf* a = <const vf*>x
+    cdef const vf* b = <const vf*>z
+    cdef vf xs = v_all(a, x[0]), zs = v_all(a, z[0])
+    if x_step and z_step:
+        arithmetic_vectors(kind, True, True, a, b, <vf*>y, n, xs, zs)
+    elif x_step:
+        arithmetic_vectors(kind, True, False, a, b, <vf*>y, n, xs, zs)
+    elif z_step:
+        arithmetic_vectors(kind, False, True, a, b, <vf*>y, n, xs, zs)
+    else:
+        arithmetic_vectors(kind, False, False, a, b, <vf*>y, n, xs, zs)
+
+
+cdef inline void arithmetic_doubles(int kind, Py_ssize_t x_step, Py_ssize_t z_step, const double* x, const double* z,
+                                    double* y, Py_ssize_t n) noexcept nogil:
+    cdef const vd* a = <const vd*>x
+    cdef const vd* b = <const vd*>z
+    cdef vd xs = v_all(a, x[0]), zs = v_all(a, z[0])
+    if x_step and z_step:
+        arithmetic_vectors(kind, True, True, a, b, <vd*>y, n, xs, zs)
+    elif x_step:
+        arithmetic_vectors(kind, True, False, a, b, <vd*>y, n, xs, zs)
+    elif z_step:
+        arithmetic_vectors(kind, False, True, a, b, <vd*>y, n, xs, zs)
+    else:
+        arithmetic_vectors(kind, False, False, a, b, <vd*>y, n, xs, zs)
+
+
+ctypedef void (*arithmetic_floats_function)(int, Py_ssize_t, Py_ssize_t, const float*, const float*, float*,
+                                            Py_ssize_t) noexcept nogil
+ctypedef void (*arithmetic_doubles_function)(int, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
+                                             Py_ssize_t) noexcept nogil
+
+cdef extern from "simd.h" nogil:
+    void switch_arithmetic_floats "FC_SWITCH_KIND" (int most, int kind, arithmetic_floats_function f, ...)
+    void switch_arithmetic_doubles "FC_SWITCH_KIND" (int most, int kind, arithmetic_doubles_function f, ...)
+
+
+cdef void arithmetic_run(const StridedRecord* p, const Axis* a, const real* x, const real* z, real* y, Py_ssize_t n,
+                         real* scratch) noexcept nogil:
+    """n <= STRIDED_RUN elements of one axis. scratch: (3, STRIDED_RUN), for operands whose step is neither 0 nor 1"""
+    cdef int kind = <int>p.kind
+    cdef Py_ssize_t k
+    cdef real* target = y if a.y == 1 else scratch + 2 * STRIDED_RUN
+    cdef Py_ssize_t x_step = a.x, z_step = a.z
+    if kind == COPY:
+        if x_step == 1 and a.y == 1:
+            memcpy(y, x, n * sizeof(real))
+        else:
+            for k in range(n):
+                y[k * a.y] = x[k * x_step]
+        return
+    if x_step != 0 and x_step != 1:
+        for k in range(n):
+            scratch[k] = x[k * x_step]
+        x, x_step = scratch, 1
+    if z_step != 0 and z_step != 1:
+        for k in range(n):
+            scratch[STRIDED_RUN + k] = z[k * z_step]
+        z, z_step = scratch + STRIDED_RUN, 1
+    if real is float:
+        switch_arithmetic_floats(ARITHMETIC_KINDS - 1, kind, arithmetic_floats, x_step, z_step, x, z, target, n)
+    else:
+        switch_arithmetic_doubles(ARITHMETIC_KINDS - 1, kind, arithmetic_doubles, x_step, z_step, x, z, target, n)
+    if p.activation.kind != ACT_NONE:
+        activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>target, target, n)
+    if a.y != 1:
+        for k in range(n):
+            y[k * a.y] = target[k]
+
+
+cdef void strided(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                  real* scratch) noexcept nogil:
+    """y = act(f(x, z)). record: StridedRecord. A unit is `block` indices of the outermost axis; y is neither x nor z.
+
+    scratch: (3, STRIDED_RUN)
+    """
+    cdef const StridedRecord* p = <const StridedRecord*>s.record
+    cdef const Axis* axes = <const Axis*>start(base, &p.axes)
+    cdef const Axis* inner = axes + p.count - 1
+    cdef Py_ssize_t at[STRIDED_AXES]
+    cdef Py_ssize_t r, i, k, axis, now, runs = 1
+    cdef const real* x
+    cdef const real* z
+    cdef real* y
+    for axis in range(1, p.count - 1):
+        runs *= axes[axis].size
+    for r in range(first_row(s, begin), last_row(s, n, end)):
+        i = r // s.units.rows
+        k = r - i * s.units.rows
+        x = <const real*>start(base, &s.x.place) + i * s.x.image + k * axes[0].x
+        y = <real*>start(base, &s.y.place) + i * s.y.image + k * axes[0].y
+        z = x
+        if s.has_z:
+            z = <const real*>start(base, &s.z.place) + i * s.z.image + k * axes[0].z
+        for axis in range(p.count):
+            at[axis] = 0
+        for k in range(runs):
+            now = 0
+            while now < inner.size:
+                arithmetic_run(p, inner, x + now * inner.x, z + now * inner.z, y + now * inner.y,
+                               min(<Py_ssize_t>STRIDED_RUN, inner.size - now), scratch)
+                now += STRIDED_RUN
+            axis = p.count - 2                          # the next run
+            while axis > 0:
+                at[axis] += 1
+                x += axes[axis].x
+                y += axes[axis].y
+                z += axes[axis].z
+                if at[axis] < axes[axis].size:
+                    break
+                x -= at[axis] * axes[axis].x
+                y -= at[axis] * axes[axis].y
+                z -= at[axis] * axes[axis].z
+                at[axis] = 0
+                axis -= 1
