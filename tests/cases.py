@@ -365,5 +365,15 @@ BATCH_NORM = [
     *(_batch_norm((1, n, 3, 3)) for n in AROUND_VECTOR_WIDTH),
 ]
 
-POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM
+NORM = [
+    Case(op, (shape,), {"normalized_shape": shape[-axes:]} | attrs)
+    for op in ("layer_norm", "rms_norm")
+    for shape, axes in [((3, 4), 1), ((2, 7, 33), 1), ((2, 3, 5, 7), 3), ((2, 3, 5, 7), 2), ((5,), 1), ((2, 1300), 1)]
+    for attrs in ({"eps": 1e-5}, {"eps": 0.5})
+]
+NORM += [
+    Case("group_norm", (shape,), {"num_groups": groups})
+    for shape, groups in [((2, 6, 5, 7), 1), ((2, 6, 5, 7), 3), ((2, 6, 33), 6), ((3, 4), 2), ((1, 32, 9, 9), 8)]
+]
+POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM
 ALL = CONV + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

@@ -125,6 +125,23 @@ def _batch_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {}, weights
 
 
+def _layer_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
+    normalized = shape[draw(st.integers(0, len(shape) - 1)) :]
+    roles = draw(st.sampled_from([(), ("weight",), ("weight", "bias")]))
+    return {"normalized_shape": normalized, "eps": 0.1}, dict.fromkeys(roles, normalized)
+
+
+def _rms_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
+    attrs, weights = _layer_norm(draw, shape)
+    return attrs, {role: size for role, size in weights.items() if role == "weight"}
+
+
+def _group_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
+    groups = draw(st.sampled_from([g for g in range(1, shape[0] + 1) if shape[0] % g == 0]))
+    roles = draw(st.sampled_from([(), ("weight",), ("weight", "bias")]))
+    return {"num_groups": groups, "eps": 0.1}, dict.fromkeys(roles, shape[:1])
+
+
 def _pad(draw: st.DrawFn, shape: Shape) -> Drawn:
     mode = draw(st.sampled_from(["constant", "constant", "reflect", "replicate", "circular"]))
     axes = draw(st.integers(1, len(shape)))
@@ -149,6 +166,22 @@ def _reshape(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"shape": tuple(sizes)}, {}
 
 
+def _permute(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"dims": (0, *draw(st.permutations(range(1, len(shape) + 1))))}, {}
+
+
+def _slice(draw: st.DrawFn, shape: Shape) -> Drawn:
+    dim = draw(st.integers(1, len(shape)))
+    start = draw(st.integers(0, shape[dim - 1] - 1))
+    end = draw(st.one_of(st.none(), st.integers(start + 1, shape[dim - 1])))
+    return {"dim": dim, "start": start, "end": end, "step": draw(st.integers(1, 3))}, {}
+
+
+def _constant(draw: st.DrawFn, shape: Shape) -> Drawn:
+    sizes = st.integers(1, 9)
+    return {}, {"value": tuple(draw(st.lists(sizes, min_size=1, max_size=4)))}
+
+
 OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "conv2d": _conv2d,
     "max_pool2d": _max_pool2d,
@@ -166,13 +199,19 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "softmax": _softmax,
     "log_softmax": _softmax,
     "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
     "pad": _pad,
     "flatten": _flatten,
     "reshape": _reshape,
+    "permute": _permute,
+    "slice": _slice,
+    "constant": _constant,
     "identity": _plain,
     "dropout": _plain,
 }
-JOINS = ("add", "sub", "mul", "div", "maximum", "minimum", "cat")
+JOINS = ("matmul", "add", "sub", "mul", "div", "maximum", "minimum", "cat")
 """Drawn with partners that are there already, in `draw_node`."""
 
 # Of what they take there may be none, or a small error of it becomes a large one: not after just any node.
@@ -201,6 +240,7 @@ FOR_IMAGES: _Motifs = {
     ("conv2d", "add"): 2,
     ("add",): 2,
     ("adaptive_avg_pool2d", "conv2d", "sigmoid", "mul"): 2,
+    ("matmul", "tanh"): 2,
     ("sub",): 1,
     ("mul",): 1,
     ("div",): 1,
@@ -224,6 +264,7 @@ FOR_OTHERS: _Motifs = {
     ("minimum",): 1,
     ("cat",): 2,
     ("reshape",): 2,
+    ("reshape", "permute", "reshape"): 2,
     **SENSITIVE,
     **{(op,): 1 for op in OPS if "pool" not in op and op != "conv2d" and op not in _SENSITIVE},
 }
@@ -297,6 +338,9 @@ def draw_node(
 ) -> Node:
     """Draw a node of this operator on `source`, with weights and, for a join, partners."""
     shape = shapes[source]
+    if op == "matmul":
+        partners = [other for other, its in shapes.items() if len(its) == len(shape) and its[-2:-1] == shape[-1:]]
+        return Node(name, op, (source, draw(st.sampled_from(partners or [source]))), {}, {})
     if op in JOINS and op != "cat":
         if op == "div" or draw(st.booleans()):  # a constant that broadcasts, and by which one can divide
             sizes = [draw(st.sampled_from([1, size])) for size in shape][draw(st.integers(0, len(shape))) :]

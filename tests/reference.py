@@ -10,6 +10,7 @@ PyTorch takes as an int or a pair is taken the same way here.
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Sequence
 from math import prod
@@ -232,7 +233,7 @@ def avg_pool2d(
 
 def _adaptive_bins(size: int, out: int) -> list[slice]:
     """Cell i of ``out`` covers ``floor(i * size / out)`` to ``ceil((i + 1) * size / out)``."""
-    return [slice(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+    return [builtins.slice(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
 
 
 def _adaptive_size(x: F64, output_size: int | Sequence[int | None]) -> tuple[int, int]:
@@ -301,7 +302,7 @@ def pad(
 
 
 def _crop(x: F64, amounts: Sequence[tuple[int, int]]) -> F64:
-    cut = [slice(before, n - after) for n, (before, after) in zip(x.shape, amounts, strict=True)]
+    cut = [builtins.slice(before, n - after) for n, (before, after) in zip(x.shape, amounts, strict=True)]
     return x[tuple(cut)]
 
 
@@ -543,3 +544,64 @@ def maximum(input: ArrayLike, other: ArrayLike) -> F64:
 def minimum(input: ArrayLike, other: ArrayLike) -> F64:
     """The smaller one; NaN on either side wins."""
     return np.minimum(_f64(input), _f64(other))
+
+
+def permute(input: ArrayLike, dims: Sequence[int]) -> F64:
+    """Axis i of the result is axis dims[i]."""
+    return _f64(input).transpose(dims)
+
+
+def slice(input: ArrayLike, dim: int, start: int, end: int, step: int) -> F64:
+    """Indices start, start + step ... before end of one axis."""
+    return _f64(input).take(range(start, end, step), axis=dim)
+
+
+def constant(input: ArrayLike, value: ArrayLike) -> F64:
+    """The same for every image of the input."""
+    value = _f64(value)
+    return np.broadcast_to(value, (len(_f64(input)), *value.shape)).copy()
+
+
+def layer_norm(
+    input: ArrayLike,
+    normalized_shape: Sequence[int],
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> F64:
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` over the last axes."""
+    x = _f64(input)
+    axes = tuple(range(-len(normalized_shape), 0))
+    y: F64 = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    y = y if weight is None else y * _f64(weight)
+    return y if bias is None else y + _f64(bias)
+
+
+def rms_norm(
+    input: ArrayLike, normalized_shape: Sequence[int], weight: ArrayLike | None = None, eps: float = 1e-5
+) -> F64:
+    """``x / sqrt(mean(x^2) + eps) * weight`` over the last axes."""
+    x = _f64(input)
+    y: F64 = x / np.sqrt((x**2).mean(tuple(range(-len(normalized_shape), 0)), keepdims=True) + eps)
+    return y if weight is None else y * _f64(weight)
+
+
+def group_norm(
+    input: ArrayLike,
+    num_groups: int,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> F64:
+    """`layer_norm` of the channels of each group with all their pixels; a weight for each channel."""
+    x = _f64(input)
+    rows = x.reshape(x.shape[0], num_groups, -1)
+    y = layer_norm(rows, rows.shape[2:], eps=eps).reshape(x.shape)
+    columns = (-1, *(1 for _ in x.shape[2:]))
+    y = y if weight is None else y * _f64(weight).reshape(columns)
+    return y if bias is None else y + _f64(bias).reshape(columns)
+
+
+def matmul(input: ArrayLike, other: ArrayLike) -> F64:
+    """Matrix products of the last two axes."""
+    return _f64(input) @ _f64(other)

@@ -84,6 +84,9 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "momentum": 0.1,
         "eps": 1e-5,
     },
+    "layer_norm": {"input": REQUIRED, "normalized_shape": REQUIRED, "weight": None, "bias": None, "eps": 1e-5},
+    "rms_norm": {"input": REQUIRED, "normalized_shape": REQUIRED, "weight": None, "eps": None},
+    "group_norm": {"input": REQUIRED, "num_groups": REQUIRED, "weight": None, "bias": None, "eps": 1e-5},
     "pad": {"input": REQUIRED, "pad": REQUIRED, "mode": "constant", "value": None},
 }
 # The functions of C++ that tell no signature.

@@ -1,4 +1,4 @@
-"""``batch_norm``: the shapes PyTorch takes, among them arrays without elements."""
+"""Norms: the shapes that PyTorch takes for ``batch_norm``, among them arrays without elements; the others' weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from checks import assert_agree, engine, refused, torch_call
+
+from fastconv import functional
+from fastconv.errors import ShapeError
 
 Shape = tuple[int, ...]
 
@@ -76,3 +80,37 @@ def test_refused_like_torch(shapes: tuple[Shape, ...]) -> None:
 def test_types_are_looked_at_where_there_are_no_elements() -> None:
     with refused(match="float64"):
         engine("batch_norm", np.empty(0, np.float32), np.zeros(4), np.ones(4))
+
+
+OWN = {
+    "layer_norm": ((4, 3, 35), (3, 35), {"normalized_shape": (3, 35)}, ("weight", "bias")),
+    "rms_norm": ((4, 3, 35), (35,), {"normalized_shape": (35,), "eps": 1e-3}, ("weight",)),
+    "group_norm": ((4, 6, 5, 7), (6,), {"num_groups": 3}, ("weight", "bias")),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", OWN)
+def test_weights_of_norms_by_their_own_statistics(op: str, dtype: type) -> None:
+    shape, size, attrs, roles = OWN[op]
+    rng = np.random.default_rng(5)
+    x = rng.normal(3, 2, shape).astype(dtype)
+    for given in ((), roles[:1], roles, roles[1:]):
+        weights = {role: rng.normal(size=size).astype(dtype) for role in given}
+        for _ in range(2):  # the second one from the cache, with other weights
+            y = getattr(functional, op)(x, **attrs, **weights)
+            assert_agree(y, getattr(reference, op)(x, **attrs, **weights), np.dtype(dtype))
+            weights = {role: array[..., ::-1].copy() for role, array in weights.items()}
+    assert getattr(functional, op)(x[:0], **attrs).shape == (0, *shape[1:])
+
+
+def test_norms_refuse_what_does_not_fit() -> None:
+    x = np.ones((2, 3, 4), np.float32)
+    with pytest.raises(ShapeError, match=r"normalized_shape must be the last axes of"):
+        functional.layer_norm(x, (3,))
+    with pytest.raises(ShapeError, match=r"has more axes than input"):
+        functional.rms_norm(x, (1, 2, 3, 4))
+    with pytest.raises(ShapeError, match=r"3 channels do not divide into num_groups=2"):
+        functional.group_norm(x, 2)
+    with pytest.raises(ShapeError, match=r"weight must have normalized_shape \(4,\), got \(3,\)"):
+        functional.layer_norm(x, (4,), np.ones(3, np.float32))

@@ -191,9 +191,9 @@ class Lowering:
         value = self.values[node.name] = Value(node.name, shape, layout if len(shape) == 3 else ROWS)
         return value
 
-    def view(self, node: Node, source: Read) -> Value:
-        """Say that a node's result is the memory of what it reads under another shape, in PyTorch's order."""
-        value = self.write(node, NCHW)
+    def view(self, node: Node, source: Read, layout: str = NCHW) -> Value:
+        """Say that a node's result is the memory of what it reads under another shape, in a layout of that."""
+        value = self.write(node, layout)
         value.viewed = source
         value.contiguous.add(value.made)
         return value

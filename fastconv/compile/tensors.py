@@ -101,19 +101,23 @@ class Tensor:
 
 
 class Ref:
-    """A tensor as one step sees it: from some rows and columns of its border on."""
+    """A tensor as one step sees it: from some rows and columns of its border on, or from an element on."""
 
-    __slots__ = ("left", "tensor", "top")
+    __slots__ = ("element", "left", "tensor", "top")
 
-    def __init__(self, tensor: Tensor, top: int = 0, left: int = 0) -> None:
-        self.tensor, self.top, self.left = tensor, top, left
+    def __init__(self, tensor: Tensor, top: int = 0, left: int = 0, element: int = 0) -> None:
+        self.tensor, self.top, self.left, self.element = tensor, top, left, element
+
+    def from_element(self, element: int) -> Ref:
+        """Return the same from an element on."""
+        return Ref(self.tensor, self.top, self.left, self.element + element)
 
     def view(self) -> dict[str, Any]:
         """Return the fields of kernels/step.pxi's View."""
         t = self.tensor
         image, row, pixel, channel = t.strides
         space, offset = t.place()
-        offset -= (self.top * row + self.left * pixel) * t.dtype.itemsize
+        offset += (self.element - self.top * row - self.left * pixel) * t.dtype.itemsize
         return {
             "place": {"space": space, "offset": offset},
             "image": image,

@@ -36,7 +36,7 @@ _FAMILIES = {
     "activation": (*ACTIVATIONS, "relu6", "softsign"),
     "conv": ("conv2d",),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
-    "norm": ("batch_norm", "log_softmax", "softmax"),
+    "norm": ("batch_norm", "group_norm", "layer_norm", "log_softmax", "rms_norm", "softmax"),
     "pool": ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"),
     "shape": ("fold", "pad", "unfold"),
 }

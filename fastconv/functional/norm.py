@@ -1,20 +1,26 @@
-"""Batch norm and softmax, on the caller's memory."""
+"""Norms and softmax; batch norm and softmax on the caller's memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..compile import compile_graph
 from ..errors import ArgumentError, ShapeError
+from ..graph import INPUT, Graph, Node
 from ..graph import attributes as at
 from ..machine.cpu import kernels
-from .one_op import Array, floats, threads
+from .one_op import Array, floats, one_op, threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy.typing as npt
 
-__all__ = ["batch_norm", "log_softmax", "softmax"]
+    from .one_op import Prepare
+
+__all__ = ["batch_norm", "group_norm", "layer_norm", "log_softmax", "rms_norm", "softmax"]
 
 _batch_norm = kernels().batch_norm
 _softmax_axis = kernels().softmax_axis
@@ -132,3 +138,123 @@ def _over_axis(function: str, input: npt.ArrayLike, dim: int, dtype: npt.DTypeLi
     assert y is not NotImplemented
     result: Array = y.reshape(x.shape)
     return result
+
+
+def layer_norm(
+    input: npt.ArrayLike,
+    normalized_shape: Sequence[int],
+    weight: npt.ArrayLike | None = None,
+    bias: npt.ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Normalise the last axes together by their own mean and variance.
+
+    Parameters
+    ----------
+    input : (..., *normalized_shape)
+    normalized_shape : sequence of int
+    weight, bias : (*normalized_shape), optional
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    The input's shape.
+    """
+    return _own_statistics("layer_norm", input, weight, bias, normalized_shape, eps)
+
+
+def rms_norm(
+    input: npt.ArrayLike,
+    normalized_shape: Sequence[int],
+    weight: npt.ArrayLike | None = None,
+    eps: float | None = None,
+) -> Array:
+    """Divide the last axes by the root of their mean square.
+
+    Parameters
+    ----------
+    input : (..., *normalized_shape)
+    normalized_shape : sequence of int
+    weight : (*normalized_shape), optional
+    eps : float, optional
+        Added to the mean square; by default the machine epsilon of the input's dtype.
+
+    Returns
+    -------
+    The input's shape.
+    """
+    return _own_statistics("rms_norm", input, weight, None, normalized_shape, eps)
+
+
+def group_norm(
+    input: npt.ArrayLike,
+    num_groups: int,
+    weight: npt.ArrayLike | None = None,
+    bias: npt.ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Normalise the channels of each group, with all their pixels, by their own mean and variance.
+
+    Parameters
+    ----------
+    input : (N, C, ...)
+    num_groups : int
+        Divides C.
+    weight, bias : (C,), optional
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    The input's shape.
+    """
+    return _own_statistics("group_norm", input, weight, bias, num_groups, eps)
+
+
+def _own_statistics(
+    op: str, input: npt.ArrayLike, weight: npt.ArrayLike | None, bias: npt.ArrayLike | None, what: Any, eps: Any
+) -> Array:
+    """Call the entry of a norm. A bias without a weight, which the entry could not tell apart, gets one of ones."""
+    if weight is None and bias is not None:
+        array = np.asarray(bias)
+        weight = np.ones(array.shape, array.dtype)
+    arrays = tuple(array for array in (input, weight, bias) if array is not None)
+    result: Array = _NORMS[op].run(arrays, (what, eps))
+    return result
+
+
+def _norm(op: str, attribute: str) -> Prepare:
+    def prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
+        x, (what, eps) = arrays[0], values
+        if op == "group_norm":
+            if x.ndim < 2:
+                raise ShapeError(f"group_norm: input must be (N, C, ...), got shape {x.shape}")
+            shape = x.shape[1:]
+        else:
+            what = at.integers(f"{op}: normalized_shape", what)
+            shape = x.shape[x.ndim - len(what) :]
+            if len(what) > x.ndim:
+                raise ShapeError(f"{op}: normalized_shape {what} has more axes than input {x.shape}")
+        eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+        node = Node(
+            op, op, (INPUT,), {attribute: what, "eps": eps}, dict(zip(("weight", "bias"), arrays[1:], strict=False))
+        )
+        graph = Graph(shape, (node,), (op,), dtype=x.dtype)
+        if not x.size:
+            return lambda x, *weights: np.empty_like(x), 0
+        program = compile_graph(graph, threads=threads, weights_in_call=len(arrays) > 1)
+        nbytes = program.workspace_bytes * program.threads
+        return lambda x, *weights: program(x.reshape(-1, *shape), *weights).reshape(x.shape), nbytes
+
+    return prepare
+
+
+_NORMS = {
+    op: one_op(op, _norm(op, attribute), ("input", "weight", "bias"), images=False)
+    for op, attribute in (
+        ("layer_norm", "normalized_shape"),
+        ("rms_norm", "normalized_shape"),
+        ("group_norm", "num_groups"),
+    )
+}

@@ -17,6 +17,8 @@ stands where:
     winograd.pxi     3x3 layers with fewer multiplications
     pool.pxi         pooling
     elementwise.pxi  activations, batch norm, softmax
+    matmul.pxi       products of two activations
+    norm.pxi         layer, group and RMS norm
     strided.pxi      arithmetic of two operands that broadcast, copies in another order
     flat.pxi         the same on the caller's memory, for fastconv.functional
     pack.pxi         weights in the order the kernels read them
@@ -63,11 +65,13 @@ include "tile.pxi"
 include "conv.pxi"
 include "pixels.pxi"
 include "pointwise.pxi"
+include "matmul.pxi"
 include "transforms.pxi"
 include "winograd.pxi"
 include "pool.pxi"
 include "elementwise.pxi"
 include "strided.pxi"
+include "norm.pxi"
 include "flat.pxi"
 include "pack.pxi"
 include "program.pxi"

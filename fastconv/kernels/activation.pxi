@@ -98,7 +98,7 @@ cdef inline vany activation(int kind, vany x, vany a, vany b) noexcept nogil:
 
 
 cdef inline vany activate_cheap(int kind, vany x, vany a, vany b) noexcept nogil:
-    """`activation` of a kind known only now, up to LAST_INLINE; x as it is for the others, which `activate_run` does."""
+    """`activation` of a kind known only now, up to LAST_INLINE; x for the others, which `activate_run` does."""
     if kind == ACT_RELU:
         return activation(ACT_RELU, x, a, b)
     if kind == ACT_HARDTANH:

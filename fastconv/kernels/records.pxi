@@ -135,6 +135,22 @@ cdef struct AffineRecord:
     Place shift                 # (c,)
     Activation activation
 
+# Of each image (count, m, k) times (count, k, o).
+cdef struct MatmulRecord:
+    Py_ssize_t count
+    Py_ssize_t m
+    Py_ssize_t k
+    Py_ssize_t o
+
+cdef struct NormRecord:
+    Place weight                # (inputs,), see `inner`
+    Place bias
+    Py_ssize_t size             # elements that are normalised together
+    Py_ssize_t inner            # pixels of a channel, which has one weight; 0: the elements of a run have their own
+    bint centred                # by the mean, too: not in RMS norm
+    double eps
+    Activation activation
+
 cdef struct SoftmaxRecord:
     Py_ssize_t outer            # a contiguous image is (outer, size, inner)
     Py_ssize_t size
@@ -185,6 +201,8 @@ ctypedef fused Record:
     UnaryRecord
     StridedRecord
     AffineRecord
+    MatmulRecord
+    NormRecord
     SoftmaxRecord
     PadRecord
     BorderRecord

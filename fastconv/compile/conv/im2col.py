@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ..tensors import Border, Tensor
     from . import Layer
 
-__all__ = ["IM2COL", "blas_record", "cut_blocks"]
+__all__ = ["IM2COL", "bind_blas", "blas_record", "cut_blocks"]
 
 _BLOCK_FLOATS = 262144  # BLAS packs the block once more and wants larger products than the tile
 
 
 @cache
-def _bind_blas() -> None:
+def bind_blas() -> None:
     """Give the kernels the BLAS that NumPy has loaded: at the first need, since finding it takes milliseconds."""
     from ...machine import blas
 
@@ -37,7 +37,7 @@ def blas_record(
     low: Lowering, node: Node, window: dict[str, int], shape: tuple[int, int, int], activation: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the fields of kernels/records.pxi's BlasRecord; shape: the weight as (O, I, taps)."""
-    _bind_blas()
+    bind_blas()
     return {
         "window": window,
         "weight": low.packed(node, "weight", "columns", window["groups"], shape),

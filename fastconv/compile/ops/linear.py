@@ -76,4 +76,26 @@ def _on_blas(
     return Step("conv_im2col", node.name, x, y, record, z=z, label="BLAS", work=work, cut=cut, serial=True)
 
 
-LOWER = {"linear": _linear}
+def _matmul(low: Lowering, node: Node) -> Emit:
+    """Matrices in PyTorch's order, each product by one thread; the right one is put into panels as it comes."""
+    (*lead, m, k), out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name][-1]
+    first, second = (low.read(name, NCHW, contiguous=True) for name in node.inputs)
+    value = low.write(node, NCHW)
+    value.contiguous.add(value.made)
+    record = {"count": prod(lead), "m": m, "k": k, "o": out}
+    if low.double:
+        from ..conv.im2col import bind_blas
+
+        bind_blas()
+    scratch = 0 if low.double else k * panels(low.kernels, out, 1) * low.kernels.NR * 4
+
+    def emit() -> None:
+        x, z, y = low.ref(first), low.ref(second), Ref(low.result(value))
+        work = prod(lead) * m * k * out
+        units = (prod(lead), 1, 1, scratch)
+        low.emit(Step("matmul", node.name, x, y, record, z=z, work=work, cut=lambda images: units, serial=low.double))
+
+    return emit
+
+
+LOWER = {"linear": _linear, "matmul": _matmul}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..tensors import Ref, Step
+from ..tensors import NCHW, Ref, Step
 
 if TYPE_CHECKING:
     from ...graph import Node
@@ -50,6 +50,36 @@ def _batch_norm(low: Lowering, node: Node) -> Emit:
     return emit
 
 
+def _norm(low: Lowering, node: Node) -> Emit:
+    """Runs of memory in PyTorch's order, whose mean and variance are their own."""
+    shape, attrs = low.graph.shapes[node.name], node.attrs
+    if node.op == "group_norm":
+        size, inner = prod(shape) // attrs["num_groups"], prod(shape[1:])
+        weights = shape[0]
+    else:
+        size, inner = prod(attrs["normalized_shape"]), 0
+        weights = size
+    read, value = low.read(node.inputs[0], NCHW, contiguous=True), low.write(node, NCHW)
+    value.contiguous.add(value.made)
+    ones = low.constant(np.ones(weights, low.dtype))
+    record = {
+        "weight": low.given(node, "weight", weights) if "weight" in node.weights else ones,
+        "bias": low.given(node, "bias", weights),
+        "size": size,
+        "inner": inner,
+        "centred": node.op != "rms_norm",
+        "eps": attrs["eps"],
+        "activation": low.activation(attrs["activation"]),
+    }
+    runs, work = prod(shape) // size, 4 * prod(shape)
+
+    def emit() -> None:
+        x, y = low.ref(read), Ref(low.result(value))
+        low.emit(Step("norm", node.name, x, y, record, label=node.op, work=work, cut=lambda images: (runs, 1, 1, 0)))
+
+    return emit
+
+
 def _softmax(low: Lowering, node: Node) -> Emit:
     read, value = low.read(node.inputs[0], contiguous=True), low.write(node)
     value.contiguous.add(value.made)
@@ -72,4 +102,11 @@ def _softmax(low: Lowering, node: Node) -> Emit:
     return emit
 
 
-LOWER = {"batch_norm": _batch_norm, "softmax": _softmax, "log_softmax": _softmax}
+LOWER = {
+    "batch_norm": _batch_norm,
+    "layer_norm": _norm,
+    "rms_norm": _norm,
+    "group_norm": _norm,
+    "softmax": _softmax,
+    "log_softmax": _softmax,
+}

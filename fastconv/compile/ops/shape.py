@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import UnsupportedOperatorError
-from ..tensors import NCHW, Ref, Step
+from ..tensors import NCHW, NHWC, ROWS, Ref, Step
 
 if TYPE_CHECKING:
     from ...graph import Node
@@ -70,6 +70,80 @@ def _reshape(low: Lowering, node: Node) -> Emit:
     return lambda: None
 
 
+def _memory_order(shape: tuple[int, ...], layout: str) -> list[int]:
+    """Return a value's axes that have more than one index, from the outermost in memory on."""
+    order = (1, 2, 0) if layout == NHWC else range(len(shape))
+    return [axis for axis in order if shape[axis] > 1]
+
+
+def _permute(low: Lowering, node: Node) -> Emit:
+    """Where a layout of the result is the memory of the input, nothing moves: NHWC is NCHW of the permuted image."""
+    from ..strided import Operand, emit_strided, steps_of
+
+    made = low.values[node.inputs[0]].made
+    shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
+    dims = [dim - 1 for dim in node.attrs["dims"][1:]]
+    order = [dims.index(axis) for axis in _memory_order(shape, made)]
+    for layout in (NHWC, NCHW) if len(out) == 3 else (ROWS,):
+        if _memory_order(out, layout) == order:
+            low.view(node, low.read(node.inputs[0], made, contiguous=True), layout)
+            return lambda: None
+    read, value = low.read(node.inputs[0], made, contiguous=made == ROWS), low.write(node)
+    if len(out) != 3:
+        value.contiguous.add(value.made)
+
+    def emit() -> None:
+        x, y = low.ref(read), low.result(value)
+        steps = steps_of(x.tensor, shape)
+        emit_strided(
+            low,
+            node,
+            "copy",
+            out,
+            Operand(Ref(y), steps_of(y, out)),
+            Operand(x, [steps[dim] for dim in dims]),
+            label="permute",
+        )
+
+    return emit
+
+
+def _slice(low: Lowering, node: Node) -> Emit:
+    """A copy of every step-th index of one axis."""
+    from ..strided import Operand, emit_strided, steps_of
+
+    made = low.values[node.inputs[0]].made
+    shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
+    axis, start, step = node.attrs["dim"] - 1, node.attrs["start"], node.attrs["step"]
+    read, value = low.read(node.inputs[0], made, contiguous=made == ROWS), low.write(node, made)
+    if len(out) != 3:
+        value.contiguous.add(value.made)
+
+    def emit() -> None:
+        x, y = low.ref(read), low.result(value)
+        steps = list(steps_of(x.tensor, shape))
+        begin = x.from_element(start * steps[axis])
+        steps[axis] *= step
+        emit_strided(low, node, "copy", out, Operand(Ref(y), steps_of(y, out)), Operand(begin, steps), label="slice")
+
+    return emit
+
+
+def _constant(low: Lowering, node: Node) -> Emit:
+    from ..strided import Operand, constant_operand, emit_strided, steps_of
+
+    value = low.write(node)
+    if len(value.shape) != 3:
+        value.contiguous.add(value.made)
+    x = constant_operand(low, node.weights["value"], value.shape)
+
+    def emit() -> None:
+        y = low.result(value)
+        emit_strided(low, node, "copy", value.shape, Operand(Ref(y), steps_of(y, value.shape)), x, label="constant")
+
+    return emit
+
+
 def _identity(low: Lowering, node: Node) -> Emit:
     low.values[node.name] = low.values[node.inputs[0]]
     return lambda: None
@@ -114,5 +188,8 @@ LOWER = {
     "reshape": _reshape,
     "identity": _identity,
     "dropout": _identity,
+    "permute": _permute,
+    "slice": _slice,
     "cat": _cat,
+    "constant": _constant,
 }

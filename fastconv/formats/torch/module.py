@@ -118,6 +118,11 @@ def _pad(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     return F.pad(x, attrs["padding"], attrs["mode"])
 
 
+def _slice(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
+    kept = slice(attrs["start"], attrs["end"], attrs["step"])
+    return x[(slice(None),) * attrs["dim"] + (kept,)]
+
+
 def _arithmetic(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda attrs, weights, x, *other: function(x, *(other or (weights["other"],)))
 
@@ -128,6 +133,10 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "pad": _pad,
     "flatten": lambda attrs, _, x: x.flatten(attrs["start_dim"], attrs["end_dim"]),
     "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
+    "matmul": lambda attrs, _, x, other: x @ other,
+    "permute": lambda attrs, _, x: x.permute(attrs["dims"]),
+    "slice": _slice,
+    "constant": lambda attrs, weights, x: weights["value"].expand(len(x), *weights["value"].shape),
     "identity": lambda attrs, _, x: x,
     "dropout": lambda attrs, _, x: F.dropout(x, attrs["p"], training=False),
     **{op: _arithmetic(getattr(torch, op)) for op in FAMILIES["arithmetic"]},

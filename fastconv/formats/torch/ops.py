@@ -99,9 +99,47 @@ def _aten(*names: str) -> Callable[[Function], Function]:
 
 @_aten("matmul.default", "mm.default")
 def _matmul(reader: Reader, x: Any, weight: Any) -> Value:
+    if isinstance(x, Value) and isinstance(weight, Value):
+        return _product(reader, x, weight)
     if isinstance(weight, Value) or weight.dim() != 2:
         raise reader.unsupported("is supported with a constant matrix on its right only")
     return reader.emit("linear", x, weights={"weight": weight.t()})
+
+
+@_aten("bmm.default")
+def _product(reader: Reader, x: Any, other: Any) -> Value:
+    if not (isinstance(x, Value) and isinstance(other, Value)):
+        return _matmul(reader, x, other)
+    if len(x.shape) != len(other.shape) or x.shape[:-2] != other.shape[:-2] or len(x.shape) < 3:
+        raise reader.unsupported("of matrices of other leading axes is not supported")
+    return reader.emit("matmul", x, other)
+
+
+@_aten("scaled_dot_product_attention.default")
+def _attention(
+    reader: Reader,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
+    """softmax(scale * Q K^T + mask) V (Vaswani et al., "Attention Is All You Need", 2017)."""
+    if is_causal or enable_gqa or isinstance(mask, Value) or (mask is not None and not mask.is_floating_point()):
+        raise reader.unsupported("with a mask that is causal, of booleans or computed is not supported")
+    if dropout_p:
+        raise reader.unsupported("with dropout is not supported")
+    rank, factor = len(query.shape), query.shape[-1] ** -0.5 if scale is None else scale
+    turned = reader.emit("permute", key, attrs={"dims": (*range(rank - 2), rank - 1, rank - 2)})
+    scores = reader.emit("matmul", _affine(reader, query, factor), turned)
+    if mask is not None:
+        scores = reader.emit("add", scores, weights={"other": reader.one_image(mask, rank)})
+    weights = reader.emit("softmax", scores, attrs={"dim": rank - 1})
+    return reader.emit("matmul", weights, value)
 
 
 @_aten("addmm.default")
@@ -130,6 +168,49 @@ def _batch_norm(
     weights = {"running_mean": running_mean, "running_var": running_var}
     weights |= {"weight": weight, "bias": bias}
     return reader.emit("batch_norm", x, weights=weights, attrs={"eps": eps})
+
+
+@_aten("layer_norm.default")
+def _layer_norm(
+    reader: Reader, x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Value:
+    attrs = {"normalized_shape": normalized_shape, "eps": eps}
+    return reader.emit("layer_norm", x, weights={"weight": weight, "bias": bias}, attrs=attrs)
+
+
+@_aten("rms_norm.default")
+def _rms_norm(reader: Reader, x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Value:
+    import torch
+
+    attrs = {"normalized_shape": normalized_shape, "eps": torch.finfo(reader.dtype).eps if eps is None else eps}
+    return reader.emit("rms_norm", x, weights={"weight": weight}, attrs=attrs)
+
+
+@_aten("group_norm.default")
+def _group_norm(
+    reader: Reader, x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Value:
+    attrs = {"num_groups": num_groups, "eps": eps}
+    return reader.emit("group_norm", x, weights={"weight": weight, "bias": bias}, attrs=attrs)
+
+
+@_aten("instance_norm.default")
+def _instance_norm(
+    reader: Reader,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+) -> Value:
+    """Every channel is a group of its own; with running statistics it is a batch norm."""
+    if not use_input_stats:
+        return _batch_norm(reader, x, weight, bias, running_mean, running_var, False, momentum, eps, False)
+    return _group_norm(reader, x, x.shape[1], weight, bias, eps)
 
 
 # Sums, and scaling by constants ------------------------------------------------------------------
@@ -212,13 +293,7 @@ def _with_constant(reader: Reader, op: str, x: Value, constant: Any, **affine: A
             return _affine(reader, x, **affine)
         except UnsupportedOperatorError:
             pass
-    if other.dim() == len(x.shape):
-        if other.shape[0] != 1:
-            raise reader.unsupported("mixes the images of a batch, which is not supported")
-        other = other[0]
-    if other.dim() > len(x.shape):
-        raise reader.unsupported("with a constant of more axes is not supported")
-    return reader.emit(op, x, weights={"other": other})
+    return reader.emit(op, x, weights={"other": reader.one_image(other, len(x.shape))})
 
 
 @_aten("neg.default")
@@ -240,7 +315,25 @@ def _affine(reader: Reader, x: Value, scale: Any = 1, shift: Any = 0) -> Value:
 def _cat(reader: Reader, tensors: list[Any], dim: int = 0) -> Value:
     if dim in (0, -len(reader.shape)):
         raise reader.unsupported("along the batch is not supported")
-    return reader.emit("cat", *tensors, attrs={"dim": dim})
+    like = next(tensor for tensor in tensors if isinstance(tensor, Value))
+    parts = [
+        tensor
+        if isinstance(tensor, Value)
+        else reader.emit("constant", like, weights={"value": reader.one_image(tensor, len(like.shape))})
+        for tensor in tensors
+    ]
+    return reader.emit("cat", *parts, attrs={"dim": dim})
+
+
+@_aten("stack.default")
+def _stack(reader: Reader, tensors: list[Any], dim: int = 0) -> Value:
+    """A cat of what got one more axis; axes of one index in front of `dim` change no order."""
+    dim %= len(reader.shape)
+    parts = [
+        reader.apply(reader.builder.reshape, x, (*x.shape[1:dim], 1, *x.shape[dim:])) if isinstance(x, Value) else x
+        for x in (t if isinstance(t, Value) else t.unsqueeze(dim) for t in tensors)
+    ]
+    return _cat(reader, parts, dim)
 
 
 # Activations -------------------------------------------------------------------------------------
@@ -341,6 +434,78 @@ def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     if shape == x.shape:
         return x
     return reader.apply(reader.builder.reshape, x, shape[1:], memory=x.memory)
+
+
+@_aten("permute.default")
+def _permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
+    if dims[0] not in (0, -len(x.shape)):
+        raise reader.unsupported("mixes the images of a batch, which is not supported")
+    return reader.emit("permute", x, attrs={"dims": dims})
+
+
+@_aten("transpose.int", "swapaxes.default")
+def _transpose(reader: Reader, x: Value, dim0: int, dim1: int) -> Value:
+    dims = list(range(len(x.shape)))
+    dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+    return _permute(reader, x, dims)
+
+
+@_aten("slice.Tensor")
+def _slice(
+    reader: Reader, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Value:
+    size = x.shape[dim]
+    start, end, step = slice(start, end, step).indices(size)
+    if (start, end, step) == (0, size, 1):
+        return x
+    if dim % len(x.shape) == 0:
+        raise reader.unsupported("takes some images of a batch, which is not supported")
+    return reader.emit("slice", x, attrs={"dim": dim, "start": start, "end": end, "step": step})
+
+
+@_aten("narrow.default")
+def _narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value:
+    return _slice(reader, x, dim, start, start + length)
+
+
+@_aten("select.int")
+def _select(reader: Reader, x: Value, dim: int, index: int) -> Value:
+    index %= x.shape[dim]
+    if dim % len(x.shape) == 0:
+        raise reader.unsupported("takes one image of a batch, which is not supported")
+    kept = reader.emit("slice", x, attrs={"dim": dim, "start": index, "end": index + 1})
+    return reader.apply(reader.builder.reshape, kept, reader.shape[1:])
+
+
+@_aten("chunk.default", "split.Tensor", "split_with_sizes.default", "tensor_split.sections")
+def _split(reader: Reader, x: Value, _: Any, dim: int = 0) -> tuple[Value, ...]:
+    """The sizes of the results say how."""
+    if dim % len(x.shape) == 0:
+        raise reader.unsupported("divides the images of a batch, which is not supported")
+    ends = [0]
+    parts = []
+    for shape in reader.shapes:
+        ends.append(ends[-1] + shape[dim])
+        parts.append(reader.emit("slice", x, attrs={"dim": dim, "start": ends[-2], "end": ends[-1]}))
+    return tuple(parts)
+
+
+@_aten("unbind.int")
+def _unbind(reader: Reader, x: Value, dim: int = 0) -> tuple[Value, ...]:
+    return tuple(_select(reader, x, dim, index) for index in range(x.shape[dim]))
+
+
+@_aten("roll.default")
+def _roll(reader: Reader, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value:
+    """Of each axis the last `shift` indices, and behind them the others."""
+    if not dims:
+        raise reader.unsupported("of the flattened images is not supported")
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = x.shape[dim]
+        if shift % size:
+            ends = (size - shift % size, size), (0, size - shift % size)
+            x = _cat(reader, [_slice(reader, x, dim, *part) for part in ends], dim)
+    return x
 
 
 @_aten("alias.default", "detach.default")

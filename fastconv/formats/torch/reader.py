@@ -66,6 +66,11 @@ class Reader:
         return tuple(self._result.shape)
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The batched shapes of all that the current call gives."""
+        return [tuple(value.shape) for value in self._call.meta["val"]]
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of what the current call gives."""
         return self._result.dtype  # type: ignore[no-any-return]
@@ -98,6 +103,14 @@ class Reader:
         """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``; return its output."""
         (name,) = self._names_of((x,))
         return self._value(recipe(name, *args), memory)
+
+    def one_image(self, constant: torch.Tensor, rank: int) -> torch.Tensor:
+        """Return a constant of `rank` batched axes for one image; refuse one that is not the same for all."""
+        if constant.dim() < rank:
+            return constant
+        if constant.dim() > rank or not (len(constant) == 1 or bool((constant == constant[:1]).all())):
+            raise self.unsupported("mixes the images of a batch, which is not supported")
+        return constant[0]
 
     def _names_of(self, inputs: Sequence[Any]) -> list[str]:
         """The names of what the current call reads, which must give a batch of images."""
@@ -200,6 +213,10 @@ class Reader:
         names: list[str] = []
         for output in signature.user_outputs:
             value = self._resolve(calls[output]) if output in calls else output
+            if isinstance(value, torch.Tensor) and value.dim() and len(value) == self._batch:
+                self._call = calls[output]
+                image = self.one_image(value, value.dim())
+                value = self.emit("constant", Value(INPUT, ()), weights={"value": image})
             if not isinstance(value, Value):
                 raise UnsupportedOperatorError(
                     f"{self._root}: output {len(names)} does not depend on the input; return "

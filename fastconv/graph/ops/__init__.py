@@ -21,10 +21,10 @@ __all__ = ["FAMILIES", "OPS", "family_of"]
 # Family -> its operators; those of "activation" are the rows of its own table.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "conv": ("conv2d",),
-    "linear": ("linear",),
+    "linear": ("linear", "matmul"),
     "pool": ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
-    "norm": ("batch_norm", "softmax", "log_softmax"),
-    "shape": ("pad", "flatten", "reshape", "cat", "identity", "dropout"),
+    "norm": ("batch_norm", "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax"),
+    "shape": ("pad", "flatten", "reshape", "permute", "slice", "cat", "constant", "identity", "dropout"),
     "arithmetic": ("add", "sub", "mul", "div", "maximum", "minimum"),
 }
 

@@ -54,6 +54,18 @@ def _field(attrs: Attributes, weights: Weights, extent: Two, out: Shape) -> Wind
     return extent, (1, 1), (1, 1)
 
 
+def _matmul(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(..., M, K) and (..., K, O) -> (..., M, O), for each index of the axes in front."""
+    first, second = shapes
+    if len(first) < 2 or len(first) != len(second) or first[:-2] != second[:-2] or first[-1] != second[-2]:
+        raise ShapeError(f"needs (..., M, K) and (..., K, O) of equal leading axes, got {first} and {second}")
+    return (*first[:-1], second[-1]), attrs
+
+
+def _matmul_macs(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> int:
+    return prod(shapes[0]) * shapes[1][-1]
+
+
 SPECS = {
     "linear": OpSpec(
         infer,
@@ -63,5 +75,6 @@ SPECS = {
         arity=(1, 2),
         macs=_macs,
         field=_field,
-    )
+    ),
+    "matmul": OpSpec(_matmul, arity=(2, 2), macs=_matmul_macs, field=_field),
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError, ShapeError
 from ..attributes import integer, integers, number, shown
-from .spec import REQUIRED, OpSpec, axis, same_shape
+from .spec import ANY_RANK, REQUIRED, OpSpec, axis, same_shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,11 @@ def pad_widths(name: str, value: Any) -> tuple[int, ...]:
 def pad_value(name: str, value: Any) -> float:
     """Return the fill value; None means 0."""
     return 0.0 if value is None else number(name, value)
+
+
+def optional_integer(name: str, value: Any) -> int | None:
+    """Return an integer; None stays."""
+    return None if value is None else integer(name, value)
 
 
 def probability(name: str, value: Any) -> float:
@@ -124,6 +129,35 @@ def _reshape(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Se
     return target, {**attrs, "shape": target}
 
 
+def _permute(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """As in PyTorch, `dims` counts the batch, which stays first."""
+    shape, rank = shapes[0], len(shapes[0]) + 1
+    dims = tuple(dim + rank if dim < 0 else dim for dim in attrs["dims"])
+    if sorted(dims) != list(range(rank)) or dims[0] != 0:
+        raise ArgumentError(
+            f"dims must hold every axis of the batched input once, 0..{rank - 1}, the batch first, "
+            f"got {shown(attrs['dims'])}"
+        )
+    return tuple(shape[dim - 1] for dim in dims[1:]), {**attrs, "dims": dims}
+
+
+def _slice(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """Indices start, start + step ... before end, as Python's slices; None and out of range are cut off."""
+    shape = shapes[0]
+    dim = axis("dim", attrs["dim"], len(shape) + 1)
+    if attrs["step"] < 1:
+        raise ArgumentError(f"step must be at least 1, got {attrs['step']}")
+    start, end, step = slice(attrs["start"], attrs["end"], attrs["step"]).indices(shape[dim - 1])
+    size = len(range(start, end, step))
+    settled = {"dim": dim, "start": start, "end": end, "step": step}
+    return (*shape[: dim - 1], size, *shape[dim:]), settled
+
+
+def _constant(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """`value` for every image, whatever the input is: it says how many there are."""
+    return weights["value"].shape, attrs
+
+
 def _cat(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
     first = shapes[0]
     dim = axis("dim", attrs["dim"], len(first) + 1)
@@ -147,7 +181,13 @@ SPECS = {
     ),
     "flatten": OpSpec(_flatten, {"start_dim": (1, integer), "end_dim": (-1, integer)}),
     "reshape": OpSpec(_reshape, {"shape": (REQUIRED, integers)}),
+    "permute": OpSpec(_permute, {"dims": (REQUIRED, integers)}),
+    "slice": OpSpec(
+        _slice,
+        {"dim": (1, integer), "start": (0, optional_integer), "end": (None, optional_integer), "step": (1, integer)},
+    ),
     "cat": OpSpec(_cat, {"dim": (1, integer)}, arity=(1, _MANY)),
+    "constant": OpSpec(_constant, required={"value": ANY_RANK}),
     "identity": OpSpec(same_shape),
     "dropout": OpSpec(same_shape, {"p": (0.5, probability)}),
 }

@@ -1,0 +1,65 @@
+"""Products of two activations: attention's."""
+
+cdef void pack_columns(const float* b, Py_ssize_t k, Py_ssize_t n, float* out) noexcept nogil:
+    """b: (k, n) -> panels of (k, FC_NR), and where one vector holds what is left, one of (k, FC_W); zeros fill up."""
+    cdef Py_ssize_t first = 0, j, width
+    cdef int part
+    while first < n:
+        width = FC_NR if n - first > FC_W else FC_W
+        for j in range(k):
+            memcpy(out, b + j * n + first, min(width, n - first) * sizeof(float))
+            part = <int>min(width, n - first)
+            memset(out + part, 0, (width - part) * sizeof(float))
+            out += width
+        first += width
+
+
+cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                 real* scratch) noexcept nogil:
+    """y = x . z for each pair of matrices of contiguous images. record: MatmulRecord.
+
+    x: (n, count, m, k); z: (n, count, k, o); y: (n, count, m, o). A unit is one product.
+    scratch: one z in panels for float; products of double go to BLAS, one at a time.
+    """
+    cdef const MatmulRecord* p = <const MatmulRecord*>s.record
+    cdef const float* a[TILES * MAX_M]
+    cdef float* y[TILES * MAX_M]
+    cdef Activation none
+    cdef Epilogue e
+    cdef Py_ssize_t u, i, t, j, rows, portion, first, nv, zero = 0
+    cdef const real* x
+    cdef const real* z
+    cdef const float* panel
+    cdef real* out
+    none.kind = ACT_NONE
+    none.a = none.b = 0
+    e = epilogue(NULL, &none)
+    if s.serial:                    # BLAS shares out its own work
+        begin, end = 0, n * p.count
+    for u in range(begin, end):
+        i = u // p.count
+        t = u - i * p.count
+        x = <const real*>start(base, &s.x.place) + i * s.x.image + t * p.m * p.k
+        z = <const real*>start(base, &s.z.place) + i * s.z.image + t * p.k * p.o
+        out = <real*>start(base, &s.y.place) + i * s.y.image + t * p.m * p.o
+        if real is float:
+            pack_columns(z, p.k, p.o, scratch)
+            panel = scratch
+            first = 0
+            while first < p.o:
+                nv = FC_NV if p.o - first > FC_W else 1
+                e.valid = <int>min(p.o - first - (nv - 1) * FC_W, FC_W)
+                portion = rows_at_once(p.m, <int>nv)
+                rows = 0
+                for j in range(p.m):
+                    a[rows] = x + j * p.k
+                    y[rows] = out + j * p.o + first
+                    rows += 1
+                    if rows == portion:
+                        run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y)
+                        rows = 0
+                run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y)
+                panel += p.k * nv * FC_W
+                first += FC_NR
+        else:
+            gemm(p.m, p.o, p.k, x, z, p.o, out)
