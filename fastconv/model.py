@@ -30,32 +30,37 @@ if TYPE_CHECKING:
 __all__ = ["Model", "from_torch", "load"]
 
 _FROM_TORCH = "load the network in PyTorch and call fastconv.from_torch(module, input_shape)"
-_NOT_READ = {
-    ".onnx": f"ONNX files are not read yet; {_FROM_TORCH}",
-    ".pt": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
-    ".pth": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
-}
+_PICKLED = (
+    f"PyTorch's pickled files are not read; {_FROM_TORCH}, or save the state_dict with "
+    "safetensors.torch.save_file and pass architecture="
+)
+_NOT_READ = {".onnx": f"ONNX files are not read yet; {_FROM_TORCH}", ".pt": _PICKLED, ".pth": _PICKLED}
 
 
 def load(
     path: str | os.PathLike[str],
     *,
+    architecture: str | None = None,
     threads: int | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Model:
-    """Load a model from an ``.npz`` file.
+    """Load a model from a ``.npz`` or ``.safetensors`` file.
 
     Parameters
     ----------
     path
-        Either kind of file: fastconv's own (`Model.save`), or a plain PyTorch ``state_dict`` of the
-        LeNet family written by ``np.savez(path, **{k: v.numpy() for k, v in
-        net.state_dict().items()})``.
+        fastconv's own ``.npz`` (`Model.save`), or a plain PyTorch ``state_dict``: ``.safetensors``, or ``.npz``
+        written by ``np.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})``.
+    architecture
+        The network whose weights a ``state_dict`` has, in torchvision's key names: ``"resnet18"``, ``"vgg16_bn"``,
+        ``"mobilenet_v2"`` and others, which an unknown name lists; by default the LeNet family. Widths and the number
+        of classes follow from the weights.
     threads
         The most threads that a call may use; by default the least of CPU affinity, cgroup quota and
         ``OMP_NUM_THREADS``.
     input_shape
-        (C, H, W) of one image, where the file does not tell it or another size is wanted.
+        (C, H, W) of one image, where the file does not tell it or another size is wanted. By default (3, 224, 224) with
+        an `architecture`.
 
     Returns
     -------
@@ -67,14 +72,19 @@ def load(
         The file cannot be read.
     fastconv.FastconvError
         The file is not a model (`ModelFormatError`), has layers that are not supported
-        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`).
+        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`). Safetensors files need the
+        package of that name (`MissingExtraError`).
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in _NOT_READ:
         raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
+    if suffix == ".safetensors":
+        from .formats import safetensors
+
+        return Model(safetensors.load(path, input_shape, architecture), threads=threads)
     from .formats import npz
 
-    return Model(npz.load(path, input_shape), threads=threads)
+    return Model(npz.load(path, input_shape, architecture), threads=threads)
 
 
 def from_torch(

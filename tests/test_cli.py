@@ -21,6 +21,7 @@ Image = pytest.importorskip("PIL.Image")
 from fastconv.cli import bench as bench_command  # noqa: E402  # they need the extra
 from fastconv.cli import terminal, timing  # noqa: E402
 from fastconv.cli.commands import cli  # noqa: E402
+from fastconv.formats.architectures import plan_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LENET = str(ROOT / "models" / "lenet.npz")
@@ -288,6 +289,17 @@ def test_predict_refuses_what_is_no_classifier(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     fastconv.from_torch(torch.nn.Conv2d(1, 2, 3), (1, 8, 8)).save(tmp_path / "model.npz")
     assert "one number per class" in error_of(run("predict", tmp_path / "model.npz", DIGITS))
+
+
+def test_weights_alone_need_an_architecture(tmp_path: Path) -> None:
+    keys = plan_of("vgg11").keys()
+    np.savez(tmp_path / "weights.npz", **{key: np.ones((2, 2), np.float32) for key in keys})
+    for command in (["info"], ["predict"], ["bench"]):
+        arguments = [*command, tmp_path / "weights.npz", *([DIGITS / "0.png"] if command == ["predict"] else [])]
+        assert "pass architecture='vgg11'" in error_of(run(*arguments))
+        problem = error_of(run(*arguments, "--architecture", "vgg11"))
+        assert "features.0.weight: vgg11 needs shape" in problem
+    assert run("info", LENET, "--architecture", "lenet").stdout == run("info", LENET).stdout
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["bench"], ["config"]])

@@ -28,6 +28,7 @@ from ..model import Model, load
 from .bench import bench
 from .terminal import (
     Group,
+    architecture_option,
     complain,
     json_option,
     model_argument,
@@ -72,6 +73,7 @@ cli.add_command(bench)
 @click.option("--resize", is_flag=True, help="Resize images that do not have the network's size.")
 @json_option
 @threads_option
+@architecture_option
 @shape_option
 def predict(
     path: str,
@@ -80,6 +82,7 @@ def predict(
     resize: bool,
     as_json: bool,
     threads: int | None,
+    architecture: str | None,
     input_shape: tuple[int, ...] | None,
 ) -> None:
     """Name the class of each image.
@@ -93,7 +96,7 @@ def predict(
       fastconv predict models/lenet.npz examples/digits --top 3
       fastconv predict models/lenet.npz scan.png --json
     """
-    model = load(path, threads=threads, input_shape=input_shape)
+    model = load(path, architecture=architecture, threads=threads, input_shape=input_shape)
     model.predict_proba(np.zeros(model.input_shape, np.float32))  # refuses what is no classifier
     out = output()
     files = list(_expand(images))
@@ -217,8 +220,15 @@ def _lines(file: str, ranked: Sequence[dict[str, Any]], widths: tuple[int, int],
 @model_argument
 @json_option
 @threads_option
+@architecture_option
 @shape_option
-def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, ...] | None) -> None:
+def info(
+    path: str,
+    as_json: bool,
+    threads: int | None,
+    architecture: str | None,
+    input_shape: tuple[int, ...] | None,
+) -> None:
     """Show the layers of a model: shapes, parameters, MACs, kernels.
 
     A row is what runs as one step: a convolution with the activation and the pooling after it. MACs
@@ -230,7 +240,7 @@ def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, 
       fastconv info models/lenet.npz
       fastconv info models/lenet.npz --json
     """
-    model = load(path, threads=threads, input_shape=input_shape)
+    model = load(path, architecture=architecture, threads=threads, input_shape=input_shape)
     summary = model.summary()
     if as_json:
         record = {
