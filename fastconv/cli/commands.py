@@ -107,7 +107,7 @@ def predict(
     with progress("predicting", len(files), out) as advance:
         for file in files:
             try:
-                ranked = _rank(model, _open(file, model.input_shape, resize), top)
+                ranked = _rank(model, _open(file, model, resize), top)
             except _BadImage as error:
                 failed += 1
                 records.append({"file": file, "error": str(error)})
@@ -149,8 +149,8 @@ def _listing(folder: str) -> list[str]:
         return []
 
 
-def _open(file: str, input_shape: tuple[int, ...], resize: bool) -> Image.Image:
-    """Return the decoded picture, of the network's size."""
+def _open(file: str, model: Model, resize: bool) -> Image.Image:
+    """Return the decoded picture, of a size that the network takes."""
     if os.path.isdir(file):
         raise _BadImage(f"no readable images in this folder ({', '.join(IMAGE_SUFFIXES)})")
     try:
@@ -164,11 +164,14 @@ def _open(file: str, input_shape: tuple[int, ...], resize: bool) -> Image.Image:
     # Pillow's decoders raise nearly anything for a damaged file: SyntaxError, struct.error, …
     except Exception as error:
         raise _BadImage(one_line(error)) from error
-    size = (input_shape[-1], input_shape[-2]) if len(input_shape) == 3 else image.size
+    shape = model.input_shape
+    size = (shape[-1], shape[-2]) if len(shape) == 3 else image.size
     if image.size == size:
         return image
     if resize:
         return image.resize(size, Image.Resampling.BILINEAR)
+    if model.dynamic:
+        return image
     raise _BadImage(
         f"{image.width}x{image.height} pixels, the network takes {size[0]}x{size[1]}; "
         "crop or scale it, or pass --resize"
@@ -246,6 +249,7 @@ def info(
         record = {
             "model": path,
             "input_shape": model.input_shape,
+            "dynamic": model.dynamic,
             "output_shapes": model.output_shapes,
             "labels": model.labels,
             "parameters": summary.parameters,
@@ -273,7 +277,8 @@ def info(
     outputs = ", ".join(map(_dims, model.output_shapes))
     size = f"{os.path.getsize(path) / 1e3:,.0f} kB"
     out.print(Text(f"{path}  {size}", "bold"))
-    out.print(f"{_dims(model.input_shape)} -> {outputs}, {model.threads} threads", style="dim")
+    sizes = ", other sizes too" if model.dynamic else ""
+    out.print(f"{_dims(model.input_shape)} -> {outputs}{sizes}, {model.threads} threads", style="dim")
     out.print(grid)
 
 

@@ -28,7 +28,10 @@ _FLOATS = ("F16", "F32", "F64", _BFLOAT16)
 
 
 def load(
-    path: str | os.PathLike[str], input_shape: Sequence[int] | None = None, architecture: str | None = None
+    path: str | os.PathLike[str],
+    input_shape: Sequence[int] | None = None,
+    architecture: str | None = None,
+    dynamic: bool | None = None,
 ) -> Graph:
     """Read the weights of a network from a ``.safetensors`` file.
 
@@ -39,6 +42,8 @@ def load(
         (C, H, W) of one image.
     architecture : str, optional
         Whose weights they are; by default of the LeNet family.
+    dynamic : bool, optional
+        Whether other sizes are taken too; by default not.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def load(
     name = os.fspath(path)
     try:
         with SafetensorsFile(name) as file:
-            return state_dict.read(file, input_shape, architecture)
+            return state_dict.read(file, input_shape, architecture, bool(dynamic))
     except FastconvError as error:
         raise type(error)(f"{name}: {error}") from None
 

@@ -88,7 +88,12 @@ class Layer:
         self.shape = shape
 
 
-def read(source: Source, input_shape: Sequence[int] | None = None, architecture: str | None = None) -> Graph:
+def read(
+    source: Source,
+    input_shape: Sequence[int] | None = None,
+    architecture: str | None = None,
+    dynamic: bool = False,
+) -> Graph:
     """Build the network of a ``state_dict``.
 
     Parameters
@@ -99,6 +104,8 @@ def read(source: Source, input_shape: Sequence[int] | None = None, architecture:
         (C, H, W) of one image.
     architecture : str, optional
         A key of `architectures.ARCHITECTURES`; by default the LeNet family.
+    dynamic : bool
+        Whether other sizes are taken too.
 
     Raises
     ------
@@ -107,8 +114,13 @@ def read(source: Source, input_shape: Sequence[int] | None = None, architecture:
     ModelFormatError
         The network is not of this family. The message names the key that shows it.
     ShapeError
-        The input size cannot be told, or `input_shape` does not fit.
+        The input size cannot be told, `input_shape` does not fit, or the size cannot vary.
     """
+    graph = _read(source, input_shape, architecture)
+    return graph.replace(dynamic=True) if dynamic else graph
+
+
+def _read(source: Source, input_shape: Sequence[int] | None, architecture: str | None) -> Graph:
     if architecture not in (None, LENET):
         from . import architectures
 

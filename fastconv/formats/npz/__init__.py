@@ -17,7 +17,10 @@ __all__ = ["load", "save"]
 
 
 def load(
-    path: str | os.PathLike[str], input_shape: Sequence[int] | None = None, architecture: str | None = None
+    path: str | os.PathLike[str],
+    input_shape: Sequence[int] | None = None,
+    architecture: str | None = None,
+    dynamic: bool | None = None,
 ) -> Graph:
     """Read a model from an ``.npz`` file.
 
@@ -31,6 +34,8 @@ def load(
         saved.
     architecture : str, optional
         Of a plain ``state_dict`` that is not of the LeNet family.
+    dynamic : bool, optional
+        Whether other sizes are taken too; by default as the file says, and not for a plain ``state_dict``.
 
     Returns
     -------
@@ -55,10 +60,10 @@ def load(
 
                 if architecture is not None:
                     raise ArgumentError("the file says itself how its layers are connected; leave architecture out")
-                return model.read(archive, input_shape)
+                return model.read(archive, input_shape, dynamic)
             from .. import state_dict
 
-            return state_dict.read(archive, input_shape, architecture)
+            return state_dict.read(archive, input_shape, architecture, bool(dynamic))
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
 
