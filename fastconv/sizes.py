@@ -147,11 +147,12 @@ class Sizes:
                 return (image.height, image.width)
         if _is_pil(images):
             return (images.height, images.width)
-        return _pixels(np.shape(images), self._nominal[0], what)
+        return _pixels(np.shape(images), self._nominal, what)
 
 
-def _pixels(shape: Shape, channels: int, what: str) -> Shape | None:
+def _pixels(shape: Shape, nominal: Shape, what: str) -> Shape | None:
     """Return (H, W) of an array of pixels, by the place of its channels; None where it has them nowhere."""
+    channels = nominal[0]
     readings: set[Shape] = set()
     if len(shape) in (3, 4):
         if shape[-3] == channels:  # (N,) C, H, W
@@ -161,7 +162,7 @@ def _pixels(shape: Shape, channels: int, what: str) -> Shape | None:
     if channels == 1 and len(shape) in (2, 3):  # (N,) H, W
         readings.add(shape[-2:])
     # Where there is another way to read it, an axis of 1 is that of the channels or the batch.
-    likely = {size for size in readings if 1 not in size} or readings
+    likely = readings & {nominal[1:]} or {size for size in readings if 1 not in size} or readings
     if len(likely) > 1:
         raise ShapeError(
             f"{what}: {shape} can be read as channels first and as channels last; pass a PIL image, or call model(x) "

@@ -68,7 +68,7 @@ class Encoder(nn.Module):
 )
 def test_as_in_pytorch(build: Any, shape: tuple[int, ...], others: list[tuple[int, ...]], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net = randomised(build())
+    net = randomised(build(), shape[0])
     model = fastconv.from_torch(net, shape, dynamic=True)
     assert (model.dynamic, model.input_shape) == (True, shape)
     assert_as_in_pytorch(model, net, *others)

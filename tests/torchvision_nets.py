@@ -1,4 +1,4 @@
-"""torchvision's networks with random weights, and batch-norm statistics that keep activations in range."""
+"""torchvision's networks with random weights, with statistics that keep activations in range."""
 
 from __future__ import annotations
 
@@ -26,17 +26,25 @@ def models() -> Any:
         torch.library.register_fake = register_fake
 
 
-def randomised(net: Any) -> Any:
-    """Put a network into ``eval()`` mode and randomise what a new batch norm has ones and zeros in."""
+def randomised(net: Any, channels: int = 3) -> Any:
+    """Randomise batch norms, measure their statistics on a batch of random images, and switch to ``eval()`` mode.
+
+    With the statistics of a new network, activations would die away from layer to layer, and outputs would be biases.
+    As in a trained network, what a residual block adds is small beside what it adds to: else rounding is amplified
+    from block to block.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            shape = module.running_mean.shape
-            module.running_mean = torch.randn(shape, generator=generator) * 0.1
-            module.running_var = torch.rand(shape, generator=generator) + 0.5
-            with torch.no_grad():
-                module.weight.copy_(torch.rand(shape, generator=generator) + 0.5)
-                module.bias.copy_(torch.randn(shape, generator=generator) * 0.1)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0  # the statistics of one batch
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(-0.3, 0.2, generator=generator)
+        for block in net.modules():
+            if hasattr(block, "downsample"):
+                last = [module for module in block.children() if isinstance(module, torch.nn.BatchNorm2d)][-1]
+                last.weight.mul_(0.3)
+        net.train()(torch.randn(16, channels, 64, 64, generator=generator))
     return net.eval()
