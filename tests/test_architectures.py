@@ -56,6 +56,7 @@ def vgg(blocks: tuple[int, ...], batch_norm: bool, classes: int) -> Any:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for index, (features, outputs) in {0: (64 * 49, 24), 3: (24, 16), 6: (16, classes)}.items():
         net.classifier[index] = nn.Linear(features, outputs)
+        nn.init.kaiming_normal_(net.classifier[index].weight)
     return net
 
 

@@ -10,6 +10,7 @@ import pytest
 def models() -> Any:
     """Return ``torchvision.models``; skips the test where it is not installed."""
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # tests run side by side
     # torchvision registers shape functions for operators of its compiled library, which does not load
     # beside another torch than the one it was built with; none is used here.
     register_fake = torch.library.register_fake
