@@ -110,6 +110,7 @@ class Sizes:
                 kept = self._kept.get(shape)
                 if kept is None:
                     kept = self._compile(shape)
+            self._collect()
         kept.used = monotonic()
         return kept.model
 
@@ -126,13 +127,17 @@ class Sizes:
             if other is not kept and (count > KEPT or total > KEPT_BYTES):
                 del self._kept[key]
                 total -= other.nbytes
-        # Compiling leaves objects that refer to each other and to packed weights. By itself, Python looks for them
-        # by their number, and they are few.
         self._left += kept.nbytes
-        if self._left > LEFT_BYTES:
-            gc.collect()
-            self._left = 0
         return kept
+
+    def _collect(self) -> None:
+        """Have Python look for what compiling leaves: objects that refer to each other, and to packed weights.
+
+        By itself it goes by their number, and they are few. Not under the lock: destructors run here.
+        """
+        if self._left > LEFT_BYTES:
+            self._left = 0
+            gc.collect()
 
     def _size_of(self, images: Any, what: str) -> Shape | None:
         """Return (H, W) of an image, or of the first of several."""
