@@ -26,36 +26,46 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .inspect.profile import Profile
     from .inspect.summary import Summary
+    from .sizes import Sizes
 
 __all__ = ["Model", "from_torch", "load"]
 
 _FROM_TORCH = "load the network in PyTorch and call fastconv.from_torch(module, input_shape)"
-_NOT_READ = {
-    ".onnx": f"ONNX files are not read yet; {_FROM_TORCH}",
-    ".pt": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
-    ".pth": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
-}
+_PICKLED = (
+    f"PyTorch's pickled files are not read; {_FROM_TORCH}, or save the state_dict with "
+    "safetensors.torch.save_file and pass architecture="
+)
+_NOT_READ = {".onnx": f"ONNX files are not read yet; {_FROM_TORCH}", ".pt": _PICKLED, ".pth": _PICKLED}
 
 
 def load(
     path: str | os.PathLike[str],
     *,
+    architecture: str | None = None,
     threads: int | None = None,
     input_shape: Sequence[int] | None = None,
+    dynamic: bool | None = None,
 ) -> Model:
-    """Load a model from an ``.npz`` file.
+    """Load a model from a ``.npz`` or ``.safetensors`` file.
 
     Parameters
     ----------
     path
-        Either kind of file: fastconv's own (`Model.save`), or a plain PyTorch ``state_dict`` of the
-        LeNet family written by ``np.savez(path, **{k: v.numpy() for k, v in
-        net.state_dict().items()})``.
+        fastconv's own ``.npz`` (`Model.save`), or a plain PyTorch ``state_dict``: ``.safetensors``, or ``.npz``
+        written by ``np.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})``.
+    architecture
+        The network whose weights a ``state_dict`` has, in torchvision's key names: ``"resnet18"``, ``"vgg16_bn"``,
+        ``"mobilenet_v2"`` and others, which an unknown name lists; by default the LeNet family. Widths and the number
+        of classes follow from the weights.
     threads
         The most threads that a call may use; by default the least of CPU affinity, cgroup quota and
         ``OMP_NUM_THREADS``.
     input_shape
-        (C, H, W) of one image, where the file does not tell it or another size is wanted.
+        (C, H, W) of one image, where the file does not tell it or another size is wanted. By default (3, 224, 224) with
+        an `architecture`.
+    dynamic
+        Whether images of other sizes than `input_shape` are taken too; by default as the file says, and not where it
+        holds weights alone. A file of fastconv's own allows it where it was converted with it.
 
     Returns
     -------
@@ -67,14 +77,19 @@ def load(
         The file cannot be read.
     fastconv.FastconvError
         The file is not a model (`ModelFormatError`), has layers that are not supported
-        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`).
+        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`). Safetensors files need the
+        package of that name (`MissingExtraError`).
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in _NOT_READ:
         raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
+    if suffix == ".safetensors":
+        from .formats import safetensors
+
+        return Model(safetensors.load(path, input_shape, architecture, dynamic), threads=threads)
     from .formats import npz
 
-    return Model(npz.load(path, input_shape), threads=threads)
+    return Model(npz.load(path, input_shape, architecture, dynamic), threads=threads)
 
 
 def from_torch(
@@ -85,6 +100,7 @@ def from_torch(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     threads: int | None = None,
+    dynamic: bool = False,
 ) -> Model:
     """Convert a PyTorch module, as it computes in ``eval()`` mode.
 
@@ -99,6 +115,9 @@ def from_torch(
         Per channel, on pixels in 0..1 (torchvision's ``Normalize``); applied by `Model.predict`.
     threads
         As for `load`.
+    dynamic
+        Whether the model takes images of other sizes than `input_shape` too. The module is then read for some other
+        sizes as well, and refused where they give another network, with the layer at fault.
 
     Returns
     -------
@@ -106,6 +125,8 @@ def from_torch(
 
     Raises
     ------
+    fastconv.ShapeError
+        The module does not take images of `input_shape`, or its size cannot vary although `dynamic` is asked for.
     fastconv.UnsupportedOperatorError
         A layer is not supported; the message names it with its path in the module.
     fastconv.errors.MissingExtraError
@@ -113,11 +134,14 @@ def from_torch(
     """
     from .formats.torch import from_torch as read
 
-    return Model(read(module, input_shape, labels=labels, mean=mean, std=std), threads=threads)
+    return Model(read(module, input_shape, labels=labels, mean=mean, std=std, dynamic=dynamic), threads=threads)
 
 
 class Model(Call):
     """A network, ready to run on this machine. Made by `load` and `from_torch`.
+
+    Made with ``dynamic=True``, it takes images of other sizes than its `input_shape` too. For each it is
+    compiled when the first image of that size comes; the sizes used last are kept.
 
     Safe to call from many threads at once; releases the GIL; picklable.
 
@@ -129,13 +153,21 @@ class Model(Call):
         As for `load`.
     """
 
-    __slots__ = ("__weakref__", "_graph", "_program", "_threads")
+    __slots__ = ("__weakref__", "_graph", "_program", "_sizes", "_threads")
 
     def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         self._graph = graph
         self._threads = threads  # as asked for: a pickled None means the default over there
         self._program = compile_graph(optimize(graph), threads=threads)
         self._run = self._program.run
+        self._sizes: Sizes | None = None
+        if graph.dynamic:
+            from .sizes import Sizes
+
+            self._sizes = Sizes(
+                graph.input_shape,
+                lambda shape: Model(graph.replace(input_shape=shape, dynamic=False), threads=threads),
+            )
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -148,7 +180,7 @@ class Model(Call):
             A PIL image; a path, where Pillow is installed; uint8 HxW or HxWxC; float HxW or CxHxW;
             a batch of those arrays (N first); or a list of any of them. uint8 is scaled to 0..1 and
             the model's mean and std are applied. A float array of the model's `input_shape` is one
-            image. Nothing is resized.
+            image. Nothing is resized; a dynamic model takes images of any size, a list of one size.
 
         Returns
         -------
@@ -198,7 +230,12 @@ class Model(Call):
         return probabilities[0] if single else probabilities
 
     def _run_any(self, x: npt.ArrayLike) -> Any:
-        """Run what is not yet the batch that the program takes."""
+        """Run what is not yet the batch that the program takes, or is of another size."""
+        if self._sizes is not None:
+            x = np.asarray(x)
+            other = self._sizes.for_array(x)
+            if other is not None:
+                return other(x)
         batch, single = self._as_batch(x)
         outputs = self._run(batch)
         if not single:
@@ -215,7 +252,7 @@ class Model(Call):
         shape = self._graph.input_shape
         single = array.shape == shape
         if not single and (array.ndim == 0 or array.shape[1:] != shape):
-            raise _wrong_shape(array.shape, shape)
+            raise _wrong_shape(array.shape, shape, self.dynamic)
         batch = np.require(array[np.newaxis] if single else array, self._graph.dtype, ["C", "A", "E"])
         return batch, single
 
@@ -232,6 +269,15 @@ class Model(Call):
                 f"{method}: expects a network with one number per class, (classes,), this one "
                 f"gives {shape} for an image; call model(x)"
             )
+        if self._sizes is not None:
+            other = self._sizes.for_images(img, method)
+            if other is not None:
+                if other.output_shapes != self.output_shapes:
+                    raise ShapeError(
+                        f"{method}: images of shape {other.input_shape} give {other.output_shapes[0]} numbers, not the "
+                        f"{shape} that are classes; call model(x)"
+                    )
+                return other._outputs_of(img, method)
         from .images import to_batch
 
         batch, single = to_batch(img, self._graph)
@@ -248,6 +294,11 @@ class Model(Call):
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one image, (C, H, W), without batch."""
         return self._graph.input_shape
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether images of other sizes than `input_shape` are taken too."""
+        return self._graph.dynamic
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -287,13 +338,16 @@ class Model(Call):
         """
         from .inspect.profile import profile
 
+        other = None if self._sizes is None else self._sizes.for_array(np.asarray(x))
+        if other is not None:
+            return other.profile(x, repeats=repeats)
         batch, _ = self._as_batch(x)
         return profile(self._graph, optimize(self._graph), self._program, batch, repeats)
 
     def __repr__(self) -> str:
         outputs = ", ".join(map(str, self.output_shapes))
         return (
-            f"<fastconv.Model {self.input_shape} -> {outputs}, "
+            f"<fastconv.Model {self.input_shape}{', other sizes too,' if self.dynamic else ''} -> {outputs}, "
             f"{self._graph.parameters:,} parameters, threads={self.threads}>"
         )
 
@@ -339,9 +393,14 @@ def _ends_in_softmax(graph: Graph) -> bool:
     return False
 
 
-def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...]) -> ShapeError:
+def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...], dynamic: bool) -> ShapeError:
     """Name the shape that a model needs, and how to get there from the one it got."""
     remedy = "resize the images, or load the model with another input_shape"
+    if dynamic:
+        sizes = ", ".join(("H", "W") if len(shape) == 3 else (f"S{axis}" for axis in range(1, len(shape))))
+        fitting = f"({shape[0]}, {sizes})"
+        remedy = f"the images need {shape[0]} channels, as the first axis behind the batch"
+        return ShapeError(f"input: expects (N, {fitting[1:]} or {fitting}, got {got}; {remedy}")
     if len(shape) == 3:
         channels_last = (*shape[1:], shape[0])
         if got == shape[1:] or (len(got) == 3 and got[1:] == shape[1:]):

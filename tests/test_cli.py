@@ -21,6 +21,8 @@ Image = pytest.importorskip("PIL.Image")
 from fastconv.cli import bench as bench_command  # noqa: E402  # they need the extra
 from fastconv.cli import terminal, timing  # noqa: E402
 from fastconv.cli.commands import cli  # noqa: E402
+from fastconv.formats.architectures import plan_of  # noqa: E402
+from fastconv.graph.builder import GraphBuilder  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LENET = str(ROOT / "models" / "lenet.npz")
@@ -288,6 +290,34 @@ def test_predict_refuses_what_is_no_classifier(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     fastconv.from_torch(torch.nn.Conv2d(1, 2, 3), (1, 8, 8)).save(tmp_path / "model.npz")
     assert "one number per class" in error_of(run("predict", tmp_path / "model.npz", DIGITS))
+
+
+def test_a_dynamic_model_takes_images_of_any_size(tmp_path: Path) -> None:
+    net = GraphBuilder((1, 8, 8))
+    net.add("conv2d", weights={"weight": np.eye(9, dtype=np.float32).reshape(9, 1, 3, 3)})
+    net.flatten(net.add("adaptive_avg_pool2d", output_size=1))
+    path = tmp_path / "net.npz"
+    fastconv.Model(net.graph(dynamic=True)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 11), np.uint8)).save(tmp_path / "image.png")
+    result = run("predict", path, tmp_path / "image.png", DIGITS / "7.png", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    model = fastconv.load(path)
+    for record in json.loads(result.stdout):
+        assert record["predictions"][0]["label"] == model.predict(record["file"])
+    assert "1x8x8 -> 9, other sizes too, " in run("info", path).stdout
+    assert json.loads(run("info", path, "--json").stdout)["dynamic"] is True
+    assert json.loads(run("info", LENET, "--json").stdout)["dynamic"] is False
+
+
+def test_weights_alone_need_an_architecture(tmp_path: Path) -> None:
+    keys = plan_of("vgg11").keys()
+    np.savez(tmp_path / "weights.npz", **{key: np.ones((2, 2), np.float32) for key in keys})
+    for command in (["info"], ["predict"], ["bench"]):
+        arguments = [*command, tmp_path / "weights.npz", *([DIGITS / "0.png"] if command == ["predict"] else [])]
+        assert "pass architecture='vgg11'" in error_of(run(*arguments))
+        problem = error_of(run(*arguments, "--architecture", "vgg11"))
+        assert "features.0.weight: vgg11 needs shape" in problem
+    assert run("info", LENET, "--architecture", "lenet").stdout == run("info", LENET).stdout
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["bench"], ["config"]])

@@ -137,7 +137,7 @@ MODULES = {
     "rewrite": "draft fold fuse remove",
 }
 """What a start from either kind of file loads of fastconv, to a LeNet's first class: each costs from 0.07 to 0.2 ms."""
-READERS = {OWN_FILE: {"formats.npz.model"}, STATE_DICT: {"formats.npz.state_dict", "graph.builder"}}
+READERS = {OWN_FILE: {"formats.npz.model"}, STATE_DICT: {"formats.state_dict", "graph.builder"}}
 START = """
 import sys
 import numpy as np

@@ -14,7 +14,16 @@ from rich.text import Text
 
 from ..machine.cpu import default_threads, show_config
 from ..model import load
-from .terminal import Command, complain, model_argument, output, progress, shape_option, table
+from .terminal import (
+    Command,
+    architecture_option,
+    complain,
+    model_argument,
+    output,
+    progress,
+    shape_option,
+    table,
+)
 from .timing import Timing, WrongAnswerError, measure, torch_net
 
 __all__ = ["bench"]
@@ -58,6 +67,7 @@ BUSY_SHARE = 0.7
     metavar="FILE",
     help="Write all figures with versions and configuration; - for standard output.",
 )
+@architecture_option
 @shape_option
 def bench(
     path: str,
@@ -66,6 +76,7 @@ def bench(
     seconds: float,
     layers: bool,
     file: str | None,
+    architecture: str | None,
     input_shape: tuple[int, ...] | None,
 ) -> None:
     """Measure latency and throughput, beside PyTorch.
@@ -83,7 +94,7 @@ def bench(
         raise click.BadParameter(f"{file!r}: no such folder", param_hint="--json")
     out = output(sys.stderr if file == "-" else sys.stdout)
     counts = tuple(sorted(set(counts or (1, default_threads()))))
-    models = [load(path, threads=count, input_shape=input_shape) for count in counts]
+    models = [load(path, architecture=architecture, threads=count, input_shape=input_shape) for count in counts]
     net, reason = torch_net(models[0])
     settings = show_config()
     if net is None:

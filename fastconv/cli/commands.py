@@ -28,6 +28,7 @@ from ..model import Model, load
 from .bench import bench
 from .terminal import (
     Group,
+    architecture_option,
     complain,
     json_option,
     model_argument,
@@ -72,6 +73,7 @@ cli.add_command(bench)
 @click.option("--resize", is_flag=True, help="Resize images that do not have the network's size.")
 @json_option
 @threads_option
+@architecture_option
 @shape_option
 def predict(
     path: str,
@@ -80,6 +82,7 @@ def predict(
     resize: bool,
     as_json: bool,
     threads: int | None,
+    architecture: str | None,
     input_shape: tuple[int, ...] | None,
 ) -> None:
     """Name the class of each image.
@@ -93,7 +96,7 @@ def predict(
       fastconv predict models/lenet.npz examples/digits --top 3
       fastconv predict models/lenet.npz scan.png --json
     """
-    model = load(path, threads=threads, input_shape=input_shape)
+    model = load(path, architecture=architecture, threads=threads, input_shape=input_shape)
     model.predict_proba(np.zeros(model.input_shape, np.float32))  # refuses what is no classifier
     out = output()
     files = list(_expand(images))
@@ -104,7 +107,7 @@ def predict(
     with progress("predicting", len(files), out) as advance:
         for file in files:
             try:
-                ranked = _rank(model, _open(file, model.input_shape, resize), top)
+                ranked = _rank(model, _open(file, model, resize), top)
             except _BadImage as error:
                 failed += 1
                 records.append({"file": file, "error": str(error)})
@@ -146,8 +149,8 @@ def _listing(folder: str) -> list[str]:
         return []
 
 
-def _open(file: str, input_shape: tuple[int, ...], resize: bool) -> Image.Image:
-    """Return the decoded picture, of the network's size."""
+def _open(file: str, model: Model, resize: bool) -> Image.Image:
+    """Return the decoded picture, of a size that the network takes."""
     if os.path.isdir(file):
         raise _BadImage(f"no readable images in this folder ({', '.join(IMAGE_SUFFIXES)})")
     try:
@@ -161,11 +164,14 @@ def _open(file: str, input_shape: tuple[int, ...], resize: bool) -> Image.Image:
     # Pillow's decoders raise nearly anything for a damaged file: SyntaxError, struct.error, …
     except Exception as error:
         raise _BadImage(one_line(error)) from error
-    size = (input_shape[-1], input_shape[-2]) if len(input_shape) == 3 else image.size
+    shape = model.input_shape
+    size = (shape[-1], shape[-2]) if len(shape) == 3 else image.size
     if image.size == size:
         return image
     if resize:
         return image.resize(size, Image.Resampling.BILINEAR)
+    if model.dynamic:
+        return image
     raise _BadImage(
         f"{image.width}x{image.height} pixels, the network takes {size[0]}x{size[1]}; "
         "crop or scale it, or pass --resize"
@@ -217,8 +223,15 @@ def _lines(file: str, ranked: Sequence[dict[str, Any]], widths: tuple[int, int],
 @model_argument
 @json_option
 @threads_option
+@architecture_option
 @shape_option
-def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, ...] | None) -> None:
+def info(
+    path: str,
+    as_json: bool,
+    threads: int | None,
+    architecture: str | None,
+    input_shape: tuple[int, ...] | None,
+) -> None:
     """Show the layers of a model: shapes, parameters, MACs, kernels.
 
     A row is what runs as one step: a convolution with the activation and the pooling after it. MACs
@@ -230,12 +243,13 @@ def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, 
       fastconv info models/lenet.npz
       fastconv info models/lenet.npz --json
     """
-    model = load(path, threads=threads, input_shape=input_shape)
+    model = load(path, architecture=architecture, threads=threads, input_shape=input_shape)
     summary = model.summary()
     if as_json:
         record = {
             "model": path,
             "input_shape": model.input_shape,
+            "dynamic": model.dynamic,
             "output_shapes": model.output_shapes,
             "labels": model.labels,
             "parameters": summary.parameters,
@@ -263,7 +277,8 @@ def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, 
     outputs = ", ".join(map(_dims, model.output_shapes))
     size = f"{os.path.getsize(path) / 1e3:,.0f} kB"
     out.print(Text(f"{path}  {size}", "bold"))
-    out.print(f"{_dims(model.input_shape)} -> {outputs}, {model.threads} threads", style="dim")
+    sizes = ", other sizes too" if model.dynamic else ""
+    out.print(f"{_dims(model.input_shape)} -> {outputs}{sizes}, {model.threads} threads", style="dim")
     out.print(grid)
 
 

@@ -20,6 +20,7 @@ from ..errors import FastconvError
 __all__ = [
     "Command",
     "Group",
+    "architecture_option",
     "complain",
     "json_option",
     "model_argument",
@@ -157,6 +158,11 @@ model_argument = click.argument("path", metavar="MODEL", type=click.Path())
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 threads_option = click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads to use.  [default: all cores]"
+)
+architecture_option = click.option(
+    "--architecture",
+    metavar="NAME",
+    help="Network that a file of weights alone belongs to, e.g. resnet18.  [default: the LeNet family]",
 )
 shape_option = click.option(
     "--input-shape",

@@ -1,7 +1,10 @@
 """Every way into a Graph, and the one way out that keeps all of it: one module per format.
 
-``npz``    fastconv's own files and plain PyTorch ``state_dict`` files (:mod:`.npz`)
-``torch``  live ``torch.nn.Module`` objects (:mod:`.torch`)
+``npz``            fastconv's own files, and the container of plain PyTorch ``state_dict`` files (:mod:`.npz`)
+``safetensors``    the other container of those (:mod:`.safetensors`)
+``state_dict``     weights alone, from either: the LeNet family, or a network by its name (:mod:`.state_dict`)
+``architectures``  the networks that are known by name (:mod:`.architectures`)
+``torch``          live ``torch.nn.Module`` objects (:mod:`.torch`)
 
 Nothing is imported here: a program that reads an ``.npz`` pays for that reader alone.
 """

@@ -3,6 +3,7 @@
 ops         what each operator takes, one file per family   attributes  one spelling for every attribute
 checks      what a file may get wrong                       geometry    windows        padding   of an axis
 remedy      the input size that would have fitted           builder     writes a Graph node by node
+dynamic     images of other sizes
 
 A Graph is what every file format is read into and what compile starts from. Constructing one
 normalises the attributes of its nodes, infers every shape, and finds all that a file can get wrong;
@@ -140,6 +141,9 @@ class Graph(Frozen):
         becomes 0 or 1.
     dtype
         float32 or float64; by default the weights', or float32 where there are none.
+    dynamic
+        Whether images of other sizes are taken as well: the axes of `input_shape` but the first are
+        then those of a usual image. Refused where a node depends on them.
 
     Attributes
     ----------
@@ -159,6 +163,7 @@ class Graph(Frozen):
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     dtype: np.dtype[Any]
+    dynamic: bool
     shapes: Mapping[str, Shape]
 
     def __init__(
@@ -170,6 +175,7 @@ class Graph(Frozen):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         dtype: npt.DTypeLike | None = None,
+        dynamic: bool = False,
     ) -> None:
         shape = checks.input_shape(input_shape)
         known = None if dtype is None else checks.dtype("dtype", dtype)
@@ -179,6 +185,10 @@ class Graph(Frozen):
             node, shapes[given.name], known = settle(given, shapes, known, settled)
             settled.append(node)
         names = checks.outputs(outputs, shapes, INPUT)
+        if dynamic:
+            from .dynamic import check
+
+            check(nodes, settled, shape)
         fields = vars(self)
         fields["input_shape"] = shape
         fields["nodes"] = tuple(settled)
@@ -188,6 +198,7 @@ class Graph(Frozen):
         if mean is not None or std is not None:
             fields["mean"], fields["std"] = checks.preprocessing(mean, std, shape)
         fields["dtype"] = known or checks.FLOAT32
+        fields["dynamic"] = bool(dynamic)
         fields["shapes"] = shapes
 
     def replace(self, **changes: Any) -> Graph:
@@ -226,7 +237,8 @@ class Graph(Frozen):
         return OPS[node.op].macs([self.shapes[name] for name in node.inputs], node.attrs, node.weights)
 
     def __str__(self) -> str:
-        lines = [f"{INPUT} -> {_dims(self.input_shape)} {self.dtype}"]
+        sizes = ", other sizes too" if self.dynamic else ""
+        lines = [f"{INPUT} -> {_dims(self.input_shape)} {self.dtype}{sizes}"]
         lines += [f"{node} -> {_dims(self.shapes[node.name])}" for node in self.nodes]
         lines.append(f"outputs: {', '.join(self.outputs)}; {self.parameters:,} parameters")
         return "\n".join(lines)

@@ -103,10 +103,11 @@ class GraphBuilder:
         labels: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        dynamic: bool = False,
     ) -> Graph:
         """Return the network so far; its output is `last` unless others are named."""
         outputs = (self.last,) if outputs is None else outputs
-        return Graph(self.input_shape, self.nodes, outputs, labels, mean, std, self._dtype)
+        return Graph(self.input_shape, self.nodes, outputs, labels, mean, std, self._dtype, dynamic)
 
     # --- what formats spell in many ways and a Graph in one; each returns the name of the result ----
 

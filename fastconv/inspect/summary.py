@@ -58,6 +58,8 @@ class Summary(Table):
     """The layers of a model. Prints as a table, in a notebook as HTML."""
 
     rows: tuple[LayerSummary, ...]
+    dynamic: bool = False
+    """Whether images of other sizes are taken too; the table is for the nominal one."""
 
     @property
     def parameters(self) -> int:
@@ -86,6 +88,9 @@ class Summary(Table):
         ]
         footer = ("total", "", "", "", f"{self.parameters:,}", _scaled(self.macs), "", "")
         return header, rows, footer, "<<>>>>><"
+
+    def _note(self) -> str:
+        return "dynamic: images of other sizes are taken too" if self.dynamic else ""
 
 
 def _dims(shape: Shape) -> str:
@@ -137,7 +142,7 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
                 kernel=kernels_of(node.name, steps),
             )
         )
-    return Summary(tuple(rows))
+    return Summary(tuple(rows), graph.dynamic)
 
 
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:

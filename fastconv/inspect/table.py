@@ -17,6 +17,10 @@ class Table:
         """Return header, rows, footer and the columns' alignment, a ``<`` or ``>`` for each."""
         raise NotImplementedError
 
+    def _note(self) -> str:
+        """Return a line below the table, or nothing."""
+        return ""
+
     def __str__(self) -> str:
         header, rows, footer, alignment = self._cells()
         widths = [max(map(len, column)) for column in zip(header, *rows, footer, strict=True)]
@@ -26,7 +30,8 @@ class Table:
             return "  ".join(aligned).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        return "\n".join([line(header), rule, *map(line, rows), rule, line(footer)])
+        note = [self._note()] if self._note() else []
+        return "\n".join([line(header), rule, *map(line, rows), rule, line(footer), *note])
 
     __repr__ = __str__
 
@@ -44,6 +49,7 @@ class Table:
         return (
             f"<table>\n<thead><tr>{line(header, 'th')}</tr></thead>\n<tbody>\n{body}</tbody>\n"
             f"<tfoot><tr>{line(footer, 'th')}</tr></tfoot>\n</table>"
+            + (f"\n<p>{escape(self._note())}</p>" if self._note() else "")
         )
 
 

@@ -37,10 +37,13 @@ class Draft:
         self.shapes = dict(graph.shapes)
 
     def graph(self) -> Graph:
-        """Check the result: the Graph of these nodes, the one it began with if no rule changed anything."""
+        """Check the result: the Graph of these nodes, the one it began with if no rule changed anything.
+
+        It is for images of the nominal size alone: a rule may use all shapes.
+        """
         origin, nodes = self._origin, tuple(self.nodes.values())
         unchanged = len(nodes) == len(origin.nodes) and all(map(is_, nodes, origin.nodes))
-        return origin if unchanged else origin.replace(nodes=nodes, outputs=self.outputs)
+        return origin if unchanged else origin.replace(nodes=nodes, outputs=self.outputs, dynamic=False)
 
     def uses(self) -> dict[str, int]:
         """Return name -> how often it is read, being an output included; what is never read is no key."""

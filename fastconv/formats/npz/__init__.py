@@ -1,11 +1,11 @@
-"""Graph <-> `.npz`: fastconv's own files (`model`, `write`), and plain PyTorch `state_dict` files, read only."""
+"""Graph <-> `.npz`: fastconv's own files (`model`, `write`), and PyTorch's `state_dict` (`..state_dict`), read only."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from ...errors import FastconvError
+from ...errors import ArgumentError, FastconvError
 from .archive import DOCUMENT, Archive
 
 if TYPE_CHECKING:
@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 
-def load(path: str | os.PathLike[str], input_shape: Sequence[int] | None = None) -> Graph:
+def load(
+    path: str | os.PathLike[str],
+    input_shape: Sequence[int] | None = None,
+    architecture: str | None = None,
+    dynamic: bool | None = None,
+) -> Graph:
     """Read a model from an ``.npz`` file.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Either fastconv's own kind, or a plain ``state_dict`` of the LeNet family
-        (see :mod:`.state_dict`).
+        Either fastconv's own kind, or a plain ``state_dict`` (see :mod:`..state_dict`).
     input_shape : sequence of int, optional
         (C, H, W) of one image. A plain ``state_dict`` needs it where the size does not follow from
         the first linear layer; a file of fastconv's own is read for this size instead of the one
         saved.
+    architecture : str, optional
+        Of a plain ``state_dict`` that is not of the LeNet family.
+    dynamic : bool, optional
+        Whether other sizes are taken too; by default as the file says, and not for a plain ``state_dict``.
 
     Returns
     -------
@@ -42,17 +50,20 @@ def load(path: str | os.PathLike[str], input_shape: Sequence[int] | None = None)
         The file is not a model, or damaged, or malicious. Pickled data is never interpreted, and no
         size is believed that the file itself is too small for.
     UnsupportedOperatorError, ShapeError, ArgumentError
-        The network is not one that fastconv computes, or not at this `input_shape`.
+        The network is not one that fastconv computes, or not at this `input_shape`; there is no such architecture, or
+        the file needs none.
     """
     try:
         with Archive(path) as archive:
             if DOCUMENT in archive.names:
                 from . import model
 
-                return model.read(archive, input_shape)
-            from . import state_dict
+                if architecture is not None:
+                    raise ArgumentError("the file says itself how its layers are connected; leave architecture out")
+                return model.read(archive, input_shape, dynamic)
+            from .. import state_dict
 
-            return state_dict.read(archive, input_shape)
+            return state_dict.read(archive, input_shape, architecture, bool(dynamic))
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
 

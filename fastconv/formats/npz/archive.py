@@ -23,6 +23,7 @@ from .zip import DEFLATED, ZipReader
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from ...errors import ModelFormatError
     from .zip import Member
@@ -53,6 +54,17 @@ class Header:  # a NamedTuple would take a part of a millisecond of every start 
         self.raw = raw
 
 
+def to_float32(array: np.ndarray, error: Callable[[str], ModelFormatError]) -> np.ndarray:
+    """Return a weight as float32 in this machine's byte order; `error` makes the error of what is wrong with it."""
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise error(f"has dtype {array.dtype.name}; weights are floating-point numbers")
+    with np.errstate(over="ignore"):
+        converted = array.astype(np.float32, copy=False)
+    if array.dtype.itemsize == 8 and not np.array_equal(np.isinf(array), np.isinf(converted)):
+        raise error("holds a finite number too large for float32")
+    return converted
+
+
 class Archive:
     """An ``.npz`` file open for reading; a context manager.
 
@@ -73,6 +85,8 @@ class Archive:
         It is not an ``.npz``, or a damaged or malicious one. The message names the member, not the
         path.
     """
+
+    ordered = True  # as saved
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._zip = ZipReader(path)
@@ -126,14 +140,7 @@ class Archive:
 
     def read_weight(self, name: str) -> np.ndarray:
         """Array `name` as float32 in this machine's byte order."""
-        array = self.read(name)
-        if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-            raise self.error(name, f"has dtype {array.dtype.name}; weights are floating-point numbers")
-        with np.errstate(over="ignore"):
-            converted = array.astype(np.float32, copy=False)
-        if array.dtype.itemsize == 8 and not np.array_equal(np.isinf(array), np.isinf(converted)):
-            raise self.error(name, "holds a finite number too large for float32")
-        return converted
+        return to_float32(self.read(name), lambda what: self.error(name, what))
 
     def error(self, name: str, what: str) -> ModelFormatError:
         """An error about array `name`."""

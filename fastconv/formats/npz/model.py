@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ModelFormatError
+from ...errors import ArgumentError, ModelFormatError
 from ...graph import Graph, Node
 from .archive import DOCUMENT
 
@@ -36,14 +36,17 @@ _WHITESPACE = " \t\n\r"  # JSON's
 _REMEDY = "save the model again, or see docs/format.md"
 
 
-def read(archive: Archive, input_shape: Sequence[int] | None = None) -> Graph:
-    """Read the Graph in `archive`, for images of `input_shape` instead of the one saved where it is given."""
+def read(archive: Archive, input_shape: Sequence[int] | None = None, dynamic: bool | None = None) -> Graph:
+    """Read the Graph in `archive`, for images of `input_shape` instead of the one saved where it is given.
+
+    dynamic: whether other sizes are taken too; by default as the file says.
+    """
     document = _parse(archive)
     _check_keys(
         "the document",
         document,
         required=("format", "version", "input_shape", "nodes", "outputs"),
-        optional=("labels", "mean", "std"),
+        optional=("labels", "mean", "std", "dynamic"),
     )
     weights = _Weights(archive)
     nodes = [
@@ -59,8 +62,21 @@ def read(archive: Archive, input_shape: Sequence[int] | None = None) -> Graph:
         nodes=tuple(nodes),
         outputs=tuple(_list("outputs", document["outputs"])),
         dtype=np.dtype(np.float32),
+        dynamic=_dynamic(document.get("dynamic", False), dynamic),
         **extras,
     )
+
+
+def _dynamic(saved: Any, asked: bool | None) -> bool:
+    """Whether images of other sizes are taken."""
+    if not isinstance(saved, bool):
+        raise _wrong("dynamic", "true or false", saved)
+    if asked and not saved:
+        raise ArgumentError(
+            "dynamic=True: the network was saved for one image size, and what depends on it may be settled; convert it "
+            "again with dynamic=True, or pass input_shape= for another size"
+        )
+    return saved if asked is None else asked
 
 
 def _parse(archive: Archive) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def from_torch(
     labels: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    dynamic: bool = False,
 ) -> Graph:
     """Convert `module`, as it computes in ``eval()`` mode.
 
@@ -57,6 +58,8 @@ def from_torch(
         A name per class.
     mean, std : sequence of float, optional
         Per channel, on pixels in 0..1.
+    dynamic : bool
+        Whether images of other sizes are taken too.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def from_torch(
         A layer is not supported (its ATen name, class and path are given), or the module cannot be
         exported: its control flow depends on the data.
     ShapeError
-        The module does not take images of `input_shape`.
+        The module does not take images of `input_shape`, or its size cannot vary.
     ArgumentError
         `module` is no module with one input, or labels, mean or std do not fit it.
     MissingExtraError
@@ -78,12 +81,49 @@ def from_torch(
     """
     shape = integers("input_shape", input_shape)
     module = _unwrap(module)
+    graph = _read(module, shape, labels=None if labels is None else tuple(labels), mean=mean, std=std)
+    if dynamic:
+        graph = graph.replace(dynamic=True)
+        _check_other_sizes(module, graph)
+    return graph
+
+
+def _read(module: torch.nn.Module, shape: tuple[int, ...], **extras: Any) -> Graph:
+    """Convert a module for images of `shape`; `extras` are the Graph's."""
     program = _export(module, shape)
     from .reader import Reader
 
     reader = Reader(program, type(module).__name__, shape, BATCH)
     outputs = reader.read()
-    return reader.builder.graph(outputs, labels=None if labels is None else tuple(labels), mean=mean, std=std)
+    return reader.builder.graph(outputs, **extras)
+
+
+def _check_other_sizes(module: torch.nn.Module, graph: Graph) -> None:
+    """Refuse a module that is another network for other sizes: constants are made from the size, say, or branches."""
+    from ...graph.dynamic import compare, compared_shapes
+
+    larger = None
+    for shape in compared_shapes(graph.input_shape):
+        try:
+            other = _read(module, shape)
+        except ShapeError as error:
+            _check_refused(graph, shape, error)
+            continue
+        compare(graph, other)
+        larger = larger or (shape if shape > graph.input_shape else None)
+    if larger is None:
+        raise ShapeError(
+            f"{type(module).__name__} takes no larger images than {graph.input_shape}; leave out dynamic=True"
+        )
+
+
+def _check_refused(graph: Graph, shape: tuple[int, ...], error: ShapeError) -> None:
+    """Refuse a module that fails for a size which its layers would take."""
+    try:
+        graph.replace(input_shape=shape, dynamic=False)
+    except FastconvError:
+        return
+    raise ShapeError(f"the image size cannot vary: {error}; leave out dynamic=True") from None
 
 
 def to_torch(graph: Graph) -> torch.nn.Module:

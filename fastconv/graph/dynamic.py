@@ -1,0 +1,113 @@
+"""Networks whose image size may vary: that no node depends on the size it was made for.
+
+A `Graph` that is made with ``dynamic=True`` is checked by itself (`check`): its nodes are settled for images of twice
+the height and width, and must come out the same. What a format has settled before, such as the target of a resize, is
+seen only by reading the network for other sizes as well (`compared_shapes`), and comparing (`compare`).
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import FastconvError, ShapeError
+from . import INPUT, checks
+from .attributes import shown
+from .ops import OPS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from . import Graph, Node
+    from .ops.spec import Attributes, Shape
+
+__all__ = ["check", "compare", "compared_shapes"]
+
+_REMEDY = "its image size cannot vary: leave out dynamic=True"
+
+
+def check(given: Sequence[Node], settled: Sequence[Node], shape: Shape) -> None:
+    """Refuse nodes that do not take images of another size, or would mean something else for them.
+
+    Parameters
+    ----------
+    given
+        The nodes as a reader gives them.
+    settled
+        The same, settled for images of `shape`.
+    shape
+        (C, H, W) of one image, or more or fewer axes behind the channels.
+
+    Raises
+    ------
+    ShapeError
+        It names the node, and what depends on the size.
+    """
+    if len(shape) < 2:
+        raise ShapeError(f"dynamic=True is for images, (C, H, W); the input is {shape}; {_REMEDY}")
+    other = (shape[0], *(2 * size for size in shape[1:]))
+    checks.check_size(other)
+    shapes = {INPUT: other}
+    for node, claimed in zip(settled, given, strict=True):
+        spec = OPS[node.op]
+        try:
+            attributes = checks.attributes(claimed.attrs, node.op, spec)
+            shapes[node.name], again = spec.infer([shapes[name] for name in node.inputs], attributes, node.weights)
+        except FastconvError as error:
+            raise ShapeError(
+                f"{node.name}: {error}, where images have shape {other} in place of {shape}; {_REMEDY}"
+            ) from None
+        _compare_attributes(node, again, shape, other)
+
+
+def compared_shapes(shape: Shape) -> list[Shape]:
+    """Return the shapes of images for which a network is read again: larger and odd, larger, smaller.
+
+    An odd size shows what depends on how strides divide the image; a network that takes only multiples of
+    its strides refuses it.
+    """
+    channels, *sizes = shape
+    return [
+        (channels, *(2 * size + 1 + 2 * axis for axis, size in enumerate(sizes))),
+        (channels, *(2 * size for size in sizes)),
+        (channels, *(size // 2 + 1 + axis for axis, size in enumerate(sizes))),
+    ]
+
+
+def compare(first: Graph, other: Graph) -> None:
+    """Refuse two readings of one network, for two sizes, that differ in more than shapes.
+
+    Raises
+    ------
+    ShapeError
+        It names the first node that differs, and in what.
+    """
+    sizes = first.input_shape, other.input_shape
+    for node, again in zip_longest(first.nodes, other.nodes):
+        if node is None or again is None or (node.name, node.op, node.inputs) != (again.name, again.op, again.inputs):
+            raise _depends(node or again, "the node itself", *sizes)
+        _compare_attributes(node, again.attrs, *sizes)
+        for role in {**node.weights, **again.weights}:
+            one, two = node.weights.get(role), again.weights.get(role)
+            if one is None or two is None or not np.array_equal(one, two, equal_nan=True):
+                raise _depends(node, role, *sizes)
+    if first.outputs != other.outputs:
+        raise ShapeError(
+            f"the outputs are {', '.join(first.outputs)} for images of {sizes[0]}, {', '.join(other.outputs)} for "
+            f"{sizes[1]}; {_REMEDY}"
+        )
+
+
+def _compare_attributes(node: Node, again: Attributes, shape: Shape, other: Shape) -> None:
+    for key, value in node.attrs.items():
+        if again[key] != value and value == value:  # NaN is a value of pad
+            raise _depends(node, f"{key}, {shown(value)} or {shown(again[key])},", shape, other)
+
+
+def _depends(node: Node, what: str, shape: Shape, other: Shape) -> ShapeError:
+    return ShapeError(
+        f"{node.name}: {node.op} depends on the image size: {what} differs between images of {shape} and {other}; "
+        f"{_REMEDY}"
+    )

@@ -1,0 +1,202 @@
+"""Modules whose image size may vary: equal to PyTorch at any size, or refused when they are converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torchvision_nets import models, randomised
+
+import fastconv
+from fastconv import ShapeError
+
+torch = pytest.importorskip("torch")
+from torch import Tensor, nn  # noqa: E402  # they need the extra
+from torch.nn import functional as F  # noqa: E402
+
+WHOLE = 1e-4
+"""Error of a whole network, relative to its largest output."""
+
+
+def assert_as_in_pytorch(model: fastconv.Model, net: nn.Module, *shapes: tuple[int, ...]) -> None:
+    for shape in shapes:
+        x = np.random.default_rng(shape).standard_normal((2, *shape)).astype(np.float32)
+        with torch.inference_mode():
+            expected = net(torch.from_numpy(x)).numpy()
+        found = model(x)
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= WHOLE * np.abs(expected).max()
+
+
+class SqueezeExcitation(nn.Module):
+    """Global means in two spellings, a fixed adaptive pooling, a dilated and a strided convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=2, dilation=2)
+        self.second = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.parts = nn.AdaptiveMaxPool2d((2, 3))
+        self.last = nn.Linear(8 + 48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.norm(self.second(self.first(x))))
+        return self.last(torch.cat([x.mean((2, 3)), self.parts(x).flatten(1)], 1))
+
+
+class Encoder(nn.Module):
+    """Two paths that meet again: only multiples of 4 fit, and what rounds to the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return torch.cat([F.max_pool2d(F.avg_pool2d(x, 2), 2), F.max_pool2d(x, 3, stride=4, padding=1)], 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "others"),
+    [
+        (SqueezeExcitation, (3, 20, 24), [(3, 20, 24), (3, 3, 3), (3, 21, 23), (3, 50, 17)]),
+        (Encoder, (3, 16, 16), [(3, 16, 16), (3, 20, 40), (3, 4, 8)]),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 9, 9), [(1, 3, 3), (1, 4, 31), (1, 64, 65)]),
+    ],
+)
+def test_as_in_pytorch(build: Any, shape: tuple[int, ...], others: list[tuple[int, ...]], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = randomised(build(), shape[0])
+    model = fastconv.from_torch(net, shape, dynamic=True)
+    assert (model.dynamic, model.input_shape) == (True, shape)
+    assert_as_in_pytorch(model, net, *others)
+    model.save(tmp_path / "net.npz")
+    assert_as_in_pytorch(fastconv.load(tmp_path / "net.npz"), net, *others)
+    assert not fastconv.from_torch(net, shape).dynamic
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_torchvisions_networks(name: str, tmp_path: Path) -> None:
+    net = randomised(getattr(models(), name)(weights=None, num_classes=10))
+    others = [(3, 64, 64), (3, 33, 95), (3, 97, 40)]
+    assert_as_in_pytorch(fastconv.from_torch(net, (3, 64, 64), dynamic=True), net, *others)
+    np.savez(tmp_path / "weights.npz", **{key: value.numpy() for key, value in net.state_dict().items()})
+    model = fastconv.load(tmp_path / "weights.npz", architecture=name, input_shape=(3, 64, 64), dynamic=True)
+    assert_as_in_pytorch(model, net, *others)
+
+
+# --- what depends on the size ---------------------------------------------------------------------
+
+
+class Conv(nn.Module):
+    """A convolution, and what a subclass does with its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.use(self.conv(x))
+
+    def use(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Scaled(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        return x * (1 / x.shape[-1])
+
+
+class Branching(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        return F.relu(x) if x.shape[-1] < 33 else x
+
+
+class BranchingBelow(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        return x if x.shape[-1] > 31 else F.relu(x)
+
+
+class PaddedToEven(Conv):
+    """Equal to a convolution alone for even sizes."""
+
+    def use(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)), 2)
+
+
+class Halves(Conv):
+    """An image turned on its side has as many values."""
+
+    def use(self, x: Tensor) -> Tensor:
+        return F.relu(x.reshape(len(x), 8, x.shape[2] // 2, x.shape[3]))
+
+
+class KeepsHeight(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, (None, 1))
+
+
+class Position(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def norm(self, x: Tensor) -> Tensor:
+        scale = torch.linspace(0, 1, x.shape[2])[:4]
+        return F.linear(x.mean((2, 3)), self.linear.weight * scale)
+
+
+class ExactSize(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        if x.shape[2:] not in ((32, 32), (64, 64)):
+            raise ValueError("only 32x32 and 64x64")
+        return x
+
+
+class OneSize(Conv):
+    def use(self, x: Tensor) -> Tensor:
+        if x.shape[2:] != (32, 32):
+            raise ValueError("only 32x32")
+        return x
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Scaled, "batch_norm depends on the image size: weight differs"),
+        (Branching, "relu: relu depends on the image size: the node itself differs"),
+        (BranchingBelow, "relu depends on the image size: the node itself differs"),
+        (PaddedToEven, r"depends on the image size|the node itself differs"),
+        (Halves, r"reshape: cannot reshape \(4, 64, 64\)"),
+        (KeepsHeight, r"adaptive_avg_pool2d depends on the image size: output_size, \(32, 1\) or"),
+        (Position, "linear depends on the image size: weight differs"),
+        (ExactSize, "the image size cannot vary: ExactSize fails .* only 32x32 and 64x64"),
+        (OneSize, "the image size cannot vary: OneSize fails .* only 32x32"),
+    ],
+)
+def test_what_depends_on_the_size_is_refused_by_its_name(kind: type[nn.Module], message: str) -> None:
+    torch.manual_seed(0)
+    net = kind().eval()
+    assert not fastconv.from_torch(net, (3, 32, 32)).dynamic
+    with pytest.raises(ShapeError, match=message) as caught:
+        fastconv.from_torch(net, (3, 32, 32), dynamic=True)
+    assert "leave out dynamic=True" in str(caught.value)
+
+
+def test_a_flattened_image_before_a_linear_layer_is_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 9, 4))
+    with pytest.raises(ShapeError, match="3: expects 18 features, the input has 98, where images have shape"):
+        fastconv.from_torch(net, (1, 8, 8), dynamic=True)
+
+
+def test_labels_and_normalisation_are_kept() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = fastconv.from_torch(net, (3, 8, 8), labels=["a", "b"], mean=[0.5] * 3, std=[0.2] * 3, dynamic=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
+    x = (pixels.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.2)
+    assert model.predict(pixels) == "ab"[model(np.ascontiguousarray(x.transpose(2, 0, 1))).argmax()]

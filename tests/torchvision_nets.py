@@ -1,0 +1,51 @@
+"""torchvision's networks with random weights, with statistics that keep activations in range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def models() -> Any:
+    """Return ``torchvision.models``; skips the test where it is not installed."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # tests run side by side
+    # torchvision registers shape functions for operators of its compiled library, which does not load
+    # beside another torch than the one it was built with; none is used here.
+    register_fake = torch.library.register_fake
+
+    def tolerant(op: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(op, str) and op.startswith("torchvision::"):
+            return lambda function: function
+        return register_fake(op, *args, **kwargs)
+
+    torch.library.register_fake = tolerant
+    try:
+        return pytest.importorskip("torchvision").models
+    finally:
+        torch.library.register_fake = register_fake
+
+
+def randomised(net: Any, channels: int = 3) -> Any:
+    """Randomise batch norms, measure their statistics on a batch of random images, and switch to ``eval()`` mode.
+
+    With the statistics of a new network, activations would die away from layer to layer, and outputs would be biases.
+    As in a trained network, what a residual block adds is small beside what it adds to: else rounding is amplified
+    from block to block.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0  # the statistics of one batch
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(-0.3, 0.2, generator=generator)
+        for block in net.modules():
+            if hasattr(block, "downsample"):
+                last = [module for module in block.children() if isinstance(module, torch.nn.BatchNorm2d)][-1]
+                last.weight.mul_(0.3)
+        net.train()(torch.randn(16, channels, 64, 64, generator=generator))
+    return net.eval()
