@@ -6,7 +6,6 @@ result is kept until sizes seen later take its place. One lock is held while a m
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from time import monotonic
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from .model import Model
 
-__all__ = ["KEPT", "KEPT_BYTES", "LEFT_BYTES", "Sizes"]
+__all__ = ["KEPT", "KEPT_BYTES", "Sizes"]
 
 KEPT = 8
 """Sizes that are kept beside the nominal one, at most."""
@@ -31,8 +30,6 @@ KEPT_BYTES = 512 << 20
 """Memory that they take at most, by estimate: weights, which each has packed for itself, and workspace. The newest is
 kept in any case."""
 
-LEFT_BYTES = 32 << 20
-"""Memory of models compiled after which that of those dropped is looked for."""
 
 _PACKED = 3  # bytes of packed weights for each of plain ones; 2.2 to 3 were measured for ResNet-18 with Winograd's
 
@@ -78,7 +75,6 @@ class Sizes:
         self._nominal = nominal
         self._make = make
         self._kept: dict[Shape, _Kept] = {}
-        self._left = 0  # bytes of models compiled since memory was looked for
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -110,7 +106,6 @@ class Sizes:
                 kept = self._kept.get(shape)
                 if kept is None:
                     kept = self._compile(shape)
-            self._collect()
         kept.used = monotonic()
         return kept.model
 
@@ -127,17 +122,7 @@ class Sizes:
             if other is not kept and (count > KEPT or total > KEPT_BYTES):
                 del self._kept[key]
                 total -= other.nbytes
-        self._left += kept.nbytes
         return kept
-
-    def _collect(self) -> None:
-        """Have Python look for what compiling leaves: objects that refer to each other, and to packed weights.
-
-        By itself it goes by their number, and they are few. Not under the lock: destructors run here.
-        """
-        if self._left > LEFT_BYTES:
-            self._left = 0
-            gc.collect()
 
     def _size_of(self, images: Any, what: str) -> Shape | None:
         """Return (H, W) of an image, or of the first of several."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from typing import Any
 
 import numpy as np
@@ -212,3 +213,18 @@ def test_what_is_not_the_inputs_is_left_to_the_caller() -> None:
     assert program.run_all((x, weights[0][:-1], *weights[1:])) is NotImplemented
     assert program.run_all((x, weights[0].astype(np.float64), *weights[1:])) is NotImplemented
     assert program.run_all((x, weights[0].transpose(0, 1, 3, 2), *weights[1:])) is NotImplemented
+
+
+def test_compiling_leaves_nothing_for_the_garbage_collector() -> None:
+    """Packed weights are large: they go with the program, not when the collector comes by."""
+    graph = layer()
+    compile_graph(graph)
+    gc.collect()
+    gc.disable()
+    try:
+        for algorithm in ("auto", "im2col"):
+            program = compile_graph(graph, algorithm=algorithm)
+            del program
+        assert not [x for x in gc.get_objects() if type(x).__name__ in ("Lowering", "Step", "Tensor", "Program")]
+    finally:
+        gc.enable()

@@ -93,23 +93,28 @@ def compile_graph(
     small = image_bytes <= room
     steps = [step for step in low.steps if not (small and step.kernel == "zero_border")]
 
+    prologue = len(low.prologue)
     arena = lay_out(steps, low.arena, chunk, small)
     specs, most_scratch = [], 0
     for step in (*low.prologue, *steps):
         rows, block, parts, scratch = step.cut(chunk)
         most_scratch = max(most_scratch, scratch)
         specs.append(step.spec(rows, block, parts))
+    work = sum(step.work for step in steps)
+    # Steps refer to the lowering, which lists them: weights that were packed would wait for the garbage collector.
+    low.steps.clear()
+    low.prologue.clear()
     return compiled.Program(
         specs,
         tuple(low.inputs),
         tuple(graph.shapes[name] for name in graph.outputs),
-        prologue=len(low.prologue),
+        prologue=prologue,
         chunk=chunk,
         arena=arena,
         scratch=most_scratch,
         shared=low.shared,
         threads=count,
-        work=sum(step.work for step in steps),
+        work=work,
         double=low.double,
         keep=low.keep,
         levels=_levels(graph),
