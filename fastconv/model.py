@@ -31,7 +31,6 @@ __all__ = ["Model", "from_torch", "load"]
 
 _FROM_TORCH = "load the network in PyTorch and call fastconv.from_torch(module, input_shape)"
 _NOT_READ = {
-    ".onnx": f"ONNX files are not read yet; {_FROM_TORCH}",
     ".pt": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
     ".pth": f"PyTorch's pickled files are not read; {_FROM_TORCH}",
 }
@@ -43,19 +42,20 @@ def load(
     threads: int | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Model:
-    """Load a model from an ``.npz`` file.
+    """Load a model from an ``.npz`` or an ``.onnx`` file.
 
     Parameters
     ----------
     path
-        Either kind of file: fastconv's own (`Model.save`), or a plain PyTorch ``state_dict`` of the
-        LeNet family written by ``np.savez(path, **{k: v.numpy() for k, v in
-        net.state_dict().items()})``.
+        fastconv's own file (`Model.save`), a plain PyTorch ``state_dict`` of the LeNet family written
+        by ``np.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})``, or a file that
+        ends in ``.onnx``.
     threads
         The most threads that a call may use; by default the least of CPU affinity, cgroup quota and
         ``OMP_NUM_THREADS``.
     input_shape
-        (C, H, W) of one image, where the file does not tell it or another size is wanted.
+        (C, H, W) of one image, where the file does not tell it or another size is wanted. What an
+        ``.onnx`` file fixes stays as it is.
 
     Returns
     -------
@@ -67,11 +67,16 @@ def load(
         The file cannot be read.
     fastconv.FastconvError
         The file is not a model (`ModelFormatError`), has layers that are not supported
-        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`).
+        (`UnsupportedOperatorError`), ``input_shape`` does not fit it (`ShapeError`), or the package
+        ``onnx`` is not installed (`errors.MissingExtraError`).
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in _NOT_READ:
         raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
+    if suffix == ".onnx":
+        from .formats import onnx
+
+        return Model(onnx.load(path, input_shape), threads=threads)
     from .formats import npz
 
     return Model(npz.load(path, input_shape), threads=threads)

@@ -1,0 +1,29 @@
+"""ONNX operators -> nodes, or arrays where everything is known: one file per family, with a table each.
+
+``FUNCTIONS``  for what the network computes; `table.Functions` says what an entry takes and gives
+``FOLDS``      for constants (`constants`)
+"""
+
+from __future__ import annotations
+
+from . import activation, arithmetic, constants, conv, linear, norm, pool, shape
+
+__all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "REASONS", "SIZED"]
+
+_FAMILIES = (activation, arithmetic, conv, linear, norm, pool, shape)
+
+FUNCTIONS = {name: function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
+FOLDS = constants.FOLDS
+SIZED = {name for family in _FAMILIES for name in family.FUNCTIONS.sized}
+INTEGERS = {name for family in _FAMILIES for name in family.FUNCTIONS.integers}
+
+_QUANTISED = (
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "QuantizeLinear",
+)  # fmt: skip
+
+# Operator -> what a refusal says of it.
+REASONS = {
+    **dict.fromkeys(_QUANTISED, "(quantised networks are not read)"),
+    **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), "(subgraphs are not read)"),
+}

@@ -1,0 +1,128 @@
+"""Arithmetic of two values, and of one with a constant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import ArgumentError
+from ..values import Value
+from .table import Functions
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ..reader import Reader
+
+__all__ = ["FUNCTIONS", "affine"]
+
+FUNCTIONS = Functions()
+
+_WHAT = "with a constant other than a number, or one for each channel"
+
+
+def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> Value:
+    """``x * scale + shift``; both broadcast with what ONNX sees."""
+    constants = [_in_order(reader, x, np.asarray(value, np.float64)) for value in (scale, shift)]
+    sizes = reader.builder.shape(x.name)
+    reader.charge(4 * (sizes[0] if sizes else 0))
+    try:
+        return reader.like(x, reader.builder.affine(x.name, *constants))
+    except ArgumentError:
+        raise reader.unsupported(_WHAT) from None
+
+
+def _in_order(reader: Reader, x: Value, constant: np.ndarray) -> np.ndarray:
+    """A constant whose axes are those of the Graph."""
+    rank = len(x.axes)
+    if constant.ndim > rank:
+        raise reader.unsupported(_WHAT)
+    full = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+    order: list[int] = np.argsort(x.axes).tolist()
+    return np.transpose(full, order)
+
+
+def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
+    """Two values: their axes stay where they are if they are in the same order."""
+    shapes = [reader.shape(value, reader.batches[0]) for value in (x, y)]
+    if shapes[0] != shapes[1]:
+        raise reader.unsupported("of two tensors of different shapes")
+    return reader.along(op, x, y) if x.axes == y.axes else reader.emit(op, x, y)
+
+
+@FUNCTIONS("Add")
+def _add(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, "add", x, y)
+    return affine(reader, x, shift=y) if isinstance(x, Value) else affine(reader, y, shift=x)
+
+
+@FUNCTIONS("Sum")
+def _sum(reader: Reader, first: Any, *others: Any) -> Any:
+    total = first
+    for other in others:
+        constants = not (isinstance(total, Value) or isinstance(other, Value))
+        total = total + other if constants else _add(reader, total, other)
+    return total
+
+
+@FUNCTIONS("Sub")
+def _sub(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, "sub", x, y)
+    if isinstance(x, Value):
+        return affine(reader, x, shift=np.negative(y, dtype=np.float64))
+    return affine(reader, y, scale=-1.0, shift=x)
+
+
+@FUNCTIONS("Mul")
+def _mul(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        for value, other in ((x, y), (y, x)):
+            if _is_sigmoid(reader, other, value):
+                return reader.along("silu", value)
+        return _both(reader, "mul", x, y)
+    return affine(reader, x, y) if isinstance(x, Value) else affine(reader, y, x)
+
+
+def _is_sigmoid(reader: Reader, y: Value, x: Value) -> bool:
+    """Whether `y` is the sigmoid of `x`; their product is then a SiLU."""
+    if x.axes != y.axes:
+        return False
+    return any(node.name == y.name and node.op == "sigmoid" and node.inputs == (x.name,)
+               for node in reversed(reader.builder.nodes))  # fmt: skip
+
+
+@FUNCTIONS("Div")
+def _div(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, "div", x, y)
+    if not isinstance(x, Value):
+        raise reader.unsupported("of a constant by a tensor")
+    with np.errstate(all="ignore"):
+        return affine(reader, x, 1 / np.asarray(y, np.float64))
+
+
+@FUNCTIONS("Neg")
+def _neg(reader: Reader, x: Value) -> Value:
+    return affine(reader, x, -1.0)
+
+
+def _bound(name: str) -> None:
+    @FUNCTIONS(name)
+    def limit(reader: Reader, *inputs: Any) -> Value:
+        """The greater or the smaller of one value and numbers."""
+        values = [x for x in inputs if isinstance(x, Value)]
+        if len(values) != 1 or any(x.size != 1 or x.ndim > len(values[0].axes) for x in inputs if x is not values[0]):
+            raise reader.unsupported("but of a tensor and numbers")
+        numbers = [reader.number("a limit", x) for x in inputs if x is not values[0]]
+        result = values[0]
+        for bound in numbers:
+            limits = (bound, None) if name == "Max" else (None, bound)
+            result = reader.like(result, reader.builder.clamp(result.name, *limits))
+        return result
+
+
+_bound("Max")
+_bound("Min")

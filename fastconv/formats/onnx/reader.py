@@ -1,0 +1,365 @@
+"""The nodes of an ONNX file -> nodes of a Graph; see `fastconv.formats.onnx`.
+
+Nodes that no output depends on are left out. A node whose inputs are all known is computed at once
+(`ops.constants`); the others go to the functions of `ops`, which call back what stands here. What is
+not supported is collected, and refused together at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import DTypeError, FastconvError, ModelFormatError, ShapeError, UnsupportedOperatorError
+from ...graph import INPUT
+from ...graph.attributes import MAX_INTEGER, integers, shown
+from ...graph.builder import GraphBuilder
+from ...graph.ops import OPS
+from .file import opset_of, text
+from .nodes import Call, Outline
+from .ops import FOLDS, FUNCTIONS, INTEGERS, REASONS, SIZED
+from .tensors import DTYPES, Tensors, type_name
+from .values import BATCHES, Sized, Unusable, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from onnx import ModelProto, TensorProto, ValueInfoProto
+
+    from ...graph import Graph
+    from .values import Constant
+
+FOLDED = 2**26
+"""Elements that constants may be computed to, besides twice those that the files have bytes for."""
+
+_NAMED = 3  # nodes of each kind that a message names
+_NAME = 80  # characters of a name in it
+
+
+class Reader:
+    """Turns the nodes of a model into nodes of a Graph, one after the other.
+
+    Attributes
+    ----------
+    builder : GraphBuilder
+    dtype : numpy.dtype
+        Of all weights.
+    opset : int
+        The version of ONNX's operators that the file is written in.
+    batches : tuple of int
+        The sizes of a batch for which everything is worked out: the file's own, or `BATCHES`.
+    """
+
+    def __init__(self, model: ModelProto, path: str, input_shape: Sequence[int] | None) -> None:
+        self.opset = opset_of(model)
+        self.outline = Outline(model.graph, self.opset)
+        self.batches: tuple[int, ...] = BATCHES
+        self._tensors = Tensors(path)
+        self._values: dict[str, Any] = {}  # Value, ndarray, Sized, Unusable
+        self._call: Call | None = None
+        self._missing: dict[str, list[str]] = {}  # what is not supported -> the nodes
+        self._untried = 0  # nodes that read what those give
+        self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
+        self._left = FOLDED + 2 * model.ByteSize()
+        shape, self.dtype, floating = self._read_input(self.outline.input, input_shape)
+        self.builder = GraphBuilder(shape, dtype=self.dtype, naming=self._name)
+        self._values[text("an input", self.outline.input.name)] = Value(INPUT, range(len(shape) + 1), floating)
+
+    def read(self) -> Graph:
+        """Read all nodes."""
+        for name, tensor in self.outline.initializers():
+            self._values[name] = self._tensors.read(tensor, f"initializer {shown(name)}")
+        for call in self.outline.calls():
+            self._call = call
+            self._values.update(zip(call.outputs, self._results(call), strict=False))
+        self._call = None
+        if self._missing:
+            raise self._all_missing()
+        outputs = [self._output(name) for name in self.outline.outputs]
+        self._drop_unused(outputs)
+        return self.builder.graph(outputs)
+
+    # --- for the entries of `ops` -----------------------------------------------------------------
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the current node has."""
+        return 0 if self._call is None else len(self._call.outputs)
+
+    def emit(
+        self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray | None] | None = None, **attrs: Any
+    ) -> Value:
+        """Add a node whose inputs have the batch first and the other axes in ONNX's order."""
+        return self.value(self._add(op, [self.plain(x).name for x in inputs], weights or {}, attrs))
+
+    def along(self, op: str, *inputs: Value, **attrs: Any) -> Value:
+        """Add a node that leaves axes where they are, for inputs whose axes have one order."""
+        return self.like(inputs[0], self._add(op, [x.name for x in inputs], {}, attrs))
+
+    def apply(self, recipe: Callable[..., str], x: Value, *args: Any) -> Value:
+        """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``."""
+        return self.value(recipe(self.plain(x).name, *args))
+
+    def value(self, name: str) -> Value:
+        """Return a node's output as ONNX sees it where nothing was transposed."""
+        return Value(name, range(len(self.builder.shape(name)) + 1))
+
+    def like(self, x: Value, name: str) -> Value:
+        """Return a node's output whose axes have the order of those of `x`."""
+        self.builder.shape(name)  # what is wrong with the node is said here
+        return Value(name, x.axes, x.floating)
+
+    def shape(self, x: Value, batch: int) -> tuple[int, ...]:
+        """Return the shape that ONNX sees, for a batch of this size."""
+        sizes = (batch, *self.builder.shape(x.name))
+        return tuple(sizes[axis] for axis in x.axes)
+
+    def sizes(self, x: Value) -> tuple[int, ...]:
+        """Return the shape of one image of a value that is `plain`."""
+        return self.builder.shape(x.name)
+
+    def axis(self, x: Value, axis: int) -> int:
+        """Return the Graph's axis for one of ONNX's, which may be negative; the batch has 0."""
+        rank = len(x.axes)
+        if not -rank <= axis < rank:
+            raise self.error(f"axis {axis} is none of {rank}")
+        return x.axes[axis]
+
+    def plain(self, x: Value) -> Value:
+        """Return a value whose axes the Graph has in ONNX's order."""
+        if x.axes == tuple(range(len(x.axes))):
+            return x
+        if x.axes[0] != 0:
+            raise self.unsupported("of a tensor whose first axis is not the batch")
+        sizes = (0, *self.builder.shape(x.name))
+        moved = [axis for axis in x.axes[1:] if sizes[axis] != 1]
+        if moved == sorted(moved):
+            name = self.builder.reshape(x.name, [sizes[axis] for axis in x.axes[1:]])
+        else:
+            name = self._add("permute", [x.name], {}, {"dims": x.axes})
+        return Value(name, range(len(x.axes)), x.floating)
+
+    def reshape(self, x: Value, shapes: Sequence[Sequence[int]]) -> Value:
+        """Give a value another shape, which is named with the batch and for each of its sizes."""
+        rest = tuple(shapes[0][1:])
+        for shape, batch in zip(shapes, self.batches, strict=True):
+            if tuple(shape) != (batch, *rest):
+                raise self.unsupported("that mixes the images of a batch")
+        x = self.plain(x)
+        return Value(self.builder.reshape(x.name, rest), range(len(rest) + 1), x.floating)
+
+    def weight(self, array: Any, transposed: bool = False) -> np.ndarray:
+        """Return a constant in the Graph's dtype; the same array for the same one."""
+        if not isinstance(array, np.ndarray):
+            raise self.unsupported("with weights that are computed from the input")
+        if array.dtype.kind != "f":
+            raise self.error(f"has weights of {array.dtype}")
+        key = id(array), transposed
+        if key not in self._weights:
+            with np.errstate(over="ignore"):
+                converted = np.ascontiguousarray(array.T if transposed else array, self.dtype)
+            if array.dtype.itemsize > converted.itemsize and not np.array_equal(
+                np.isinf(array), np.isinf(converted.T if transposed else converted)
+            ):
+                raise self.error("holds a finite number too large for float32")
+            self._weights[key] = converted, array  # which must live, or another could get its address
+        return self._weights[key][0]
+
+    def each(self, constant: Any) -> list[np.ndarray]:
+        """Return a constant for each size of the batch."""
+        if isinstance(constant, Sized):
+            return list(constant.arrays)
+        if isinstance(constant, np.ndarray):
+            return [constant] * len(self.batches)
+        raise self.unsupported("with a shape that is computed from the pixels")
+
+    def ints(self, what: str, value: Any) -> list[int]:
+        """Return the integers of a constant of at most one axis, or of an attribute."""
+        if isinstance(value, np.ndarray):
+            if value.dtype.kind not in "iu" or value.ndim > 1:
+                raise self.error(f"{what} must hold integers, got {value.dtype} of shape {value.shape}")
+            return [int(item) for item in value.reshape(-1)]
+        if isinstance(value, list):
+            return value
+        raise self.unsupported(f"with {what} computed from the input")
+
+    def number(self, what: str, value: Any) -> float:
+        """Return the one number of a constant."""
+        if not isinstance(value, np.ndarray):
+            raise self.unsupported(f"with {what} computed from the input")
+        if value.size != 1 or value.dtype.kind not in "fiub":
+            raise self.error(f"{what} must be a number, got {value.dtype} of shape {value.shape}")
+        return float(value.reshape(()))
+
+    def tensor(self, tensor: TensorProto) -> np.ndarray:
+        """Return the array that an attribute holds."""
+        return self._tensors.read(tensor, "its tensor")
+
+    def charge(self, elements: int) -> None:
+        """Refuse constants that are out of proportion to the file, before they are made."""
+        self._left -= max(elements, 1)
+        if self._left < 0:
+            raise self.error("computes constants out of all proportion to the file's size")
+
+    def unsupported(self, what: str) -> UnsupportedOperatorError:
+        """An error about the current node: `what` follows its operator's name."""
+        return UnsupportedOperatorError(what)
+
+    def error(self, what: str) -> ModelFormatError:
+        """An error about a file that is wrong at the current node."""
+        return ModelFormatError(what)
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def _results(self, call: Call) -> Iterator[Any]:
+        """Return what each output of a node is."""
+        args = [None if name is None else self._values[name] for name in call.inputs]
+        try:
+            unusable = [arg for arg in args if isinstance(arg, Unusable)]
+            if not call.known or not (call.op in FUNCTIONS or (call.op in FOLDS and not unusable)):
+                raise self.unsupported(REASONS.get(call.op, ""))
+            for arg in unusable:
+                if arg.reason is None:  # it was said there
+                    self._untried += 1
+                    return iter([arg] * len(call.outputs))
+                raise self.unsupported(arg.reason)
+            result = self._result(call, args)
+        except UnsupportedOperatorError as error:
+            what = f"{call.op} {error}".strip()
+            self._missing.setdefault(what, []).append(call.name)
+            return iter([Unusable()] * len(call.outputs))
+        except FastconvError as error:
+            raise self._at(call, error) from None
+        results = list(result) if isinstance(result, tuple) else [result]
+        results += [Unusable("that reads an output which is not computed")] * (len(call.outputs) - len(results))
+        return iter(results)
+
+    def _result(self, call: Call, args: list[Any]) -> Any:
+        if not any(isinstance(arg, Value) for arg in args):
+            return self._fold(call, args)
+        if call.op not in FUNCTIONS:
+            raise self.unsupported(REASONS.get(call.op, ""))
+        attrs = call.attributes()
+        if call.op not in SIZED and any(isinstance(arg, Sized) for arg in args):
+            raise self.unsupported("with a number that depends on the size of the batch")
+        if call.op not in INTEGERS and any(isinstance(arg, Value) and not arg.floating for arg in args):
+            raise self.unsupported("of integers")
+        return FUNCTIONS[call.op](self, *args, **attrs)
+
+    def _fold(self, call: Call, args: list[Any]) -> Any:
+        """Compute a node of constants; for each size of the batch where it matters."""
+        if call.op not in FOLDS:
+            raise self.unsupported("of constants" if call.op in FUNCTIONS else REASONS.get(call.op, ""))
+        function, attrs = FOLDS[call.op], call.attributes()
+        sized = any(isinstance(arg, Sized) for arg in args)
+        rounds = []
+        for i in range(len(self.batches) if sized else 1):
+            known = [arg.arrays[i] if isinstance(arg, Sized) else arg for arg in args]
+            self.charge(sum(arg.size for arg in known if arg is not None))
+            try:
+                with np.errstate(all="ignore"):
+                    result = function.compute(self, *known, **attrs)
+            except FastconvError:
+                raise
+            except (ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:
+                raise self.error(f"cannot be computed: {error}") from None
+            rounds.append([np.asarray(item) for item in (result if isinstance(result, tuple) else (result,))])
+        if not sized:
+            return tuple(rounds[0])
+        return tuple(_merged(arrays, function.moves) for arrays in zip(*rounds, strict=True))
+
+    def _add(self, op: str, inputs: list[str], weights: Mapping[str, np.ndarray | None], attrs: dict[str, Any]) -> str:
+        if op not in OPS:
+            raise self.unsupported(f"({op} is not among fastconv's operators)")
+        arrays = {role: array for role, array in weights.items() if array is not None}
+        return self.builder.add(op, *inputs, weights=arrays, **attrs)
+
+    def _name(self, op: str) -> str:
+        return self._call.name if self._call is not None else op
+
+    def _at(self, call: Call, error: FastconvError) -> FastconvError:
+        """The error with its node in front; the Graph has put that there already."""
+        message = str(error)
+        known = message.startswith((f"{call.name}: ", f"{call.name}#"))
+        return type(error)(message if known else f"{call.name}: {call.op} {message}")
+
+    def _all_missing(self) -> UnsupportedOperatorError:
+        parts = []
+        for what, nodes in self._missing.items():
+            named = ", ".join(repr(name[:_NAME]) for name in nodes[:_NAMED]) + (", ..." if len(nodes) > _NAMED else "")
+            parts.append(f"{what} ({len(nodes)} node{'s' * (len(nodes) > 1)}: {named})")
+        rest = f"; {self._untried} that depend on them were not tried" if self._untried else ""
+        return UnsupportedOperatorError(f"not supported: {'; '.join(parts)}{rest}; docs/onnx.md lists what is")
+
+    # --- the ends ---------------------------------------------------------------------------------
+
+    def _read_input(
+        self, info: ValueInfoProto, given: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+        """Return the shape of one image, the dtype to compute in, and whether the input has it."""
+        name = shown(text("an input", info.name))
+        if not info.type.HasField("tensor_type"):
+            raise UnsupportedOperatorError(f"input {name} is no tensor")
+        kind = info.type.tensor_type
+        dtype = DTYPES.get(kind.elem_type)
+        if dtype is None or dtype.kind not in "fiu" or (dtype.kind != "f" and dtype.itemsize > 2):
+            raise DTypeError(
+                f"input {name} has elements of type {type_name(kind.elem_type)}; needs FLOAT, DOUBLE or FLOAT16, "
+                "or integers of 8 or 16 bits"
+            )
+        shape = None if given is None else integers("input_shape", given)
+        if not kind.HasField("shape"):
+            if shape is None:
+                raise ShapeError(f"input {name} has no shape; pass input_shape=, that of one image without batch")
+        else:
+            shape = self._input_shape(name, list(kind.shape.dim), shape)
+        floating = dtype.kind == "f"
+        return shape, dtype if floating else np.dtype(np.float32), floating
+
+    def _input_shape(self, name: str, dims: list[Any], given: tuple[int, ...] | None) -> tuple[int, ...]:
+        fixed = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        said = f"({', '.join(str(size) if size is not None else '?' for size in fixed)})"
+        if any(size is not None and not 0 <= size <= MAX_INTEGER for size in fixed):
+            raise ShapeError(f"input {name} has the impossible shape {said}")
+        if not fixed or fixed[0] == 0:
+            raise ShapeError(f"input {name} of shape {said} has no batch in front")
+        if fixed[0] is not None:
+            self.batches = (fixed[0],)
+        if given is None:
+            if None in fixed[1:]:
+                raise ShapeError(f"input {name} has the shape {said}; pass input_shape=, that of one image, for each ?")
+            return tuple(size for size in fixed[1:] if size is not None)
+        if len(given) != len(fixed) - 1 or any(b not in (None, a) for a, b in zip(given, fixed[1:], strict=True)):
+            raise ShapeError(f"input {name} has the shape {said} with the batch, input_shape={given} does not fit it")
+        return given
+
+    def _output(self, name: str) -> str:
+        """Return the node of an output; of several, each has the file's name for it."""
+        value = self._values[name]
+        if isinstance(value, Unusable):
+            raise UnsupportedOperatorError(f"output {shown(name)} is not computed")
+        if not isinstance(value, Value):
+            raise UnsupportedOperatorError(f"output {shown(name)} does not depend on the input")
+        try:
+            source = self.plain(value).name
+        except UnsupportedOperatorError as error:
+            raise UnsupportedOperatorError(f"output {shown(name)}: the Transpose {error} is not supported") from None
+        several = len(self.outline.outputs) > 1
+        return self.builder.add("identity", source, name=name) if several or source == INPUT else source
+
+    def _drop_unused(self, outputs: Sequence[str]) -> None:
+        """Leave out nodes that served a pattern which became another node."""
+        needed = set(outputs)
+        for node in reversed(self.builder.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        self.builder.nodes = [node for node in self.builder.nodes if node.name in needed]
+
+
+def _merged(arrays: tuple[np.ndarray, ...], moves: bool) -> Constant:
+    """One array where an operator that only moves elements gives the same for every size of the batch."""
+    first = arrays[0]
+    if moves and all(array.shape == first.shape and np.array_equal(array, first) for array in arrays[1:]):
+        return first
+    return Sized(arrays)
