@@ -2,6 +2,7 @@
 
 file      opening and checking a file     tensors  the arrays in it and beside it
 reader    its nodes, one after the other  values   what a tensor of the network is known to be
+inputs    what a file says of its input
 ops       one entry for each operator, one file per family
 """
 

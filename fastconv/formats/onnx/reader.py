@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DTypeError, FastconvError, ModelFormatError, ShapeError, UnsupportedOperatorError
+from ...errors import FastconvError, ModelFormatError, UnsupportedOperatorError
 from ...graph import INPUT
-from ...graph.attributes import MAX_INTEGER, integers, shown
+from ...graph.attributes import shown
 from ...graph.builder import GraphBuilder
 from ...graph.ops import OPS
-from .file import opset_of, text
+from .file import opset_of
+from .inputs import Input
 from .nodes import Call, Outline
 from .ops import FOLDS, FUNCTIONS, INTEGERS, REASONS, SIZED
-from .tensors import DTYPES, Tensors, type_name
+from .tensors import Tensors
 from .values import BATCHES, Sized, Unusable, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from onnx import ModelProto, TensorProto, ValueInfoProto
+    from onnx import ModelProto, TensorProto
 
     from ...graph import Graph
     from .values import Constant
@@ -54,7 +55,6 @@ class Reader:
     def __init__(self, model: ModelProto, path: str, input_shape: Sequence[int] | None) -> None:
         self.opset = opset_of(model)
         self.outline = Outline(model.graph, self.opset)
-        self.batches: tuple[int, ...] = BATCHES
         self._tensors = Tensors(path)
         self._values: dict[str, Any] = {}  # Value, ndarray, Sized, Unusable
         self._call: Call | None = None
@@ -62,9 +62,11 @@ class Reader:
         self._untried = 0  # nodes that read what those give
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
         self._left = FOLDED + 2 * model.ByteSize()
-        shape, self.dtype, floating = self._read_input(self.outline.input, input_shape)
-        self.builder = GraphBuilder(shape, dtype=self.dtype, naming=self._name)
-        self._values[text("an input", self.outline.input.name)] = Value(INPUT, range(len(shape) + 1), floating)
+        given = Input(self.outline.input, input_shape)
+        self.batches = BATCHES if given.batch is None else (given.batch,)
+        self.dtype = given.dtype
+        self.builder = GraphBuilder(given.shape, dtype=self.dtype, naming=self._name)
+        self._values[given.name] = Value(INPUT, range(len(given.shape) + 1), given.floating)
 
     def read(self) -> Graph:
         """Read all nodes."""
@@ -293,46 +295,6 @@ class Reader:
         return UnsupportedOperatorError(f"not supported: {'; '.join(parts)}{rest}; docs/onnx.md lists what is")
 
     # --- the ends ---------------------------------------------------------------------------------
-
-    def _read_input(
-        self, info: ValueInfoProto, given: Sequence[int] | None
-    ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-        """Return the shape of one image, the dtype to compute in, and whether the input has it."""
-        name = shown(text("an input", info.name))
-        if not info.type.HasField("tensor_type"):
-            raise UnsupportedOperatorError(f"input {name} is no tensor")
-        kind = info.type.tensor_type
-        dtype = DTYPES.get(kind.elem_type)
-        if dtype is None or dtype.kind not in "fiu" or (dtype.kind != "f" and dtype.itemsize > 2):
-            raise DTypeError(
-                f"input {name} has elements of type {type_name(kind.elem_type)}; needs FLOAT, DOUBLE or FLOAT16, "
-                "or integers of 8 or 16 bits"
-            )
-        shape = None if given is None else integers("input_shape", given)
-        if not kind.HasField("shape"):
-            if shape is None:
-                raise ShapeError(f"input {name} has no shape; pass input_shape=, that of one image without batch")
-        else:
-            shape = self._input_shape(name, list(kind.shape.dim), shape)
-        floating = dtype.kind == "f"
-        return shape, dtype if floating else np.dtype(np.float32), floating
-
-    def _input_shape(self, name: str, dims: list[Any], given: tuple[int, ...] | None) -> tuple[int, ...]:
-        fixed = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
-        said = f"({', '.join(str(size) if size is not None else '?' for size in fixed)})"
-        if any(size is not None and not 0 <= size <= MAX_INTEGER for size in fixed):
-            raise ShapeError(f"input {name} has the impossible shape {said}")
-        if not fixed or fixed[0] == 0:
-            raise ShapeError(f"input {name} of shape {said} has no batch in front")
-        if fixed[0] is not None:
-            self.batches = (fixed[0],)
-        if given is None:
-            if None in fixed[1:]:
-                raise ShapeError(f"input {name} has the shape {said}; pass input_shape=, that of one image, for each ?")
-            return tuple(size for size in fixed[1:] if size is not None)
-        if len(given) != len(fixed) - 1 or any(b not in (None, a) for a, b in zip(given, fixed[1:], strict=True)):
-            raise ShapeError(f"input {name} has the shape {said} with the batch, input_shape={given} does not fit it")
-        return given
 
     def _output(self, name: str) -> str:
         """Return the node of an output; of several, each has the file's name for it."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ....errors import ArgumentError
+from ....errors import ArgumentError, ShapeError
+from ....graph.ops import OPS
 from ..values import Value
 from .table import Functions
 
@@ -45,10 +46,17 @@ def _in_order(reader: Reader, x: Value, constant: np.ndarray) -> np.ndarray:
 
 def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
     """Two values: their axes stay where they are if they are in the same order."""
-    shapes = [reader.shape(value, reader.batches[0]) for value in (x, y)]
-    if shapes[0] != shapes[1]:
-        raise reader.unsupported("of two tensors of different shapes")
-    return reader.along(op, x, y) if x.axes == y.axes else reader.emit(op, x, y)
+    if len(x.axes) != len(y.axes):
+        raise reader.unsupported("of two tensors with different numbers of axes")
+    if x.axes != y.axes:
+        x, y = reader.plain(x), reader.plain(y)
+    if op in OPS:
+        attrs = {name: default for name, (default, _) in OPS[op].attributes.items()}
+        try:
+            OPS[op].infer([reader.builder.shape(value.name) for value in (x, y)], attrs, {})
+        except ShapeError:
+            raise reader.unsupported("of two tensors of different shapes") from None
+    return reader.along(op, x, y)
 
 
 @FUNCTIONS("Add")

@@ -159,12 +159,10 @@ def _cast(reader: Reader, x: Value, *, to: int, saturate: int = 1, round_mode: s
 
 
 @FUNCTIONS("CastLike", integers=True)
-def _cast_like(reader: Reader, x: Value, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Value:
-    if not isinstance(x, Value):
-        raise reader.unsupported("of a constant")
+def _cast_like(reader: Reader, x: Any, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
     if not (like.floating if isinstance(like, Value) else like.dtype.kind == "f"):
         raise reader.unsupported("to another type than float16, float32 or float64")
-    return Value(x.name, x.axes)
+    return Value(x.name, x.axes) if isinstance(x, Value) else x.astype(reader.dtype)
 
 
 # --- joining, padding and cutting -----------------------------------------------------------------
