@@ -174,6 +174,22 @@ def test_info_json_adds_up() -> None:
     assert record["macs"] == sum(row["macs"] for row in record["layers"]) == MACS
 
 
+def test_convert_writes_the_same_model(tmp_path: Path) -> None:
+    result = run("convert", LENET, tmp_path / "copy.npz")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"1x28x28 -> 10, {PARAMETERS:,} parameters" in result.stdout
+    x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
+    np.testing.assert_array_equal(fastconv.load(tmp_path / "copy.npz")(x), fastconv.load(LENET)(x))
+    record = json.loads(run("convert", LENET, tmp_path / "again.npz", "--json").stdout)
+    assert (record["parameters"], record["output_shapes"]) == (PARAMETERS, [[10]])
+    assert record["bytes"] == (tmp_path / "again.npz").stat().st_size
+
+
+def test_convert_writes_npz_only(tmp_path: Path) -> None:
+    assert "models are written as .npz files" in error_of(run("convert", LENET, tmp_path / "copy.onnx"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_config_is_show_config() -> None:
     expected = fastconv.show_config()
     assert json.loads(run("config", "--json").stdout) == expected
@@ -290,7 +306,7 @@ def test_predict_refuses_what_is_no_classifier(tmp_path: Path) -> None:
     assert "one number per class" in error_of(run("predict", tmp_path / "model.npz", DIGITS))
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["bench"], ["config"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["convert"], ["bench"], ["config"]])
 def test_help(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
