@@ -134,13 +134,17 @@ class Reader:
             return x
         if x.axes[0] != 0:
             raise self.unsupported("of a tensor whose first axis is not the batch")
-        sizes = (0, *self.builder.shape(x.name))
-        moved = [axis for axis in x.axes[1:] if sizes[axis] != 1]
-        if moved == sorted(moved):
-            name = self.builder.reshape(x.name, [sizes[axis] for axis in x.axes[1:]])
+        if self._keeps_order(x):
+            name = self.builder.reshape(x.name, self.shape(x, 1)[1:])
         else:
             name = self._add("permute", [x.name], {}, {"dims": x.axes})
         return Value(name, range(len(x.axes)), x.floating)
+
+    def _keeps_order(self, x: Value) -> bool:
+        """Whether the elements of an image come in the Graph's order: only axes of size 1 were moved."""
+        sizes = (0, *self.builder.shape(x.name))
+        moved = [axis for axis in x.axes if sizes[axis] != 1]
+        return x.axes[0] == 0 and moved == sorted(moved)
 
     def reshape(self, x: Value, shapes: Sequence[Sequence[int]]) -> Value:
         """Give a value another shape, which is named with the batch and for each of its sizes."""
@@ -148,7 +152,7 @@ class Reader:
         for shape, batch in zip(shapes, self.batches, strict=True):
             if tuple(shape) != (batch, *rest):
                 raise self.unsupported("that mixes the images of a batch")
-        x = self.plain(x)
+        x = x if self._keeps_order(x) else self.plain(x)
         return Value(self.builder.reshape(x.name, rest), range(len(rest) + 1), x.floating)
 
     def weight(self, array: Any, transposed: bool = False) -> np.ndarray:

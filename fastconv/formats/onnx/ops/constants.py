@@ -175,7 +175,9 @@ def _constant_of_shape(reader: Reader, shape: np.ndarray, *, value: Any = None) 
 
 
 @FOLDS("Range")
-def _range(reader: Reader, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
+def _range(
+    reader: Reader, start: np.ndarray, limit: np.ndarray, delta: np.ndarray, *, stash_type: int = 1
+) -> np.ndarray:
     first, last, step = (reader.number(what, x) for what, x in (("start", start), ("limit", limit), ("delta", delta)))
     count = max(int(np.ceil((last - first) / step)), 0)  # a step of 0 is an error of arithmetic
     reader.charge(count)

@@ -86,7 +86,6 @@ def _of_batches(reader: Reader, arrays: list[np.ndarray]) -> Constant:
 
 @FUNCTIONS("Reshape", sized=True, integers=True)
 def _reshape(reader: Reader, x: Value, shape: Any, *, allowzero: int = 0) -> Value:
-    x = reader.plain(x)
     wanted = [reader.ints("shape", array) for array in reader.each(shape)]
     pairs = zip(reader.batches, wanted, strict=True)
     return reader.reshape(x, [target(reader, reader.shape(x, batch), sizes, allowzero) for batch, sizes in pairs])
@@ -292,7 +291,7 @@ def _gather(reader: Reader, x: Value, indices: Any, *, axis: int) -> Value:
     if not -size <= index < size:
         raise reader.error(f"index {index} is none of {size}")
     index += size if index < 0 else 0
-    x = reader.plain(_part(reader, x, dim, index, index + 1))
+    x = _part(reader, x, dim, index, index + 1)
     gone = axis % len(x.axes)
     shapes = [reader.shape(x, batch) for batch in reader.batches]
     return reader.reshape(x, [shape[:gone] + shape[gone + 1 :] for shape in shapes])
