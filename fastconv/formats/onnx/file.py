@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MissingExtraError, ModelFormatError
@@ -41,13 +42,15 @@ def open_model(path: str | os.PathLike[str]) -> ModelProto:
         raise MissingExtraError('ONNX files are read with the package onnx; pip install "fastconv[onnx]"') from None
 
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_FILE:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFormatError("is not a regular file")
+        if status.st_size > MAX_FILE:
             raise ModelFormatError(
-                f"has {size} bytes, more than the {MAX_FILE} of one message; save its weights beside it: "
+                f"has {status.st_size} bytes, more than the {MAX_FILE} of one message; save its weights beside it: "
                 "onnx.save(model, path, save_as_external_data=True)"
             )
-        data = file.read(MAX_FILE + 1)
+        data = file.read()
     if not data:
         raise ModelFormatError("is empty")
     for beginning, what in _BEGINNINGS.items():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...graph import Graph
     from .values import Constant
 
-FOLDED = 2**26
+FOLDED = 2**24
 """Elements that constants may be computed to, besides twice those that the files have bytes for."""
 
 _NAMED = 3  # nodes of each kind that a message names
@@ -242,22 +242,22 @@ class Reader:
         return iter(results)
 
     def _result(self, call: Call, args: list[Any]) -> Any:
+        attrs = call.attributes()
         if not any(isinstance(arg, Value) for arg in args):
-            return self._fold(call, args)
+            return self._fold(call, args, attrs)
         if call.op not in FUNCTIONS:
             raise self.unsupported(REASONS.get(call.op, ""))
-        attrs = call.attributes()
         if call.op not in SIZED and any(isinstance(arg, Sized) for arg in args):
             raise self.unsupported("with a number that depends on the size of the batch")
         if call.op not in INTEGERS and any(isinstance(arg, Value) and not arg.floating for arg in args):
             raise self.unsupported("of integers")
         return FUNCTIONS[call.op](self, *args, **attrs)
 
-    def _fold(self, call: Call, args: list[Any]) -> Any:
+    def _fold(self, call: Call, args: list[Any], attrs: dict[str, Any]) -> Any:
         """Compute a node of constants; for each size of the batch where it matters."""
         if call.op not in FOLDS:
             raise self.unsupported("of constants" if call.op in FUNCTIONS else REASONS.get(call.op, ""))
-        function, attrs = FOLDS[call.op], call.attributes()
+        function = FOLDS[call.op]
         sized = any(isinstance(arg, Sized) for arg in args)
         rounds = []
         for i in range(len(self.batches) if sized else 1):

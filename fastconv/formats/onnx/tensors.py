@@ -139,7 +139,7 @@ class Tensors:
     def _inside(self, location: str, what: str) -> tuple[str, int]:
         """Return the path and the size of a regular file in the model's folder."""
         parts = location.replace("\\", "/").split("/")
-        if not location or os.path.isabs(location) or ".." in parts or location[1:2] == ":":
+        if not location or os.path.isabs(location) or ".." in parts or location[1:2] == ":" or "\0" in location:
             raise ModelFormatError(f"{what} lies in {shown(location)}; only files of the model's own folder are read")
         folder = os.path.realpath(self._folder)
         path = os.path.realpath(os.path.join(folder, location))
