@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, TensorProto
 
-    from ...graph import Graph
+    from ...graph import Graph, Node
     from .values import Constant
 
 FOLDED = 2**24
@@ -59,6 +59,7 @@ class Reader:
         self._values: dict[str, Any] = {}  # Value, ndarray, Sized, Unusable
         self._call: Call | None = None
         self._missing: dict[str, list[str]] = {}  # what is not supported -> the nodes
+        self._made: dict[str, Node] = {}
         self._untried = 0  # nodes that read what those give
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
         self._left = FOLDED + 2 * model.ByteSize()
@@ -120,6 +121,10 @@ class Reader:
     def sizes(self, x: Value) -> tuple[int, ...]:
         """Return the shape of one image of a value that is `plain`."""
         return self.builder.shape(x.name)
+
+    def made(self, x: Value) -> Node | None:
+        """Return the node that an operator of one node gave; for patterns of several operators."""
+        return self._made.get(x.name)
 
     def axis(self, x: Value, axis: int) -> int:
         """Return the Graph's axis for one of ONNX's, which may be negative; the batch has 0."""
@@ -279,7 +284,9 @@ class Reader:
         if op not in OPS:
             raise self.unsupported(f"({op} is not among fastconv's operators)")
         arrays = {role: array for role, array in weights.items() if array is not None}
-        return self.builder.add(op, *inputs, weights=arrays, **attrs)
+        name = self.builder.add(op, *inputs, weights=arrays, **attrs)
+        self._made[name] = self.builder.nodes[-1]
+        return name
 
     def _name(self, op: str) -> str:
         return self._call.name if self._call is not None else op

@@ -63,7 +63,19 @@ def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
 def _add(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         return _both(reader, "add", x, y)
-    return affine(reader, x, shift=y) if isinstance(x, Value) else affine(reader, y, shift=x)
+    return _shifted(reader, x, y) if isinstance(x, Value) else _shifted(reader, y, x)
+
+
+def _shifted(reader: Reader, x: Value, shift: np.ndarray) -> Value:
+    """``x + shift``; of a product with a matrix it is the bias."""
+    product, sizes = reader.made(x), reader.builder.shape(x.name)
+    if product is None or product.op != "linear" or "bias" in product.weights or x.axes != tuple(range(len(x.axes))):
+        return affine(reader, x, shift=shift)
+    if shift.ndim > len(x.axes) or shift.shape not in ((1,) * (shift.ndim - 1) + sizes[-1:], (1,) * shift.ndim):
+        return affine(reader, x, shift=shift)
+    bias = np.broadcast_to(reader.weight(shift).reshape(-1), sizes[-1:])
+    weights = {"weight": product.weights["weight"], "bias": bias}
+    return reader.emit("linear", Value(product.inputs[0], x.axes), weights=weights)
 
 
 @FUNCTIONS("Sum")
@@ -96,10 +108,8 @@ def _mul(reader: Reader, x: Any, y: Any) -> Value:
 
 def _is_sigmoid(reader: Reader, y: Value, x: Value) -> bool:
     """Whether `y` is the sigmoid of `x`; their product is then a SiLU."""
-    if x.axes != y.axes:
-        return False
-    return any(node.name == y.name and node.op == "sigmoid" and node.inputs == (x.name,)
-               for node in reversed(reader.builder.nodes))  # fmt: skip
+    node = reader.made(y)
+    return x.axes == y.axes and node is not None and node.op == "sigmoid" and node.inputs == (x.name,)
 
 
 @FUNCTIONS("Div")

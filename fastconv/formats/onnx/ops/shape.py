@@ -87,8 +87,14 @@ def _of_batches(reader: Reader, arrays: list[np.ndarray]) -> Constant:
 @FUNCTIONS("Reshape", sized=True, integers=True)
 def _reshape(reader: Reader, x: Value, shape: Any, *, allowzero: int = 0) -> Value:
     wanted = [reader.ints("shape", array) for array in reader.each(shape)]
-    pairs = zip(reader.batches, wanted, strict=True)
-    return reader.reshape(x, [target(reader, reader.shape(x, batch), sizes, allowzero) for batch, sizes in pairs])
+    pairs = list(zip(reader.batches, wanted, strict=True))
+    try:
+        shapes = [target(reader, reader.shape(x, batch), sizes, allowzero) for batch, sizes in pairs]
+    except ShapeError:
+        if any(sizes[:1] != [batch] for batch, sizes in pairs):
+            raise reader.unsupported("that mixes the images of a batch") from None
+        raise
+    return reader.reshape(x, shapes)
 
 
 @FUNCTIONS("Flatten", integers=True)
