@@ -190,6 +190,19 @@ def test_convert_writes_npz_only(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_onnx_files(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"], name="act")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", 7)) for name in "xy"]
+    graph = onnx.helper.make_graph([relu], "net", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "act" in run("info", tmp_path / "net.onnx").stdout
+    result = run("convert", tmp_path / "net.onnx", tmp_path / "net.npz")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert fastconv.load(tmp_path / "net.npz")([[1, -1, 0, 2, -2, 3, 4]]).tolist() == [[1, 0, 0, 2, 0, 3, 4]]
+
+
 def test_config_is_show_config() -> None:
     expected = fastconv.show_config()
     assert json.loads(run("config", "--json").stdout) == expected

@@ -443,7 +443,35 @@ def test_all_that_is_not_supported_is_named_at_once(tmp_path: Path) -> None:
     assert "NonZero (1 node: 'count')" in message
     assert "Erf (1 node: 'e')" in message
     assert "Det (5 nodes: 'd0', 'd1', 'd2', ...)" in message
-    assert "; 2 that depend on them were not tried;" in message
+    assert "; nodes that depend on these and were not tried: 2;" in message
+
+
+def test_what_comes_after_a_refusal_is_looked_at(tmp_path: Path) -> None:
+    """Where an operator keeps the shape, those that read its result are named too, and only those that are wrong."""
+    nodes = [
+        node("Erf", ["x"], ["e"]),
+        node("Conv", ["e", "w", "b"], ["c"], name="conv"),
+        node("Softplus", ["c"], ["s"], name="plus"),
+        node("Reshape", ["s", "t"], ["r"], name="view"),
+        node("Einsum", ["r"], ["q"], equation="ij->ij", name="sum"),
+        node("Reshape", ["q", "u"], ["y"], name="lost"),
+    ]
+    constants = [W, B, ints("t", 0, -1), ints("u", 1, -1)]
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        load(written(model(nodes, initializers=constants), tmp_path))
+    message = str(caught.value).split("not supported: ")[1]
+    names = "Erf (1 node: 'e'); Softplus (1 node: 'plus'); Einsum (1 node: 'sum')"
+    assert message == f"{names}; nodes that depend on these and were not tried: 1; docs/onnx.md lists what is"
+
+
+def test_weights_outside_may_be_computed_with(tmp_path: Path) -> None:
+    """What is computed of them is in proportion to all files, not to the one that names them."""
+    weight = tensor("w", np.zeros((2**12, 2**12)))
+    nodes = [node("Transpose", ["w"], ["t"]), node("Neg", ["t"], ["n"]), node("MatMul", ["x", "n"], ["y"])]
+    onnx.save(
+        model(nodes, ("N", 2**12), [weight]), tmp_path / "net.onnx", save_as_external_data=True, location="weights.bin"
+    )
+    assert load(tmp_path / "net.onnx").nodes[0].weights["weight"].shape == (2**12, 2**12)
 
 
 def test_inputs(tmp_path: Path) -> None:

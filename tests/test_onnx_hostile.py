@@ -216,6 +216,7 @@ WRONG: dict[str, tuple[Change, str, type[Exception]]] = {
         lambda p: named(p, "widths").CopyFrom(ints("widths", *[0, 0, 0, 2**62] * 2)), "pad: ", FastconvError
     ),
     "batch_of_none": (lambda p: setattr(dims(p)[0], "dim_value", 0), "without a batch", ShapeError),
+    "huge_batch": (lambda p: setattr(dims(p)[0], "dim_value", 2**31 - 1), "a batch of more than", ShapeError),
     "negative_input": (lambda p: setattr(dims(p)[2], "dim_value", -8), "impossible", ShapeError),
     "huge_input": (lambda p: setattr(dims(p)[2], "dim_value", 2**62), "impossible", ShapeError),
     "large_input": (
@@ -282,6 +283,34 @@ def test_constants_out_of_proportion_are_not_made(nodes: list[Any], tmp_path: Pa
         assert tracemalloc.get_traced_memory()[1] < 2**30
     finally:
         tracemalloc.stop()
+
+
+def test_an_axis_is_not_split_into_more_parts_than_are_named(tmp_path: Path) -> None:
+    parts = node("Split", ["x"], ["y"], axis=1, num_outputs=2**31 - 1)
+    refused(model([parts], ("N", 2**31 - 1), opset=18), tmp_path, "cannot split an axis")
+
+
+def test_subgraphs_may_be_nested_deeply(tmp_path: Path) -> None:
+    data = b""
+    for _ in range(3000):  # graph { node { attribute { g: ... } } } of itself
+        for tag in (0x32, 0x2A, 0x0A):
+            size = varint(len(data))
+            data = bytes([tag]) + size + data
+    refused(b"\x08\x08\x3a" + varint(len(data)) + data, tmp_path, "is not an ONNX file")
+
+
+def varint(number: int) -> bytes:
+    """A length as Protocol Buffers write it."""
+    result = bytearray()
+    while number > 127:
+        result.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*result, number])
+
+
+def test_padding_out_of_proportion(tmp_path: Path) -> None:
+    pad = node("Pad", ["x", "p"], ["y"])
+    refused(model([pad], initializers=[ints("p", *[0] * 7, 2**26)]), tmp_path, "y: Pad computes constants out of all")
 
 
 def test_many_channels_are_not_scaled(tmp_path: Path) -> None:

@@ -44,9 +44,7 @@ def export(
         if exporter == "dynamo":
             pytest.importorskip("onnxscript")
             shapes = ({0: torch.export.Dim("batch")},) if several else None
-            torch.onnx.export(
-                module, (x,), path, dynamo=True, dynamic_shapes=shapes, opset_version=opset, external_data=False
-            )
+            torch.onnx.export(module, (x,), path, dynamo=True, dynamic_shapes=shapes, opset_version=opset)
         else:
             axes = {"x": {0: "batch"}} if several else None
             torch.onnx.export(

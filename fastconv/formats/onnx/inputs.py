@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Input"]
 
+MAX_BATCH = 2**20
+"""Images that a file may fix its batch at; with all elements of a tensor they are counted in 64 bits."""
+
 
 class Input:
     """The input of a network.
@@ -72,6 +75,8 @@ class Input:
         if not sizes or sizes[0] == 0:
             raise ShapeError(f"{what}, without a batch in front")
         self.batch = sizes[0]
+        if self.batch is not None and self.batch > MAX_BATCH:
+            raise ShapeError(f"{what}: a batch of more than {MAX_BATCH}")
         if given is not None:
             pairs = zip(given, sizes[1:], strict=False)
             if len(given) != len(sizes) - 1 or any(size not in (None, own) for own, size in pairs):

@@ -7,6 +7,7 @@ not supported is collected, and refused together at the end.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...graph.ops import OPS
 from .file import opset_of
 from .inputs import Input
 from .nodes import Call, Outline
-from .ops import FOLDS, FUNCTIONS, INTEGERS, REASONS, SIZED
+from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, REASONS, SIZED
 from .tensors import Tensors
 from .values import BATCHES, Sized, Unusable, Value
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from .values import Constant
 
 FOLDED = 2**24
-"""Elements that constants may be computed to, besides twice those that the files have bytes for."""
+"""Elements that constants may be computed to, besides some for each byte of the file, and for each element outside."""
 
+_TIMES = 8
 _NAMED = 3  # nodes of each kind that a message names
 _NAME = 80  # characters of a name in it
 
@@ -62,7 +64,7 @@ class Reader:
         self._made: dict[str, Node] = {}
         self._untried = 0  # nodes that read what those give
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
-        self._left = FOLDED + 2 * model.ByteSize()
+        self._left = FOLDED + _TIMES * model.ByteSize() // 4
         given = Input(self.outline.input, input_shape)
         self.batches = BATCHES if given.batch is None else (given.batch,)
         self.dtype = given.dtype
@@ -73,6 +75,7 @@ class Reader:
         """Read all nodes."""
         for name, tensor in self.outline.initializers():
             self._values[name] = self._tensors.read(tensor, f"initializer {shown(name)}")
+        self._left += _TIMES * self._tensors.outside
         for call in self.outline.calls():
             self._call = call
             self._values.update(zip(call.outputs, self._results(call), strict=False))
@@ -239,12 +242,21 @@ class Reader:
         except UnsupportedOperatorError as error:
             what = f"{call.op} {error}".strip()
             self._missing.setdefault(what, []).append(call.name)
-            return iter([Unusable()] * len(call.outputs))
+            return iter([self._stand_in(call, args)] * len(call.outputs))
         except FastconvError as error:
+            if self._missing:  # it may come of what stands in for a result
+                return iter([Unusable()] * len(call.outputs))
             raise self._at(call, error) from None
         results = list(result) if isinstance(result, tuple) else [result]
         results += [Unusable("that reads an output which is not computed")] * (len(call.outputs) - len(results))
         return iter(results)
+
+    def _stand_in(self, call: Call, args: list[Any]) -> Value | Unusable:
+        """Something of the shape of a result that is not computed, so that what comes after is looked at too."""
+        values = [arg for arg in args if isinstance(arg, Value)]
+        if not values or call.op not in KEEP_SHAPE:
+            return Unusable()
+        return max(values, key=lambda x: (len(x.axes), prod(self.builder.shape(x.name))))
 
     def _result(self, call: Call, args: list[Any]) -> Any:
         attrs = call.attributes()
@@ -283,6 +295,8 @@ class Reader:
     def _add(self, op: str, inputs: list[str], weights: Mapping[str, np.ndarray | None], attrs: dict[str, Any]) -> str:
         if op not in OPS:
             raise self.unsupported(f"({op} is not among fastconv's operators)")
+        if op == "pad":  # it is compiled to a table of positions for each axis, some 25 bytes an entry
+            self.charge(4 * sum(map(abs, attrs["padding"])))
         arrays = {role: array for role, array in weights.items() if array is not None}
         name = self.builder.add(op, *inputs, weights=arrays, **attrs)
         self._made[name] = self.builder.nodes[-1]
@@ -302,7 +316,7 @@ class Reader:
         for what, nodes in self._missing.items():
             named = ", ".join(repr(name[:_NAME]) for name in nodes[:_NAMED]) + (", ..." if len(nodes) > _NAMED else "")
             parts.append(f"{what} ({len(nodes)} node{'s' * (len(nodes) > 1)}: {named})")
-        rest = f"; {self._untried} that depend on them were not tried" if self._untried else ""
+        rest = f"; nodes that depend on these and were not tried: {self._untried}" if self._untried else ""
         return UnsupportedOperatorError(f"not supported: {'; '.join(parts)}{rest}; docs/onnx.md lists what is")
 
     # --- the ends ---------------------------------------------------------------------------------

@@ -63,10 +63,16 @@ class Tensors:
     ----------
     path
         Of the model; the arrays outside are in its folder.
+
+    Attributes
+    ----------
+    outside : int
+        Elements that were read from other files.
     """
 
     def __init__(self, path: str) -> None:
         self._folder = os.path.dirname(os.path.abspath(path))
+        self.outside = 0
         self._outside: dict[tuple[Any, ...], np.ndarray] = {}
         self._left: dict[str, int] = {}  # bytes that may still be read of each file
 
@@ -134,6 +140,7 @@ class Tensors:
             if len(flat) != count:
                 raise ModelFormatError(f"{what} is cut short in {shown(path)}")
             self._outside[key] = flat
+            self.outside += count
         return self._outside[key]
 
     def _inside(self, location: str, what: str) -> tuple[str, int]:

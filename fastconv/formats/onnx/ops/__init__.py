@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import activation, arithmetic, constants, conv, linear, norm, pool, shape
 
-__all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "REASONS", "SIZED"]
+__all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "KEEP_SHAPE", "REASONS", "SIZED"]
 
 _FAMILIES = (activation, arithmetic, conv, linear, norm, pool, shape)
 
@@ -21,6 +21,14 @@ _QUANTISED = (
     "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
     "QuantizeLinear",
 )  # fmt: skip
+
+# Operators whose result has the shape of their largest input: where one is refused, others are still looked at.
+KEEP_SHAPE = {
+    *arithmetic.FUNCTIONS, *activation.FUNCTIONS, *norm.FUNCTIONS, *constants.ELEMENTWISE,
+    "Celu", "Elu", "Erf", "Gelu", "GroupNormalization", "HardSwish", "InstanceNormalization", "LRN",
+    "LayerNormalization", "LpNormalization", "MeanVarianceNormalization", "Mish", "PRelu", "RMSNormalization", "Selu",
+    "Shrink", "Softplus", "Softsign", "ThresholdedRelu",
+}  # fmt: skip
 
 # Operator -> what a refusal says of it.
 REASONS = {

@@ -19,7 +19,7 @@ from .table import Fold, Folds
 if TYPE_CHECKING:
     from ..reader import Reader
 
-__all__ = ["FOLDS"]
+__all__ = ["ELEMENTWISE", "FOLDS"]
 
 FOLDS = Folds()
 
@@ -109,6 +109,8 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
 def _first(reader: Reader, first: np.ndarray, *others: np.ndarray) -> np.ndarray:
     return first
 
+
+ELEMENTWISE = {*_UNARY, *_BINARY}
 
 FOLDS.update((name, Fold(_elementwise(function))) for table in (_UNARY, _BINARY) for name, function in table.items())
 FOLDS.update((name, Fold(_reduction(function))) for name, function in _REDUCTIONS.items())

@@ -277,7 +277,7 @@ def parts(reader: Reader, size: int, split: Sequence[int] | None, count: int | N
     """Return the sizes that an axis is split into; the last of equal parts may be smaller."""
     if split is None:
         count = reader.outputs if count is None else count
-        if not 1 <= count <= max(size, 1):
+        if not 1 <= count <= max(size, 1) or count > reader.outputs:
             raise reader.error(f"cannot split an axis of {size} into {count} parts")
         each = -(-size // count)
         split = [each] * (count - 1) + [size - each * (count - 1)]
