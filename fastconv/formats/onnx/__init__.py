@@ -1,8 +1,9 @@
 """ONNX -> Graph. The package ``onnx`` is imported when a file is read, not here.
 
-file      opening and checking a file     tensors  the arrays in it and beside it
-reader    its nodes, one after the other  values   what a tensor of the network is known to be
-inputs    what a file says of its input
+file      opening and checking a file    tensors  the arrays in it and beside it
+reader    its nodes, one after the other values   what a tensor of the network is known to be
+nodes     the graph as it stands there   inputs   what a file says of its input
+fold      nodes of constants             missing  what is not supported
 ops       one entry for each operator, one file per family
 """
 

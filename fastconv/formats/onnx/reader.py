@@ -18,7 +18,9 @@ from ...graph.attributes import shown
 from ...graph.builder import GraphBuilder
 from ...graph.ops import OPS
 from .file import opset_of
+from .fold import fold
 from .inputs import Input
+from .missing import Missing
 from .nodes import Call, Outline
 from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, REASONS, SIZED
 from .tensors import Tensors
@@ -30,14 +32,11 @@ if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
     from ...graph import Graph, Node
-    from .values import Constant
 
 FOLDED = 2**24
 """Elements that constants may be computed to, besides some for each byte of the file, and for each element outside."""
 
 _TIMES = 8
-_NAMED = 3  # nodes of each kind that a message names
-_NAME = 80  # characters of a name in it
 
 
 class Reader:
@@ -60,9 +59,8 @@ class Reader:
         self._tensors = Tensors(path)
         self._values: dict[str, Any] = {}  # Value, ndarray, Sized, Unusable
         self._call: Call | None = None
-        self._missing: dict[str, list[str]] = {}  # what is not supported -> the nodes
+        self._missing = Missing()
         self._made: dict[str, Node] = {}
-        self._untried = 0  # nodes that read what those give
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
         self._left = FOLDED + _TIMES * model.ByteSize() // 4
         given = Input(self.outline.input, input_shape)
@@ -81,7 +79,7 @@ class Reader:
             self._values.update(zip(call.outputs, self._results(call), strict=False))
         self._call = None
         if self._missing:
-            raise self._all_missing()
+            raise self._missing.error()
         outputs = [self._output(name) for name in self.outline.outputs]
         self._drop_unused(outputs)
         return self.builder.graph(outputs)
@@ -235,13 +233,12 @@ class Reader:
                 raise self.unsupported(REASONS.get(call.op, ""))
             for arg in unusable:
                 if arg.reason is None:  # it was said there
-                    self._untried += 1
+                    self._missing.untried += 1
                     return iter([arg] * len(call.outputs))
                 raise self.unsupported(arg.reason)
             result = self._result(call, args)
         except UnsupportedOperatorError as error:
-            what = f"{call.op} {error}".strip()
-            self._missing.setdefault(what, []).append(call.name)
+            self._missing.add(f"{call.op} {error}".strip(), call.name)
             return iter([self._stand_in(call, args)] * len(call.outputs))
         except FastconvError as error:
             if self._missing:  # it may come of what stands in for a result
@@ -261,7 +258,7 @@ class Reader:
     def _result(self, call: Call, args: list[Any]) -> Any:
         attrs = call.attributes()
         if not any(isinstance(arg, Value) for arg in args):
-            return self._fold(call, args, attrs)
+            return fold(self, call.op, args, attrs)
         if call.op not in FUNCTIONS:
             raise self.unsupported(REASONS.get(call.op, ""))
         if call.op not in SIZED and any(isinstance(arg, Sized) for arg in args):
@@ -269,28 +266,6 @@ class Reader:
         if call.op not in INTEGERS and any(isinstance(arg, Value) and not arg.floating for arg in args):
             raise self.unsupported("of integers")
         return FUNCTIONS[call.op](self, *args, **attrs)
-
-    def _fold(self, call: Call, args: list[Any], attrs: dict[str, Any]) -> Any:
-        """Compute a node of constants; for each size of the batch where it matters."""
-        if call.op not in FOLDS:
-            raise self.unsupported("of constants" if call.op in FUNCTIONS else REASONS.get(call.op, ""))
-        function = FOLDS[call.op]
-        sized = any(isinstance(arg, Sized) for arg in args)
-        rounds = []
-        for i in range(len(self.batches) if sized else 1):
-            known = [arg.arrays[i] if isinstance(arg, Sized) else arg for arg in args]
-            self.charge(sum(arg.size for arg in known if arg is not None))
-            try:
-                with np.errstate(all="ignore"):
-                    result = function.compute(self, *known, **attrs)
-            except FastconvError:
-                raise
-            except (ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:
-                raise self.error(f"cannot be computed: {error}") from None
-            rounds.append([np.asarray(item) for item in (result if isinstance(result, tuple) else (result,))])
-        if not sized:
-            return tuple(rounds[0])
-        return tuple(_merged(arrays, function.moves) for arrays in zip(*rounds, strict=True))
 
     def _add(self, op: str, inputs: list[str], weights: Mapping[str, np.ndarray | None], attrs: dict[str, Any]) -> str:
         if op not in OPS:
@@ -310,14 +285,6 @@ class Reader:
         message = str(error)
         known = message.startswith((f"{call.name}: ", f"{call.name}#"))
         return type(error)(message if known else f"{call.name}: {call.op} {message}")
-
-    def _all_missing(self) -> UnsupportedOperatorError:
-        parts = []
-        for what, nodes in self._missing.items():
-            named = ", ".join(repr(name[:_NAME]) for name in nodes[:_NAMED]) + (", ..." if len(nodes) > _NAMED else "")
-            parts.append(f"{what} ({len(nodes)} node{'s' * (len(nodes) > 1)}: {named})")
-        rest = f"; nodes that depend on these and were not tried: {self._untried}" if self._untried else ""
-        return UnsupportedOperatorError(f"not supported: {'; '.join(parts)}{rest}; docs/onnx.md lists what is")
 
     # --- the ends ---------------------------------------------------------------------------------
 
@@ -342,11 +309,3 @@ class Reader:
             if node.name in needed:
                 needed.update(node.inputs)
         self.builder.nodes = [node for node in self.builder.nodes if node.name in needed]
-
-
-def _merged(arrays: tuple[np.ndarray, ...], moves: bool) -> Constant:
-    """One array where an operator that only moves elements gives the same for every size of the batch."""
-    first = arrays[0]
-    if moves and all(array.shape == first.shape and np.array_equal(array, first) for array in arrays[1:]):
-        return first
-    return Sized(arrays)
