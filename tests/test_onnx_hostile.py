@@ -21,6 +21,7 @@ from onnx_models import constant, ints, model, node, tensor, written  # noqa: E4
 import fastconv  # noqa: E402
 from fastconv.errors import FastconvError, ModelFormatError, ShapeError, UnsupportedOperatorError  # noqa: E402
 from fastconv.formats.onnx import load  # noqa: E402
+from fastconv.formats.onnx.ops import FOLDS, FUNCTIONS  # noqa: E402
 
 Wrong = ModelFormatError
 
@@ -425,6 +426,84 @@ def fuzz(path: Path, seed: int, count: int) -> None:
 
 def test_damaged_at_random(tmp_path: Path) -> None:
     fuzz(tmp_path / "net.onnx", 0, 1500)
+
+
+def random_attribute(rng: random.Random, kind: str) -> Any:
+    numbers = [0, 1, 2, 3, -1, -2, 5, 99, -99, 2**31, -(2**63), 2**63 - 1]
+    if kind == "INT":
+        return rng.choice(numbers)
+    if kind == "INTS":
+        return [rng.choice(numbers[: rng.choice([4, 6, 12])]) for _ in range(rng.randrange(1, 6))]
+    if kind == "FLOAT":
+        return rng.choice([0.0, 1.0, -1.5, 1e38, float("nan"), float("inf")])
+    if kind == "STRING":
+        return rng.choice(["", "constant", "edge", "SAME_UPPER", "VALID", "none", "tanh"])
+    return tensor("", rng.choice([1.0, [2.0], [[1.0, 2.0]]]))
+
+
+def random_node(rng: random.Random, op: str, opset: int, known: list[str], number: int) -> Any:
+    """A node of an operator with inputs and attributes that mostly make no sense."""
+    schema = onnx.defs.get_schema(op, opset, "")
+    most = min(schema.max_input, 4)
+    inputs = [rng.choice(known) for _ in range(rng.randint(min(schema.min_input, most), most))]
+    attributes = {}
+    for key, known_attribute in schema.attributes.items():
+        kind = str(known_attribute.type).rpartition(".")[2]
+        if kind in ("INT", "INTS", "FLOAT", "STRING", "TENSOR") and (known_attribute.required or rng.random() < 0.4):
+            attributes[key] = random_attribute(rng, kind)
+    outputs = [f"{op}{number}_{i}" for i in range(rng.randint(max(schema.min_output, 1), min(schema.max_output, 3)))]
+    return node(op, inputs, outputs, **attributes)
+
+
+def fuzz_nodes(path: Path, seed: int, count: int) -> int:
+    """Networks of one to four random nodes; returns how many load."""
+    rng = random.Random(seed)
+    ops = sorted({*FUNCTIONS, *FOLDS} - {"Constant"})
+    constants = [
+        tensor("scalar", 2.0), tensor("vector", [1.0, 2.0, 3.0]), tensor("image", np.ones((1, 3, 1, 1))),
+        tensor("matrix", np.ones((8, 8))), tensor("kernel", np.ones((3, 3, 1, 2))), tensor("empty", np.zeros(0)),
+        ints("axes", 2, 3), ints("axis", 1), ints("shape", 0, -1), ints("huge", 2**62, -(2**63)), ints("none"),
+        tensor("index", 1, np.int64), tensor("flags", [True, False, True], np.bool_),
+        tensor("bytes", [0, 255], np.uint8), tensor("double", np.ones((3, 1, 1)), np.float64),
+    ]  # fmt: skip
+    start = [
+        node("Relu", ["x"], ["value"]), node("GlobalMaxPool", ["x"], ["pooled"]), node("Flatten", ["x"], ["flat"]),
+        node("Transpose", ["x"], ["last"], perm=[0, 2, 3, 1]), node("Transpose", ["x"], ["moved"], perm=[1, 0, 2, 3]),
+        node("Shape", ["x"], ["sizes"]), node("Gather", ["sizes", "index0"], ["batch"]),
+    ]  # fmt: skip
+    values = ["x", "value", "pooled", "flat", "last", "moved", "x", "value"]
+    loaded = 0
+    for _ in range(count):
+        opset = rng.choice([7, 9, 11, 13, 18, 21])
+        known = [*values, "sizes", "batch", "", *(item.name for item in constants)]
+        nodes = []
+        for number in range(rng.randint(1, 4)):
+            op = rng.choice(ops)
+            try:
+                made = random_node(rng, op, opset, known, number)
+            except onnx.defs.SchemaError:  # not in this opset
+                continue
+            nodes.append(made)
+            known += [*made.output] * 4
+        if not nodes:
+            continue
+        shape = rng.choice([("N", 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8)])
+        weights = [*constants, tensor("index0", 0, np.int64)]
+        path.write_bytes(model([*start, *nodes], shape, weights, opset=opset).SerializeToString())
+        with contextlib.suppress(FastconvError):
+            load(path)
+            loaded += 1
+    return loaded
+
+
+def test_nodes_at_random(tmp_path: Path) -> None:
+    assert fuzz_nodes(tmp_path / "net.onnx", 0, 3000) > 100
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_nodes_at_random_for_long(seed: int, tmp_path: Path) -> None:
+    assert fuzz_nodes(tmp_path / "net.onnx", seed, 30_000) > 1000
 
 
 @pytest.mark.long

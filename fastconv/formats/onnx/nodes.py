@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Outline"]
 
+MANY = 2**31 - 1
+"""The most inputs of an operator that takes any number."""
+
 
 class Call:
     """A node, checked against ONNX's own description of its operator.
@@ -84,8 +87,9 @@ class Call:
         least, most, count = schema.min_input, schema.max_input, len(self.inputs)
         if not least <= count <= most:
             raise self._error(f"takes {least} to {most} inputs, has {count}")
-        if None in self.inputs[:least]:
-            raise self._error(f"needs its first {least} inputs, one is left out")
+        needed = count if most >= MANY else least
+        if None in self.inputs[:needed]:
+            raise self._error(f"needs its first {needed} inputs, one is left out")
         if len(self.outputs) > schema.max_output:
             raise self._error(f"gives at most {schema.max_output} outputs, has {len(self.outputs)}")
 

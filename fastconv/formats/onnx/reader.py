@@ -22,7 +22,7 @@ from .fold import fold
 from .inputs import Input
 from .missing import Missing
 from .nodes import Call, Outline
-from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, REASONS, SIZED
+from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, MIXED, REASONS, SIZED
 from .tensors import Tensors
 from .values import BATCHES, Sized, Unusable, Value
 
@@ -263,6 +263,8 @@ class Reader:
             raise self.unsupported(REASONS.get(call.op, ""))
         if call.op not in SIZED and any(isinstance(arg, Sized) for arg in args):
             raise self.unsupported("with a number that depends on the size of the batch")
+        if call.op not in MIXED and not isinstance(args[0], Value):
+            raise self.unsupported("of a constant, with what is computed from the input")
         if call.op not in INTEGERS and any(isinstance(arg, Value) and not arg.floating for arg in args):
             raise self.unsupported("of integers")
         return FUNCTIONS[call.op](self, *args, **attrs)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from . import activation, arithmetic, constants, conv, linear, norm, pool, shape
 
-__all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "KEEP_SHAPE", "REASONS", "SIZED"]
+__all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "KEEP_SHAPE", "MIXED", "REASONS", "SIZED"]
 
 _FAMILIES = (activation, arithmetic, conv, linear, norm, pool, shape)
 
 FUNCTIONS = {name: function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
 FOLDS = constants.FOLDS
 SIZED = {name for family in _FAMILIES for name in family.FUNCTIONS.sized}
+MIXED = {name for family in _FAMILIES for name in family.FUNCTIONS.mixed}
 INTEGERS = {name for family in _FAMILIES for name in family.FUNCTIONS.integers}
 
 _QUANTISED = (

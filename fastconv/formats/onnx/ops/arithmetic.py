@@ -59,7 +59,7 @@ def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
     return reader.along(op, x, y)
 
 
-@FUNCTIONS("Add")
+@FUNCTIONS("Add", mixed=True)
 def _add(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         return _both(reader, "add", x, y)
@@ -78,25 +78,25 @@ def _shifted(reader: Reader, x: Value, shift: np.ndarray) -> Value:
     return reader.emit("linear", Value(product.inputs[0], x.axes), weights=weights)
 
 
-@FUNCTIONS("Sum")
+@FUNCTIONS("Sum", mixed=True)
 def _sum(reader: Reader, first: Any, *others: Any) -> Any:
-    total = first
-    for other in others:
-        constants = not (isinstance(total, Value) or isinstance(other, Value))
-        total = total + other if constants else _add(reader, total, other)
+    terms = sorted((first, *others), key=lambda x: not isinstance(x, Value))
+    total = terms[0]
+    for term in terms[1:]:
+        total = _add(reader, total, term)
     return total
 
 
-@FUNCTIONS("Sub")
+@FUNCTIONS("Sub", mixed=True)
 def _sub(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         return _both(reader, "sub", x, y)
     if isinstance(x, Value):
-        return affine(reader, x, shift=np.negative(y, dtype=np.float64))
+        return affine(reader, x, shift=-np.asarray(y, np.float64))
     return affine(reader, y, scale=-1.0, shift=x)
 
 
-@FUNCTIONS("Mul")
+@FUNCTIONS("Mul", mixed=True)
 def _mul(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         for value, other in ((x, y), (y, x)):
@@ -112,7 +112,7 @@ def _is_sigmoid(reader: Reader, y: Value, x: Value) -> bool:
     return x.axes == y.axes and node is not None and node.op == "sigmoid" and node.inputs == (x.name,)
 
 
-@FUNCTIONS("Div")
+@FUNCTIONS("Div", mixed=True)
 def _div(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         return _both(reader, "div", x, y)
@@ -128,7 +128,7 @@ def _neg(reader: Reader, x: Value) -> Value:
 
 
 def _bound(name: str) -> None:
-    @FUNCTIONS(name)
+    @FUNCTIONS(name, mixed=True)
     def limit(reader: Reader, *inputs: Any) -> Value:
         """The greater or the smaller of one value and numbers."""
         values = [x for x in inputs if isinstance(x, Value)]

@@ -17,7 +17,7 @@ __all__ = ["FUNCTIONS"]
 FUNCTIONS = Functions()
 
 
-@FUNCTIONS("MatMul")
+@FUNCTIONS("MatMul", mixed=True)
 def _matmul(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         return reader.emit("matmul", x, y)
@@ -26,7 +26,7 @@ def _matmul(reader: Reader, x: Any, y: Any) -> Value:
     return reader.emit("linear", x, weights={"weight": reader.weight(y, transposed=True)})
 
 
-@FUNCTIONS("Gemm")
+@FUNCTIONS("Gemm", mixed=True)
 def _gemm(
     reader: Reader, a: Any, b: Any, c: Any = None, *, alpha: float, beta: float, transA: int, transB: int
 ) -> Value:

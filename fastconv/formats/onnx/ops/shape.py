@@ -163,7 +163,7 @@ def _cast(reader: Reader, x: Value, *, to: int, saturate: int = 1, round_mode: s
     return Value(x.name, x.axes)
 
 
-@FUNCTIONS("CastLike", integers=True)
+@FUNCTIONS("CastLike", integers=True, mixed=True)
 def _cast_like(reader: Reader, x: Any, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
     if not (like.floating if isinstance(like, Value) else like.dtype.kind == "f"):
         raise reader.unsupported("to another type than float16, float32 or float64")
@@ -173,7 +173,7 @@ def _cast_like(reader: Reader, x: Any, like: Any, *, saturate: int = 1, round_mo
 # --- joining, padding and cutting -----------------------------------------------------------------
 
 
-@FUNCTIONS("Concat")
+@FUNCTIONS("Concat", mixed=True)
 def _concat(reader: Reader, *inputs: Any, axis: int) -> Value:
     if not all(isinstance(x, Value) for x in inputs):
         raise reader.unsupported("with constants")

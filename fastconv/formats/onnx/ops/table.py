@@ -23,20 +23,24 @@ class Functions(dict[str, Callable[..., Any]]):
         Those which take constants that depend on the size of the batch.
     integers : set of str
         Those which take integers from the network.
+    mixed : set of str
+        Those whose first input may be a constant, where another is none.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.sized: set[str] = set()
         self.integers: set[str] = set()
+        self.mixed: set[str] = set()
 
-    def __call__(self, *names: str, sized: bool = False, integers: bool = False) -> Callable[[Function], Function]:
+    def __call__(
+        self, *names: str, sized: bool = False, integers: bool = False, mixed: bool = False
+    ) -> Callable[[Function], Function]:
         def register(function: Function) -> Function:
             self.update(dict.fromkeys(names, function))
-            if sized:
-                self.sized.update(names)
-            if integers:
-                self.integers.update(names)
+            for flag, marked in ((sized, self.sized), (integers, self.integers), (mixed, self.mixed)):
+                if flag:
+                    marked.update(names)
             return function
 
         return register
