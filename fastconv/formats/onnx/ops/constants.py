@@ -99,7 +99,7 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
         reader: Reader, x: np.ndarray, axes: Any = None, *, keepdims: int, noop_with_empty_axes: int = 0
     ) -> Any:
         chosen = tuple(reader.ints("axes", axes)) if axes is not None else ()
-        if not chosen and noop_with_empty_axes:
+        if not chosen and noop_with_empty_axes == 1:
             return x
         return np.asarray(function(x, axis=chosen or None, keepdims=bool(keepdims))).astype(x.dtype)
 

@@ -117,7 +117,7 @@ def _over_pixels(
     """Reduce the axes of the pixels, wherever ONNX sees them."""
     rank = len(x.axes)
     if not axes:
-        axes = [] if noop else list(range(rank))
+        axes = [] if noop == 1 else list(range(rank))
     reduced = {reader.axis(x, axis) for axis in axes}
     if not reduced:
         return x
