@@ -36,6 +36,12 @@ def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return result
 
 
+def _mean(x: np.ndarray, **how: Any) -> Any:
+    """Of nothing it is NaN; ``numpy.mean`` would warn of that."""
+    total = np.sum(x, **how)
+    return total / np.float64(x.size / np.size(total) if x.size else np.nan)
+
+
 _UNARY: dict[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Ceil": np.ceil,
@@ -75,7 +81,7 @@ _BINARY: dict[str, Callable[..., Any]] = {
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ReduceL2": lambda x, **how: np.sqrt(np.sum(np.square(x), **how)),
     "ReduceMax": np.max,
-    "ReduceMean": np.mean,
+    "ReduceMean": _mean,
     "ReduceMin": np.min,
     "ReduceProd": np.prod,
     "ReduceSum": np.sum,
