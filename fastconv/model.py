@@ -13,7 +13,7 @@ import numpy as np
 
 from ._base import Call
 from .compile import compile_graph
-from .errors import DTypeError, ModelFormatError, ShapeError
+from .errors import ArgumentError, DTypeError, ModelFormatError, ShapeError
 from .graph import INPUT
 from .rewrite import optimize
 
@@ -35,7 +35,7 @@ _PICKLED = (
     f"PyTorch's pickled files are not read; {_FROM_TORCH}, or save the state_dict with "
     "safetensors.torch.save_file and pass architecture="
 )
-_NOT_READ = {".onnx": f"ONNX files are not read yet; {_FROM_TORCH}", ".pt": _PICKLED, ".pth": _PICKLED}
+_NOT_READ = {".pt": _PICKLED, ".pth": _PICKLED}
 
 
 def load(
@@ -46,13 +46,14 @@ def load(
     input_shape: Sequence[int] | None = None,
     dynamic: bool | None = None,
 ) -> Model:
-    """Load a model from a ``.npz`` or ``.safetensors`` file.
+    """Load a model from an ``.npz``, ``.onnx`` or ``.safetensors`` file.
 
     Parameters
     ----------
     path
-        fastconv's own ``.npz`` (`Model.save`), or a plain PyTorch ``state_dict``: ``.safetensors``, or ``.npz``
-        written by ``np.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})``.
+        fastconv's own ``.npz`` (`Model.save`), a file that ends in ``.onnx``, or a plain PyTorch ``state_dict``:
+        ``.safetensors``, or ``.npz`` written by
+        ``np.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})``.
     architecture
         The network whose weights a ``state_dict`` has, in torchvision's key names: ``"resnet18"``, ``"vgg16_bn"``,
         ``"mobilenet_v2"`` and others, which an unknown name lists; by default the LeNet family. Widths and the number
@@ -62,10 +63,10 @@ def load(
         ``OMP_NUM_THREADS``.
     input_shape
         (C, H, W) of one image, where the file does not tell it or another size is wanted. By default (3, 224, 224) with
-        an `architecture`.
+        an `architecture`. What an ``.onnx`` file fixes stays as it is.
     dynamic
         Whether images of other sizes than `input_shape` are taken too; by default as the file says, and not where it
-        holds weights alone. A file of fastconv's own allows it where it was converted with it.
+        holds weights alone. A file of fastconv's own allows it where it was converted with it, an ``.onnx`` file never.
 
     Returns
     -------
@@ -77,12 +78,21 @@ def load(
         The file cannot be read.
     fastconv.FastconvError
         The file is not a model (`ModelFormatError`), has layers that are not supported
-        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`). Safetensors files need the
-        package of that name (`MissingExtraError`).
+        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`). ``.onnx`` and
+        ``.safetensors`` need the packages of these names (`errors.MissingExtraError`).
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in _NOT_READ:
         raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
+    if suffix == ".onnx":
+        from .formats import onnx
+
+        for name, value in (("architecture", architecture), ("dynamic", dynamic or None)):
+            if value is not None:
+                raise ArgumentError(
+                    f"{name}={value!r}: an .onnx file holds its network, of one image size; leave it out"
+                )
+        return Model(onnx.load(path, input_shape), threads=threads)
     if suffix == ".safetensors":
         from .formats import safetensors
 

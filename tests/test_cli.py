@@ -176,6 +176,35 @@ def test_info_json_adds_up() -> None:
     assert record["macs"] == sum(row["macs"] for row in record["layers"]) == MACS
 
 
+def test_convert_writes_the_same_model(tmp_path: Path) -> None:
+    result = run("convert", LENET, tmp_path / "copy.npz")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"1x28x28 -> 10, {PARAMETERS:,} parameters" in result.stdout
+    x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
+    np.testing.assert_array_equal(fastconv.load(tmp_path / "copy.npz")(x), fastconv.load(LENET)(x))
+    record = json.loads(run("convert", LENET, tmp_path / "again.npz", "--json").stdout)
+    assert (record["parameters"], record["output_shapes"]) == (PARAMETERS, [[10]])
+    assert record["bytes"] == (tmp_path / "again.npz").stat().st_size
+
+
+def test_convert_writes_npz_only(tmp_path: Path) -> None:
+    assert "models are written as .npz files" in error_of(run("convert", LENET, tmp_path / "copy.onnx"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_files(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"], name="act")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", 7)) for name in "xy"]
+    graph = onnx.helper.make_graph([relu], "net", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "act" in run("info", tmp_path / "net.onnx").stdout
+    result = run("convert", tmp_path / "net.onnx", tmp_path / "net.npz")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert fastconv.load(tmp_path / "net.npz")([[1, -1, 0, 2, -2, 3, 4]]).tolist() == [[1, 0, 0, 2, 0, 3, 4]]
+
+
 def test_config_is_show_config() -> None:
     expected = fastconv.show_config()
     assert json.loads(run("config", "--json").stdout) == expected
@@ -320,7 +349,7 @@ def test_weights_alone_need_an_architecture(tmp_path: Path) -> None:
     assert run("info", LENET, "--architecture", "lenet").stdout == run("info", LENET).stdout
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["bench"], ["config"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["info"], ["convert"], ["bench"], ["config"]])
 def test_help(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0

@@ -381,7 +381,7 @@ def test_the_thread_count_is_what_was_asked_for():
 # --- load and from_torch --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["net.onnx", "net.pt", "NET.PTH"])
+@pytest.mark.parametrize("name", ["net.pt", "NET.PTH"])
 def test_other_formats_name_from_torch(name):
     with pytest.raises(ModelFormatError, match=rf"{name}: .*fastconv\.from_torch"):
         fastconv.load(name)

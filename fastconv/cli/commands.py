@@ -1,4 +1,4 @@
-"""The commands of ``fastconv``: predict, info, bench and config.
+"""The commands of ``fastconv``: predict, info, convert, bench and config.
 
 Results go to standard output, errors and progress to standard error. Exit codes: 0 all went well,
 1 some of the work failed (an image, an answer), 2 nothing could be done (the model, the arguments).
@@ -26,6 +26,7 @@ from ..errors import FastconvError
 from ..machine.cpu import show_config
 from ..model import Model, load
 from .bench import bench
+from .convert import convert
 from .terminal import (
     Group,
     architecture_option,
@@ -52,15 +53,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 def cli() -> None:
     """Run convolutional networks trained in PyTorch on a CPU, without a framework.
 
+    A model is an .npz file, or an .onnx file where the package onnx is installed.
+
     \b
     Examples:
       fastconv predict models/lenet.npz examples/digits/*.png
       fastconv info models/lenet.npz
+      fastconv convert resnet18.onnx resnet18.npz
       fastconv bench models/lenet.npz
     """
 
 
 cli.add_command(bench)
+cli.add_command(convert)
 
 
 # --- predict --------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""``fastconv convert``: a model of another format as fastconv's own file."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+from rich.text import Text
+
+from ..errors import ArgumentError
+from ..model import load
+from .terminal import json_option, model_argument, output, shape_option
+
+__all__ = ["convert"]
+
+
+@click.command()
+@model_argument
+@click.argument("target", metavar="TARGET", type=click.Path())
+@json_option
+@shape_option
+def convert(path: str, target: str, as_json: bool, input_shape: tuple[int, ...] | None) -> None:
+    """Write a model as fastconv's own .npz file.
+
+    MODEL is an .onnx or an .npz file. TARGET loads without the package onnx; its weights are
+    float32. It is replaced as a whole, or left as it was.
+
+    \b
+    Examples:
+      fastconv convert resnet18.onnx resnet18.npz
+      fastconv convert unet.onnx unet.npz --input-shape 3x256x256
+    """
+    if not target.lower().endswith(".npz"):
+        raise ArgumentError(f"{target}: models are written as .npz files; give it a name that ends so")
+    model = load(path, threads=1, input_shape=input_shape)
+    model.save(target)
+    size = os.path.getsize(target)
+    parameters = model.graph.parameters
+    if as_json:
+        record = {
+            "model": path,
+            "target": target,
+            "input_shape": model.input_shape,
+            "output_shapes": model.output_shapes,
+            "parameters": parameters,
+            "bytes": size,
+        }
+        click.echo(json.dumps(record, indent=2))
+        return
+    shapes = ", ".join("x".join(map(str, shape)) for shape in model.output_shapes)
+    given = "x".join(map(str, model.input_shape))
+    out = output()
+    out.print(Text(f"{target}  {size / 1e3:,.0f} kB", "bold"), soft_wrap=True)
+    out.print(f"{given} -> {shapes}, {parameters:,} parameters", style="dim")

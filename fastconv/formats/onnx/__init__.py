@@ -1,0 +1,64 @@
+"""ONNX -> Graph. The package ``onnx`` is imported when a file is read, not here.
+
+file      opening and checking a file    tensors  the arrays in it and beside it
+reader    its nodes, one after the other values   what a tensor of the network is known to be
+nodes     the graph as it stands there   inputs   what a file says of its input
+fold      nodes of constants             missing  what is not supported
+ops       one entry for each operator, one file per family
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ...errors import FastconvError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...graph import Graph
+
+__all__ = ["load"]
+
+
+def load(path: str | os.PathLike[str], input_shape: Sequence[int] | None = None) -> Graph:
+    """Read a model from an ``.onnx`` file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Weights that the file keeps outside are read from its own folder only.
+    input_shape : sequence of int, optional
+        (C, H, W) of one image, for the sizes that the file leaves open. Those that it fixes must
+        agree.
+
+    Returns
+    -------
+    Graph
+        With float32 weights, or float64 where the file's input is float64. Its nodes have the names
+        of the file's.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    ModelFormatError
+        The file is not a model, or damaged, or malicious. No size is believed that the files
+        themselves are too small for.
+    UnsupportedOperatorError
+        The network is not one that fastconv computes. All operators that are missing are named.
+    ShapeError, ArgumentError, DTypeError
+        Sizes, attributes or element types that do not fit.
+    MissingExtraError
+        The package ``onnx`` is not installed.
+    """
+    from .file import open_model
+
+    try:
+        model = open_model(path)
+        from .reader import Reader
+
+        return Reader(model, os.fspath(path), input_shape).read()
+    except FastconvError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None

@@ -1,0 +1,182 @@
+"""Arithmetic of two values, and of one with a constant."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import ArgumentError, ShapeError
+from ....graph.ops import OPS
+from ..values import Value
+from .table import Functions
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ..reader import Reader
+
+__all__ = ["FUNCTIONS", "affine"]
+
+FUNCTIONS = Functions()
+
+_WHAT = "with a constant that has more axes, or differs between images"
+
+
+def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> Value:
+    """``x * scale + shift``; both broadcast with what ONNX sees."""
+    constants = [_in_order(reader, x, np.asarray(value, np.float64)) for value in (scale, shift)]
+    sizes = reader.builder.shape(x.name)
+    reader.charge(4 * (sizes[0] if sizes else 0))
+    try:
+        return reader.like(x, reader.builder.affine(x.name, *constants))
+    except ArgumentError:  # it is for another axis than the channels
+        for op, constant, none in (("mul", constants[0], 1.0), ("add", constants[1], 0.0)):
+            if constant.size != 1 or constant.item() != none:
+                x = _with_constant(reader, op, x, constant)
+        return x
+
+
+def _with_constant(reader: Reader, op: str, x: Value, constant: np.ndarray) -> Value:
+    """A value and a constant of the Graph's axes, which broadcast."""
+    if constant.shape[:1] not in ((), (1,)):
+        raise reader.unsupported(_WHAT)
+    sizes = reader.builder.shape(x.name)
+    other: np.ndarray = constant.reshape(constant.shape[1:])
+    if any(a not in (1, b) and b != 1 for a, b in zip(reversed(other.shape), reversed(sizes), strict=False)):
+        raise reader.error(f"has a constant of shape {other.shape} for a tensor of {sizes}, which do not broadcast")
+    reader.charge(prod(np.broadcast_shapes(other.shape, sizes)))
+    return reader.along(op, x, weights={"other": other.astype(reader.dtype)})
+
+
+def _in_order(reader: Reader, x: Value, constant: np.ndarray) -> np.ndarray:
+    """A constant whose axes are those of the Graph."""
+    rank = len(x.axes)
+    if constant.ndim > rank:
+        raise reader.unsupported(_WHAT)
+    full = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+    order: list[int] = np.argsort(x.axes).tolist()
+    return np.transpose(full, order)
+
+
+def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
+    """Two values: their axes stay where they are if they are in the same order."""
+    if len(x.axes) != len(y.axes):
+        raise reader.unsupported("of two tensors with different numbers of axes")
+    if x.axes != y.axes:
+        x, y = reader.plain(x), reader.plain(y)
+    attrs = {name: default for name, (default, _) in OPS[op].attributes.items()}
+    try:
+        OPS[op].infer([reader.builder.shape(value.name) for value in (x, y)], attrs, {})
+    except ShapeError:
+        raise reader.unsupported("of two tensors of different shapes") from None
+    return reader.along(op, x, y)
+
+
+@FUNCTIONS("Add", mixed=True)
+def _add(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, "add", x, y)
+    return _shifted(reader, x, y) if isinstance(x, Value) else _shifted(reader, y, x)
+
+
+def _shifted(reader: Reader, x: Value, shift: np.ndarray) -> Value:
+    """``x + shift``; of a product with a matrix it is the bias."""
+    product, sizes = reader.made(x), reader.builder.shape(x.name)
+    if product is None or product.op != "linear" or "bias" in product.weights or x.axes != tuple(range(len(x.axes))):
+        return affine(reader, x, shift=shift)
+    if shift.ndim > len(x.axes) or shift.shape not in ((1,) * (shift.ndim - 1) + sizes[-1:], (1,) * shift.ndim):
+        return affine(reader, x, shift=shift)
+    bias = np.broadcast_to(reader.weight(shift).reshape(-1), sizes[-1:])
+    weights = {"weight": product.weights["weight"], "bias": bias}
+    return reader.emit("linear", Value(product.inputs[0], x.axes), weights=weights)
+
+
+@FUNCTIONS("Sum", mixed=True)
+def _sum(reader: Reader, first: Any, *others: Any) -> Any:
+    terms = sorted((first, *others), key=lambda x: not isinstance(x, Value))
+    total = terms[0]
+    for term in terms[1:]:
+        total = _add(reader, total, term)
+    return total
+
+
+@FUNCTIONS("Sub", mixed=True)
+def _sub(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, "sub", x, y)
+    if isinstance(x, Value):
+        return affine(reader, x, shift=-np.asarray(y, np.float64))
+    return affine(reader, y, scale=-1.0, shift=x)
+
+
+@FUNCTIONS("Mul", mixed=True)
+def _mul(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        for value, other in ((x, y), (y, x)):
+            if _is_sigmoid(reader, other, value):
+                return reader.along("silu", value)
+        return _both(reader, "mul", x, y)
+    return affine(reader, x, y) if isinstance(x, Value) else affine(reader, y, x)
+
+
+def _is_sigmoid(reader: Reader, y: Value, x: Value) -> bool:
+    """Whether `y` is the sigmoid of `x`; their product is then a SiLU."""
+    node = reader.made(y)
+    return x.axes == y.axes and node is not None and node.op == "sigmoid" and node.inputs == (x.name,)
+
+
+@FUNCTIONS("Div", mixed=True)
+def _div(reader: Reader, x: Any, y: Any) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, "div", x, y)
+    if not isinstance(x, Value):
+        return affine(reader, reader.along("reciprocal", y), x)
+    with np.errstate(all="ignore"):
+        return affine(reader, x, 1 / np.asarray(y, np.float64))
+
+
+@FUNCTIONS("Neg")
+def _neg(reader: Reader, x: Value) -> Value:
+    return affine(reader, x, -1.0)
+
+
+def _bound(name: str) -> None:
+    @FUNCTIONS(name, mixed=True)
+    def limit(reader: Reader, *inputs: Any) -> Value:
+        """The greatest or the smallest of values and constants; numbers are the limits of a clamp."""
+        first, *others = sorted(inputs, key=lambda x: not isinstance(x, Value))
+        op = "maximum" if name == "Max" else "minimum"
+        for other in others:
+            if isinstance(other, Value):
+                first = _both(reader, op, first, other)
+            elif isinstance(other, np.ndarray) and other.size == 1 and other.ndim <= len(first.axes):
+                bound = reader.number("a limit", other)
+                limits = (bound, None) if name == "Max" else (None, bound)
+                first = reader.like(first, reader.builder.clamp(first.name, *limits))
+            else:
+                first = _with_constant(reader, op, first, _in_order(reader, first, reader.weight(other)))
+        result: Value = first
+        return result
+
+
+@FUNCTIONS("Pow", mixed=True)
+def _pow(reader: Reader, x: Any, exponent: Any) -> Value:
+    """Powers that other functions are: 1, 2, 3, a square root, a reciprocal."""
+    if not isinstance(x, Value) or isinstance(exponent, Value) or exponent.size != 1:
+        raise reader.unsupported("but to a constant number")
+    power = reader.number("the exponent", exponent)
+    names = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
+    if power in names:
+        return reader.along(names[power], x)
+    if power not in (1.0, 2.0, 3.0):
+        raise reader.unsupported(f"to the power of {power:g}")
+    result = x
+    for _ in range(int(power) - 1):
+        result = reader.along("mul", result, x)
+    return result
+
+
+_bound("Max")
+_bound("Min")

@@ -1,0 +1,313 @@
+"""The nodes of an ONNX file -> nodes of a Graph; see `fastconv.formats.onnx`.
+
+Nodes that no output depends on are left out. A node whose inputs are all known is computed at once
+(`ops.constants`); the others go to the functions of `ops`, which call back what stands here. What is
+not supported is collected, and refused together at the end.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import FastconvError, ModelFormatError, UnsupportedOperatorError
+from ...graph import INPUT
+from ...graph.attributes import shown
+from ...graph.builder import GraphBuilder
+from ...graph.ops import OPS
+from .file import opset_of
+from .fold import fold
+from .inputs import Input
+from .missing import Missing
+from .nodes import Call, Outline
+from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, MIXED, REASONS, SIZED
+from .tensors import Tensors
+from .values import BATCHES, Sized, Unusable, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from onnx import ModelProto, TensorProto
+
+    from ...graph import Graph, Node
+
+FOLDED = 2**24
+"""Elements that constants may be computed to, besides some for each byte of the file, and for each element outside."""
+
+_TIMES = 8
+
+
+class Reader:
+    """Turns the nodes of a model into nodes of a Graph, one after the other.
+
+    Attributes
+    ----------
+    builder : GraphBuilder
+    dtype : numpy.dtype
+        Of all weights.
+    opset : int
+        The version of ONNX's operators that the file is written in.
+    batches : tuple of int
+        The sizes of a batch for which everything is worked out: the file's own, or `BATCHES`.
+    """
+
+    def __init__(self, model: ModelProto, path: str, input_shape: Sequence[int] | None) -> None:
+        self.opset = opset_of(model)
+        self.outline = Outline(model.graph, self.opset)
+        self._tensors = Tensors(path)
+        self._values: dict[str, Any] = {}  # Value, ndarray, Sized, Unusable
+        self._call: Call | None = None
+        self._missing = Missing()
+        self._made: dict[str, Node] = {}
+        self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
+        self._left = FOLDED + _TIMES * model.ByteSize() // 4
+        given = Input(self.outline.input, input_shape)
+        self.batches = BATCHES if given.batch is None else (given.batch,)
+        self.dtype = given.dtype
+        self.builder = GraphBuilder(given.shape, dtype=self.dtype, naming=self._name)
+        self._values[given.name] = Value(INPUT, range(len(given.shape) + 1), given.floating)
+
+    def read(self) -> Graph:
+        """Read all nodes."""
+        for name, tensor in self.outline.initializers():
+            self._values[name] = self._tensors.read(tensor, f"initializer {shown(name)}")
+        self._left += _TIMES * self._tensors.outside
+        for call in self.outline.calls():
+            self._call = call
+            self._values.update(zip(call.outputs, self._results(call), strict=False))
+        self._call = None
+        if self._missing:
+            raise self._missing.error()
+        outputs = [self._output(name) for name in self.outline.outputs]
+        self._drop_unused(outputs)
+        return self.builder.graph(outputs)
+
+    # --- for the entries of `ops` -----------------------------------------------------------------
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the current node has."""
+        return 0 if self._call is None else len(self._call.outputs)
+
+    def emit(
+        self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray | None] | None = None, **attrs: Any
+    ) -> Value:
+        """Add a node whose inputs have the batch first and the other axes in ONNX's order."""
+        return self.value(self._add(op, [self.plain(x).name for x in inputs], weights or {}, attrs))
+
+    def along(self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray] | None = None, **attrs: Any) -> Value:
+        """Add a node that leaves axes where they are, for inputs whose axes have one order."""
+        return self.like(inputs[0], self._add(op, [x.name for x in inputs], weights or {}, attrs))
+
+    def apply(self, recipe: Callable[..., str], x: Value, *args: Any) -> Value:
+        """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``."""
+        return self.value(recipe(self.plain(x).name, *args))
+
+    def value(self, name: str) -> Value:
+        """Return a node's output as ONNX sees it where nothing was transposed."""
+        return Value(name, range(len(self.builder.shape(name)) + 1))
+
+    def like(self, x: Value, name: str) -> Value:
+        """Return a node's output whose axes have the order of those of `x`."""
+        self.builder.shape(name)  # what is wrong with the node is said here
+        return Value(name, x.axes, x.floating)
+
+    def shape(self, x: Value, batch: int) -> tuple[int, ...]:
+        """Return the shape that ONNX sees, for a batch of this size."""
+        sizes = (batch, *self.builder.shape(x.name))
+        return tuple(sizes[axis] for axis in x.axes)
+
+    def sizes(self, x: Value) -> tuple[int, ...]:
+        """Return the shape of one image of a value that is `plain`."""
+        return self.builder.shape(x.name)
+
+    def made(self, x: Value) -> Node | None:
+        """Return the node that an operator of one node gave; for patterns of several operators."""
+        return self._made.get(x.name)
+
+    def axis(self, x: Value, axis: int) -> int:
+        """Return the Graph's axis for one of ONNX's, which may be negative; the batch has 0."""
+        rank = len(x.axes)
+        if not -rank <= axis < rank:
+            raise self.error(f"axis {axis} is none of {rank}")
+        return x.axes[axis]
+
+    def plain(self, x: Value) -> Value:
+        """Return a value whose axes the Graph has in ONNX's order."""
+        if x.axes == tuple(range(len(x.axes))):
+            return x
+        if x.axes[0] != 0:
+            raise self.unsupported("of a tensor whose first axis is not the batch")
+        if self._keeps_order(x):
+            name = self.builder.reshape(x.name, self.shape(x, 1)[1:])
+        else:
+            name = self._add("permute", [x.name], {}, {"dims": x.axes})
+        return Value(name, range(len(x.axes)), x.floating)
+
+    def _keeps_order(self, x: Value) -> bool:
+        """Whether the elements of an image come in the Graph's order: only axes of size 1 were moved."""
+        sizes = (0, *self.builder.shape(x.name))
+        moved = [axis for axis in x.axes if sizes[axis] != 1]
+        return x.axes[0] == 0 and moved == sorted(moved)
+
+    def reshape(self, x: Value, shapes: Sequence[Sequence[int]]) -> Value:
+        """Give a value another shape, which is named with the batch and for each of its sizes."""
+        rest = tuple(shapes[0][1:])
+        for shape, batch in zip(shapes, self.batches, strict=True):
+            if tuple(shape) != (batch, *rest):
+                raise self.unsupported("that mixes the images of a batch")
+        x = x if self._keeps_order(x) else self.plain(x)
+        return Value(self.builder.reshape(x.name, rest), range(len(rest) + 1), x.floating)
+
+    def weight(self, array: Any, transposed: bool = False) -> np.ndarray:
+        """Return a constant in the Graph's dtype; the same array for the same one."""
+        if not isinstance(array, np.ndarray):
+            raise self.unsupported("with weights that are computed from the input")
+        if array.dtype.kind != "f":
+            raise self.error(f"has weights of {array.dtype}")
+        key = id(array), transposed
+        if key not in self._weights:
+            with np.errstate(over="ignore"):
+                converted = np.ascontiguousarray(array.T if transposed else array, self.dtype)
+            if array.dtype.itemsize > converted.itemsize and not np.array_equal(
+                np.isinf(array), np.isinf(converted.T if transposed else converted)
+            ):
+                raise self.error("holds a finite number too large for float32")
+            self._weights[key] = converted, array  # which must live, or another could get its address
+        return self._weights[key][0]
+
+    def each(self, constant: Any) -> list[np.ndarray]:
+        """Return a constant for each size of the batch."""
+        if isinstance(constant, Sized):
+            return list(constant.arrays)
+        if isinstance(constant, np.ndarray):
+            return [constant] * len(self.batches)
+        raise self.unsupported("with a shape that is computed from the pixels")
+
+    def ints(self, what: str, value: Any) -> list[int]:
+        """Return the integers of a constant of at most one axis, or of an attribute."""
+        if isinstance(value, np.ndarray):
+            if value.dtype.kind not in "iu" or value.ndim > 1:
+                raise self.error(f"{what} must hold integers, got {value.dtype} of shape {value.shape}")
+            return [int(item) for item in value.reshape(-1)]
+        if isinstance(value, list):
+            return value
+        raise self.unsupported(f"with {what} computed from the input")
+
+    def number(self, what: str, value: Any) -> float:
+        """Return the one number of a constant."""
+        if not isinstance(value, np.ndarray):
+            raise self.unsupported(f"with {what} computed from the input")
+        if value.size != 1 or value.dtype.kind not in "fiub":
+            raise self.error(f"{what} must be a number, got {value.dtype} of shape {value.shape}")
+        return float(value.reshape(()))
+
+    def tensor(self, tensor: TensorProto) -> np.ndarray:
+        """Return the array that an attribute holds."""
+        return self._tensors.read(tensor, "its tensor")
+
+    def charge(self, elements: int) -> None:
+        """Refuse constants that are out of proportion to the file, before they are made."""
+        self._left -= max(elements, 1)
+        if self._left < 0:
+            raise self.error("computes constants out of all proportion to the file's size")
+
+    def unsupported(self, what: str) -> UnsupportedOperatorError:
+        """An error about the current node: `what` follows its operator's name."""
+        return UnsupportedOperatorError(what)
+
+    def error(self, what: str) -> ModelFormatError:
+        """An error about a file that is wrong at the current node."""
+        return ModelFormatError(what)
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def _results(self, call: Call) -> Iterator[Any]:
+        """Return what each output of a node is."""
+        args = [None if name is None else self._values[name] for name in call.inputs]
+        try:
+            unusable = [arg for arg in args if isinstance(arg, Unusable)]
+            if not call.known or not (call.op in FUNCTIONS or (call.op in FOLDS and not unusable)):
+                raise self.unsupported(REASONS.get(call.op, ""))
+            for arg in unusable:
+                if arg.reason is None:  # it was said there
+                    self._missing.untried += 1
+                    return iter([arg] * len(call.outputs))
+                raise self.unsupported(arg.reason)
+            result = self._result(call, args)
+        except UnsupportedOperatorError as error:
+            self._missing.add(f"{call.op} {error}".strip(), call.name)
+            return iter([self._stand_in(call, args)] * len(call.outputs))
+        except FastconvError as error:
+            if self._missing:  # it may come of what stands in for a result
+                return iter([Unusable()] * len(call.outputs))
+            raise self._at(call, error) from None
+        results = list(result) if isinstance(result, tuple) else [result]
+        results += [Unusable("that reads an output which is not computed")] * (len(call.outputs) - len(results))
+        return iter(results)
+
+    def _stand_in(self, call: Call, args: list[Any]) -> Value | Unusable:
+        """Something of the shape of a result that is not computed, so that what comes after is looked at too."""
+        values = [arg for arg in args if isinstance(arg, Value)]
+        if not values or call.op not in KEEP_SHAPE:
+            return Unusable()
+        return max(values, key=lambda x: (len(x.axes), prod(self.builder.shape(x.name))))
+
+    def _result(self, call: Call, args: list[Any]) -> Any:
+        attrs = call.attributes()
+        if not any(isinstance(arg, Value) for arg in args):
+            return fold(self, call.op, args, attrs)
+        if call.op not in FUNCTIONS:
+            raise self.unsupported(REASONS.get(call.op, ""))
+        if call.op not in SIZED and any(isinstance(arg, Sized) for arg in args):
+            raise self.unsupported("with a number that depends on the size of the batch")
+        if call.op not in MIXED and not isinstance(args[0], Value):
+            raise self.unsupported("of a constant, with what is computed from the input")
+        if call.op not in INTEGERS and any(isinstance(arg, Value) and not arg.floating for arg in args):
+            raise self.unsupported("of integers")
+        return FUNCTIONS[call.op](self, *args, **attrs)
+
+    def _add(self, op: str, inputs: list[str], weights: Mapping[str, np.ndarray | None], attrs: dict[str, Any]) -> str:
+        if op not in OPS:
+            raise self.unsupported(f"({op} is not among fastconv's operators)")
+        if op == "pad":  # it is compiled to a table of positions for each axis, some 25 bytes an entry
+            self.charge(4 * sum(map(abs, attrs["padding"])))
+        arrays = {role: array for role, array in weights.items() if array is not None}
+        name = self.builder.add(op, *inputs, weights=arrays, **attrs)
+        self._made[name] = self.builder.nodes[-1]
+        return name
+
+    def _name(self, op: str) -> str:
+        return self._call.name if self._call is not None else op
+
+    def _at(self, call: Call, error: FastconvError) -> FastconvError:
+        """The error with its node in front; the Graph has put that there already."""
+        message = str(error)
+        known = message.startswith((f"{call.name}: ", f"{call.name}#"))
+        return type(error)(message if known else f"{call.name}: {call.op} {message}")
+
+    # --- the ends ---------------------------------------------------------------------------------
+
+    def _output(self, name: str) -> str:
+        """Return the node of an output; of several, each has the file's name for it."""
+        value = self._values[name]
+        if isinstance(value, Unusable):
+            raise UnsupportedOperatorError(f"output {shown(name)} is not computed")
+        if not isinstance(value, Value):
+            raise UnsupportedOperatorError(f"output {shown(name)} does not depend on the input")
+        try:
+            source = self.plain(value).name
+        except UnsupportedOperatorError as error:
+            raise UnsupportedOperatorError(f"output {shown(name)}: the Transpose {error} is not supported") from None
+        several = len(self.outline.outputs) > 1
+        return self.builder.add("identity", source, name=name) if several or source == INPUT else source
+
+    def _drop_unused(self, outputs: Sequence[str]) -> None:
+        """Leave out nodes that served a pattern which became another node."""
+        needed = set(outputs)
+        for node in reversed(self.builder.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        self.builder.nodes = [node for node in self.builder.nodes if node.name in needed]

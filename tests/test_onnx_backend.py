@@ -1,0 +1,82 @@
+"""ONNX's own tests of operators: what loads is right, and the rest is refused by an error of ours."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+onnx = pytest.importorskip("onnx")
+
+import fastconv  # noqa: E402
+from fastconv.errors import FastconvError  # noqa: E402
+from fastconv.formats.onnx.ops import FUNCTIONS  # noqa: E402
+
+# The least number of tests of an operator that load; fewer mean that a refusal is too wide.
+LEAST = {
+    "AveragePool": 10, "BatchNormalization": 2, "Cast": 6, "Clip": 9, "Conv": 6, "Dropout": 4, "Flatten": 3, "Gemm": 8,
+    "GlobalAveragePool": 2, "GlobalMaxPool": 2, "HardSigmoid": 2, "Identity": 3, "LeakyRelu": 3, "LogSoftmax": 6,
+    "MatMul": 1, "Max": 1, "MaxPool": 12, "Min": 1, "Neg": 1, "Pad": 3, "Relu": 1, "Reshape": 6, "Sigmoid": 2,
+    "Slice": 5, "Softmax": 6, "Split": 5, "Squeeze": 1, "Sum": 1, "Swish": 1, "Tanh": 2, "Transpose": 1, "Unsqueeze": 6,
+}  # fmt: skip
+
+
+def array(value: Any) -> NDArray[Any] | None:
+    """A tensor of a test, which some keep as messages; None where it is something else."""
+    if isinstance(value, onnx.TensorProto):
+        value = onnx.numpy_helper.to_array(value)
+    result = np.asarray(value)
+    return result if result.dtype.kind in "fiub" else None
+
+
+def fixed(case: Any) -> tuple[onnx.ModelProto, list[NDArray[Any]], list[Any]] | None:
+    """The model with its first input left and the others as initializers, what to feed it, what it gives."""
+    if not case.data_sets:
+        return None
+    given, expected = case.data_sets[0]
+    arrays = [array(value) for value in given]
+    known = [value for value in arrays if value is not None]
+    if not known or len(known) != len(arrays):
+        return None
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    for info, value in list(zip(model.graph.input, known, strict=False))[1:]:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, info.name))
+    del model.graph.input[1:]
+    return model, known[:1], expected
+
+
+@pytest.mark.long
+def test_nodes(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        cases = load_model_tests(kind="node")
+    right: Counter[str] = Counter()
+    wrong = []
+    for case in cases:
+        ops = {node.op_type for node in case.model.graph.node}
+        ready = fixed(case) if ops & FUNCTIONS.keys() else None
+        if ready is None:
+            continue
+        model, inputs, expected = ready
+        path = tmp_path / "net.onnx"
+        path.write_bytes(model.SerializeToString())
+        try:
+            net = fastconv.load(path, threads=1)
+        except FastconvError:
+            continue
+        got = net(inputs[0])
+        for one, wanted in zip(got if isinstance(got, tuple) else (got,), map(array, expected), strict=True):
+            assert wanted is not None
+            close = one.shape == wanted.shape and np.allclose(one, wanted, case.rtol, case.atol, equal_nan=True)
+            if not close:
+                wrong.append(case.name)
+        right[ops.pop() if len(ops) == 1 else ""] += 1
+    assert not wrong
+    assert not {op: right[op] for op, count in LEAST.items() if right[op] < count}
