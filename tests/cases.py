@@ -375,5 +375,18 @@ NORM += [
     Case("group_norm", (shape,), {"num_groups": groups})
     for shape, groups in [((2, 6, 5, 7), 1), ((2, 6, 5, 7), 3), ((2, 6, 33), 6), ((3, 4), 2), ((1, 32, 9, 9), 8)]
 ]
-POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM
+RESIZE = [
+    Case("interpolate", ((2, 3, 5, 7),), {"mode": mode} | attrs)
+    for mode in ("nearest", "nearest-exact", "bilinear", "bicubic")
+    for attrs in ({"size": (9, 4)}, {"size": (1, 14)}, {"scale_factor": (2.0, 2.0)}, {"scale_factor": (1.3, 0.6)})
+]
+RESIZE += [
+    Case("interpolate", ((1, 17, 5, 7),), {"mode": mode, "size": size, "align_corners": True})
+    for mode in ("bilinear", "bicubic")
+    for size in ((9, 4), (1, 1), (15, 21))
+]
+RESIZE += [Case("pixel_shuffle", ((2, 12, 3, 5),), {"upscale_factor": 2})]
+RESIZE += [Case("pixel_unshuffle", ((2, 3, 6, 9),), {"downscale_factor": 3})]
+RESIZE += [Case("channel_shuffle", ((2, 12, 3, 5),), {"groups": 3})]
+POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + RESIZE
 ALL = CONV + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

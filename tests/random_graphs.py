@@ -166,6 +166,30 @@ def _reshape(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"shape": tuple(sizes)}, {}
 
 
+def _interpolate(draw: st.DrawFn, shape: Shape) -> Drawn:
+    mode = draw(st.sampled_from(["nearest", "nearest-exact", "bilinear", "bicubic"]))
+    attrs: dict[str, Any] = {"mode": mode}
+    if not mode.startswith("nearest"):
+        attrs["align_corners"] = draw(st.booleans())
+    if draw(st.booleans()):
+        attrs["size"] = (draw(st.integers(1, 20)), draw(st.integers(1, 20)))
+    else:
+        attrs["scale_factor"] = draw(st.sampled_from([(2.0, 2.0), (1.5, 0.75), (3.0, 1.0), (0.6, 2.3)]))
+    return attrs, {}
+
+
+def _pixel_shuffle(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"upscale_factor": draw(st.sampled_from([1, 2, 3]))}, {}
+
+
+def _pixel_unshuffle(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"downscale_factor": draw(st.sampled_from([1, 2, 3]))}, {}
+
+
+def _channel_shuffle(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"groups": draw(st.sampled_from([g for g in range(1, shape[0] + 1) if shape[0] % g == 0]))}, {}
+
+
 def _permute(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"dims": (0, *draw(st.permutations(range(1, len(shape) + 1))))}, {}
 
@@ -205,6 +229,10 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "pad": _pad,
     "flatten": _flatten,
     "reshape": _reshape,
+    "interpolate": _interpolate,
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _channel_shuffle,
     "permute": _permute,
     "slice": _slice,
     "constant": _constant,

@@ -605,3 +605,73 @@ def group_norm(
 def matmul(input: ArrayLike, other: ArrayLike) -> F64:
     """Matrix products of the last two axes."""
     return _f64(input) @ _f64(other)
+
+
+def interpolate(
+    input: ArrayLike,
+    size: Size | None = None,
+    scale_factor: Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool = False,
+) -> F64:
+    """Resample the last two axes, one after the other, position by position."""
+    y = _f64(input)
+    for axis in (-2, -1):
+        n = y.shape[axis]
+        scale = None if scale_factor is None else scale_factor[axis]
+        out = int(n * scale) if size is None and scale is not None else (size or (0, 0))[axis]
+        y = np.stack([_resampled(y, axis, n, out, i, scale, mode, align_corners) for i in range(out)], axis)
+    return y
+
+
+def _resampled(x: F64, axis: int, n: int, out: int, i: int, scale: float | None, mode: str, align_corners: bool) -> F64:
+    """One position of one axis: a weighted sum of the positions around it."""
+    ratio = n / out if scale is None else 1 / scale
+    if mode == "nearest" and out in (n, 2 * n):
+        return x.take(i * n // out, axis)
+    if mode.startswith("nearest"):
+        middle = np.float32(i + 0.5) if mode == "nearest-exact" else np.float32(i)
+        return x.take(min(int(middle * np.float32(ratio)), n - 1), axis)
+    at = (i * (n - 1) / (out - 1) if out > 1 else 0.0) if align_corners else (i + 0.5) * ratio - 0.5
+    if mode == "bilinear":
+        at = max(at, 0.0)
+    near = math.floor(at)
+    total: F64 = np.zeros_like(x.take(0, axis))
+    for k in range(near - 1, near + 3):
+        distance = math.fabs(at - k)
+        total = total + _weight(distance, mode) * x.take(min(max(k, 0), n - 1), axis)
+    return total
+
+
+def _weight(d: float, mode: str) -> float:
+    if mode == "bilinear":
+        return max(0.0, 1 - d)
+    if d <= 1:
+        return 1.25 * d**3 - 2.25 * d**2 + 1
+    return -0.75 * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
+
+
+def pixel_shuffle(input: ArrayLike, upscale_factor: Pair) -> F64:
+    """(N, C * r * s, H, W) -> (N, C, H * r, W * s)."""
+    x = _f64(input)
+    r, s = _pair(upscale_factor)
+    *lead, c, h, w = x.shape
+    parts = x.reshape(*lead, c // (r * s), r, s, h, w)
+    axes = [*range(len(lead) + 1), len(lead) + 3, len(lead) + 1, len(lead) + 4, len(lead) + 2]
+    return parts.transpose(axes).reshape(*lead, c // (r * s), h * r, w * s)
+
+
+def pixel_unshuffle(input: ArrayLike, downscale_factor: Pair) -> F64:
+    """(N, C, H * r, W * s) -> (N, C * r * s, H, W)."""
+    x = _f64(input)
+    r, s = _pair(downscale_factor)
+    *lead, c, h, w = x.shape
+    parts = x.reshape(*lead, c, h // r, r, w // s, s)
+    axes = [*range(len(lead) + 1), len(lead) + 2, len(lead) + 4, len(lead) + 1, len(lead) + 3]
+    return parts.transpose(axes).reshape(*lead, c * r * s, h // r, w // s)
+
+
+def channel_shuffle(input: ArrayLike, groups: int) -> F64:
+    """Channels (groups, n) -> (n, groups)."""
+    x = _f64(input)
+    return x.reshape(len(x), groups, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)

@@ -273,6 +273,9 @@ CALLS = {
     "attention": lambda x: F.scaled_dot_product_attention(
         x, x * 2, x + 1, torch.linspace(-1, 1, 121, dtype=x.dtype).view(11, 11)
     ),
+    "resized": lambda x: F.interpolate(x, (5, 30), mode="bilinear", align_corners=True),
+    "upsampled": lambda x: nn.Upsample(scale_factor=2)(x) + nn.Upsample(scale_factor=2, mode="bicubic")(x),
+    "pixels_shuffled": lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2)[:, :, 1:21, 2:22], 5),
     "batched_product": lambda x: torch.bmm(x.flatten(2), x.flatten(2).transpose(1, 2)),
     "stacked": lambda x: torch.stack([x, F.relu(x)], 2),
     "unbound": lambda x: x.unbind(2)[3] + x[:, :, -1],
@@ -468,7 +471,6 @@ UNSUPPORTED = {
     "layer": (nn.Sequential(nn.Sequential(nn.Hardshrink())), r"0\.0 \(torch.*Hardshrink\): aten.hardshrink"),
     "call": (Functional(lambda _, x: F.hardshrink(x)), r"forward of .*Functional: aten.hardshrink.default"),
     "conv_transpose": (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d"),
-    "upsample": (nn.Upsample(scale_factor=2), "upsample"),
     "batch_statistics": (nn.BatchNorm2d(4, track_running_stats=False), "statistics of the batch"),
     "dropout_in_eval": (Functional(lambda _, x: F.dropout(x)), "training=self.training"),
     "random": (Functional(lambda _, x: x + torch.rand(1)), "random"),

@@ -295,7 +295,7 @@ class Lowering:
     # --- constants --------------------------------------------------------------------------------------
 
     def constant(self, array: np.ndarray) -> dict[str, int]:
-        """Return the place of an array that the program keeps."""
+        """Return the place of an array that the program keeps: C-contiguous, or with strides that its reader knows."""
         self.keep.append(array)
         return {"space": self.fixed, "offset": self.kernels.address(array)}
 

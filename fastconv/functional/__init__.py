@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .matmul import *
     from .norm import *
     from .pool import *
+    from .resize import *
     from .shape import *
 
 _FAMILIES = {
@@ -38,6 +39,7 @@ _FAMILIES = {
     "matmul": ("linear",),  # a module of the function's name would shadow it here
     "norm": ("batch_norm", "group_norm", "layer_norm", "log_softmax", "rms_norm", "softmax"),
     "pool": ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"),
+    "resize": ("channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
     "shape": ("fold", "pad", "unfold"),
 }
 __all__ = sorted(name for names in _FAMILIES.values() for name in names)

@@ -18,6 +18,7 @@ stands where:
     pool.pxi         pooling
     elementwise.pxi  activations, batch norm, softmax
     matmul.pxi       products of two activations
+    resize.pxi       interpolation
     norm.pxi         layer, group and RMS norm
     strided.pxi      arithmetic of two operands that broadcast, copies in another order
     flat.pxi         the same on the caller's memory, for fastconv.functional
@@ -72,6 +73,7 @@ include "pool.pxi"
 include "elementwise.pxi"
 include "strided.pxi"
 include "norm.pxi"
+include "resize.pxi"
 include "flat.pxi"
 include "pack.pxi"
 include "program.pxi"

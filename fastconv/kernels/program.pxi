@@ -20,7 +20,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[19] KERNELS = [
+cdef Kernel[20] KERNELS = [
     Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
            <void*>zero_border[double]),
@@ -41,6 +41,8 @@ cdef Kernel[19] KERNELS = [
            <void*>strided[double]),
     Kernel("affine", <void*>load[AffineRecord], sizeof(AffineRecord), <void*>affine[float], <void*>affine[double]),
     Kernel("matmul", <void*>load[MatmulRecord], sizeof(MatmulRecord), <void*>matmul[float], <void*>matmul[double]),
+    Kernel("resample", <void*>load[ResampleRecord], sizeof(ResampleRecord), <void*>resample[float],
+           <void*>resample[double]),
     Kernel("norm", <void*>load[NormRecord], sizeof(NormRecord), <void*>norm[float], <void*>norm[double]),
     Kernel("softmax", <void*>load[SoftmaxRecord], sizeof(SoftmaxRecord), <void*>softmax[float],
            <void*>softmax[double]),

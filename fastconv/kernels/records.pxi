@@ -142,6 +142,14 @@ cdef struct MatmulRecord:
     Py_ssize_t k
     Py_ssize_t o
 
+cdef enum:
+    MAX_TAPS = 4                # of an interpolation, along one axis
+
+cdef struct ResampleRecord:
+    Place places                # of the rows, then of the columns: (oh + ow, taps) intp
+    Place weights               # of the same
+    Py_ssize_t taps             # at most MAX_TAPS
+
 cdef struct NormRecord:
     Place weight                # (inputs,), see `inner`
     Place bias
@@ -202,6 +210,7 @@ ctypedef fused Record:
     StridedRecord
     AffineRecord
     MatmulRecord
+    ResampleRecord
     NormRecord
     SoftmaxRecord
     PadRecord

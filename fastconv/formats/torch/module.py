@@ -118,6 +118,12 @@ def _pad(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     return F.pad(x, attrs["padding"], attrs["mode"])
 
 
+def _interpolate(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
+    size = attrs["size"] if attrs["scale_factor"] is None else None
+    align = None if attrs["mode"].startswith("nearest") else attrs["align_corners"]
+    return F.interpolate(x, size, attrs["scale_factor"], attrs["mode"], align)
+
+
 def _slice(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     kept = slice(attrs["start"], attrs["end"], attrs["step"])
     return x[(slice(None),) * attrs["dim"] + (kept,)]
@@ -134,6 +140,9 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "flatten": lambda attrs, _, x: x.flatten(attrs["start_dim"], attrs["end_dim"]),
     "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
     "matmul": lambda attrs, _, x, other: x @ other,
+    "interpolate": _interpolate,
+    "pixel_shuffle": lambda attrs, _, x: F.pixel_shuffle(x, attrs["upscale_factor"][0]),
+    "pixel_unshuffle": lambda attrs, _, x: F.pixel_unshuffle(x, attrs["downscale_factor"][0]),
     "permute": lambda attrs, _, x: x.permute(attrs["dims"]),
     "slice": _slice,
     "constant": lambda attrs, weights, x: weights["value"].expand(len(x), *weights["value"].shape),

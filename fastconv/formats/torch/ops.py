@@ -65,6 +65,10 @@ LAYERS = {
     "aten.max_pool2d.default": Layer("max_pool2d", (), (*_WINDOW, "dilation", "ceil_mode")),
     "aten.avg_pool2d.default": Layer("avg_pool2d", (), (*_WINDOW, *_AVERAGE)),
     "aten.adaptive_avg_pool2d.default": Layer("adaptive_avg_pool2d", (), ("output_size",)),
+    "aten.pixel_shuffle.default": Layer("pixel_shuffle", (), ("upscale_factor",)),
+    "aten.pixel_unshuffle.default": Layer("pixel_unshuffle", (), ("downscale_factor",)),
+    "aten.channel_shuffle.default": Layer("channel_shuffle", (), ("groups",)),
+    "aten.native_channel_shuffle.default": Layer("channel_shuffle", (), ("groups",)),
     "aten.pad.default": Layer("pad", (), ("padding", "mode", "value")),
     "aten.constant_pad_nd.default": Layer("pad", (), ("padding", "value")),
 }
@@ -410,6 +414,36 @@ def _over_pixels(
     if rank not in (3, 4) or axes != list(range(2, rank)):
         raise reader.unsupported(f"over the axes {axes} is not supported, only over all pixels")
     return reader.apply(recipe, x, keepdim)
+
+
+# Other sizes -------------------------------------------------------------------------------------
+
+
+def _upsample(reader: Reader, x: Value, mode: str, scales: Any, align_corners: bool = False) -> Value:
+    attrs = {"mode": mode, "align_corners": align_corners, "size": reader.shape[2:], "scale_factor": scales}
+    if len(x.shape) != 4:
+        raise reader.unsupported("is supported for images only")
+    return reader.emit("interpolate", x, attrs=attrs)
+
+
+@_aten("upsample_nearest2d.vec")
+def _nearest(reader: Reader, x: Value, size: Any, scales: Any) -> Value:
+    return _upsample(reader, x, "nearest", scales)
+
+
+@_aten("_upsample_nearest_exact2d.vec")
+def _nearest_exact(reader: Reader, x: Value, size: Any, scales: Any) -> Value:
+    return _upsample(reader, x, "nearest-exact", scales)
+
+
+@_aten("upsample_bilinear2d.vec")
+def _bilinear(reader: Reader, x: Value, size: Any, align_corners: bool, scales: Any) -> Value:
+    return _upsample(reader, x, "bilinear", scales, align_corners)
+
+
+@_aten("upsample_bicubic2d.vec")
+def _bicubic(reader: Reader, x: Value, size: Any, align_corners: bool, scales: Any) -> Value:
+    return _upsample(reader, x, "bicubic", scales, align_corners)
 
 
 # Shapes and copies -------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "pool": ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
     "norm": ("batch_norm", "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax"),
     "shape": ("pad", "flatten", "reshape", "permute", "slice", "cat", "constant", "identity", "dropout"),
+    "resize": ("interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
     "arithmetic": ("add", "sub", "mul", "div", "maximum", "minimum"),
 }
 

@@ -1,0 +1,117 @@
+"""Images of another size: interpolation, and pixels out of channels."""
+
+from __future__ import annotations
+
+from math import floor, isfinite
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ArgumentError, ShapeError
+from ..attributes import MAX_INTEGER, boolean, number, pair, positive, shown
+from .spec import REQUIRED, OpSpec, image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .spec import Attributes, Settled, Shape, Two, Weights, Window
+
+__all__ = ["MODES", "SPECS"]
+
+MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
+"""Of `interpolate`, as PyTorch calls them."""
+
+
+def mode(name: str, value: Any) -> str:
+    """Return one of `MODES`."""
+    if value not in MODES:
+        raise ArgumentError(f"{name} must be one of {', '.join(MODES)}, got {shown(value)}")
+    return str(value)
+
+
+def optional_size(name: str, value: Any) -> tuple[int, int] | None:
+    """Return a pair of sizes; None stays."""
+    return None if value is None else _size(name, value)
+
+
+_size = pair(1)
+
+
+def optional_scale(name: str, value: Any) -> tuple[float, float] | None:
+    """Return a pair of positive numbers; None stays."""
+    if value is None:
+        return None
+    values = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) not in (1, 2):
+        raise ArgumentError(f"{name} must be a number or a pair, got {shown(value)}")
+    vertical, horizontal = number(name, values[0]), number(name, values[-1])
+    if not (isfinite(vertical) and isfinite(horizontal) and vertical > 0 and horizontal > 0):
+        raise ArgumentError(f"{name} must be positive, got {shown(value)}")
+    return vertical, horizontal
+
+
+def _interpolate(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(C, H, W) -> (C, *size). A scale_factor stays: positions are computed with it, not with the rounded size."""
+    channels, *sizes = image(shapes[0])
+    size, scale = attrs["size"], attrs["scale_factor"]
+    if attrs["align_corners"] and attrs["mode"].startswith("nearest"):
+        raise ArgumentError(f"mode {attrs['mode']!r} takes no align_corners")
+    if size is None and scale is None:
+        raise ArgumentError("needs size or scale_factor")
+    if scale is not None:
+        if size is None and max(n * s for n, s in zip(sizes, scale, strict=True)) > MAX_INTEGER:
+            raise ShapeError(f"scale_factor {scale} is too large for {tuple(sizes)}")
+        scaled = tuple(floor(n * s) for n, s in zip(sizes, scale, strict=True))
+        if size not in (None, scaled):
+            raise ArgumentError(f"size {size} and scale_factor {scale}, which gives {scaled}, do not agree")
+        size = scaled
+    if not all(sizes) or not all(size):
+        raise ShapeError(f"cannot resize {tuple(sizes)} to {size}")
+    return (channels, *size), {**attrs, "size": size}
+
+
+def _pixel_shuffle(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(C * r * s, H, W) -> (C, H * r, W * s)."""
+    channels, height, width = image(shapes[0])
+    down, across = attrs["upscale_factor"]
+    if channels % (down * across):
+        raise ShapeError(f"{channels} channels are no multiple of upscale_factor {down}x{across}")
+    return (channels // (down * across), height * down, width * across), attrs
+
+
+def _pixel_unshuffle(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(C, H * r, W * s) -> (C * r * s, H, W)."""
+    channels, height, width = image(shapes[0])
+    down, across = attrs["downscale_factor"]
+    if height % down or width % across:
+        raise ShapeError(f"{height}x{width} pixels are no multiple of downscale_factor {down}x{across}")
+    return (channels * down * across, height // down, width // across), attrs
+
+
+def _channel_shuffle(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(groups * n, H, W), seen as (groups, n) -> (n, groups)."""
+    shape = image(shapes[0])
+    if shape[0] % attrs["groups"]:
+        raise ShapeError(f"{shape[0]} channels do not divide into groups={attrs['groups']}")
+    return shape, attrs
+
+
+def _few_pixels(attrs: Attributes, weights: Weights, extent: Two, out: Shape) -> Window:
+    """The four nearest pixels, or sixteen; an output is a fraction of one, for which no stride is counted."""
+    reach = {"bilinear": 2, "bicubic": 4}.get(attrs["mode"], 1)
+    return (reach, reach), (1, 1), out[1:]
+
+
+SPECS = {
+    "interpolate": OpSpec(
+        _interpolate,
+        {
+            "size": (None, optional_size),
+            "scale_factor": (None, optional_scale),
+            "mode": ("nearest", mode),
+            "align_corners": (False, boolean),
+        },
+        field=_few_pixels,
+    ),
+    "pixel_shuffle": OpSpec(_pixel_shuffle, {"upscale_factor": (REQUIRED, pair(1))}),
+    "pixel_unshuffle": OpSpec(_pixel_unshuffle, {"downscale_factor": (REQUIRED, pair(1))}),
+    "channel_shuffle": OpSpec(_channel_shuffle, {"groups": (REQUIRED, positive)}),
+}
