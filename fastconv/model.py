@@ -14,7 +14,6 @@ import numpy as np
 from ._base import Call
 from .compile import compile_graph
 from .errors import DTypeError, ModelFormatError, ShapeError
-from .graph import INPUT
 from .rewrite import optimize
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from .graph import Graph
+    from .graph.preprocessing import Preprocessing
     from .inspect.profile import Profile
     from .inspect.summary import Summary
 
@@ -84,6 +84,7 @@ def from_torch(
     labels: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    transforms: Any = None,
     threads: int | None = None,
 ) -> Model:
     """Convert a PyTorch module, as it computes in ``eval()`` mode.
@@ -97,6 +98,11 @@ def from_torch(
         A name per class, for `Model.predict`.
     mean, std
         Per channel, on pixels in 0..1 (torchvision's ``Normalize``); applied by `Model.predict`.
+    transforms
+        Instead of ``mean`` and ``std``: all that is done to an image before the network sees it, for `Model.predict` to
+        do the same. torchvision's ``weights.transforms()`` of a classifier; a ``Compose`` of ``Resize``,
+        ``CenterCrop``, conversions to a tensor and ``Normalize``; timm's
+        ``timm.data.resolve_model_data_config(module)``; or the `Model.preprocessing` of another model.
     threads
         As for `load`.
 
@@ -108,12 +114,16 @@ def from_torch(
     ------
     fastconv.UnsupportedOperatorError
         A layer is not supported; the message names it with its path in the module.
+    fastconv.errors.ArgumentError
+        ``labels``, ``mean`` or ``std`` do not fit the network, or a step of ``transforms`` is not supported; the
+        message names it.
     fastconv.errors.MissingExtraError
         PyTorch is not installed. It is needed here only.
     """
     from .formats.torch import from_torch as read
 
-    return Model(read(module, input_shape, labels=labels, mean=mean, std=std), threads=threads)
+    graph = read(module, input_shape, labels=labels, mean=mean, std=std, transforms=transforms)
+    return Model(graph, threads=threads)
 
 
 class Model(Call):
@@ -129,31 +139,40 @@ class Model(Call):
         As for `load`.
     """
 
-    __slots__ = ("__weakref__", "_graph", "_program", "_threads")
+    __slots__ = ("__weakref__", "_graph", "_look_up", "_program", "_threads")
 
     def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         self._graph = graph
         self._threads = threads  # as asked for: a pickled None means the default over there
         self._program = compile_graph(optimize(graph), threads=threads)
         self._run = self._program.run
+        # The program takes one uint8 image of its size without a copy, and scales it to 0..1.
+        before = graph.preprocessing
+        as_it_is = before is None or (before.factor is None and before.keeps(graph.input_shape))
+        self._look_up = self._program.predict if as_it_is else _nothing
 
     # --- running ----------------------------------------------------------------------------------
 
-    def predict(self, img: Any) -> Any:
+    def predict(self, img: Any, *, top: int | None = None) -> Any:
         """Return the class of an image, or an array of classes for a batch.
 
         Parameters
         ----------
         img
-            A PIL image; a path, where Pillow is installed; uint8 HxW or HxWxC; float HxW or CxHxW;
-            a batch of those arrays (N first); or a list of any of them. uint8 is scaled to 0..1 and
-            the model's mean and std are applied. A float array of the model's `input_shape` is one
-            image. Nothing is resized.
+            A PIL image; a path, where Pillow is installed; uint8 HxW, HxWxC or CxHxW; float HxW or CxHxW; a batch of
+            those arrays (N first); or a list of any of them. uint8 is scaled to 0..1 and the model's mean and std are
+            applied. Where the model says how (`preprocessing`), PIL images, files and uint8 of any size are resized
+            and cropped; otherwise, and for floats, the size must be the network's. A float array of the model's
+            `input_shape` is one image. A file's EXIF orientation is not applied.
+        top
+            How many classes to return, best first and with their probabilities; all, if there are fewer.
 
         Returns
         -------
         int or str, or an ndarray of int64 or str for a batch
             The label where the model has labels, otherwise the class's index.
+        list of (int or str, float), or a list of such lists for a batch
+            With ``top``: classes, best first, each with its probability (as of `predict_proba`).
 
         Raises
         ------
@@ -162,9 +181,19 @@ class Model(Call):
             give one number per class.
         fastconv.errors.DTypeError
             The scale of the pixels is unknown, e.g. int64.
+        fastconv.errors.MissingExtraError
+            Pillow is not installed, and needed to open or to resize the image.
+        fastconv.errors.ArgumentError
+            ``top`` is not a positive int.
         """
+        if top is not None:
+            from .classes import best
+
+            outputs, single = self._outputs_of(img, "predict")
+            found = best(outputs, self._graph, top)
+            return found[0] if single else found
         labels = self._graph.labels
-        index = self._program.predict(img)  # None for all but one uint8 array
+        index = self._look_up(img)  # None for all but one uint8 array
         if index is not None:
             return index if labels is None else labels[index]
         outputs, single = self._outputs_of(img, "predict")
@@ -188,14 +217,11 @@ class Model(Call):
         ndarray, float32, (classes,), or (N, classes) for a batch
             Rows sum to 1.
         """
+        from .classes import probabilities
+
         outputs, single = self._outputs_of(img, "predict_proba")
-        if not _ends_in_softmax(self._graph):
-            with np.errstate(invalid="ignore"):  # an infinite output gives NaN, as in PyTorch
-                logits = outputs.astype(np.float64)
-                outputs = np.exp(logits - logits.max(axis=1, keepdims=True))
-                outputs /= outputs.sum(axis=1, keepdims=True)
-        probabilities: npt.NDArray[np.float32] = outputs.astype(np.float32, copy=False)
-        return probabilities[0] if single else probabilities
+        shares = probabilities(outputs, self._graph)
+        return shares[0] if single else shares
 
     def _run_any(self, x: npt.ArrayLike) -> Any:
         """Run what is not yet the batch that the program takes."""
@@ -258,6 +284,11 @@ class Model(Call):
     def labels(self) -> tuple[str, ...] | None:
         """The name of each class, or None."""
         return self._graph.labels
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How `predict` resizes, crops, scales and normalises an image; None where it only scales uint8 to 0..1."""
+        return self._graph.preprocessing
 
     @property
     def threads(self) -> int:
@@ -326,17 +357,8 @@ def _rebuild(graph: Graph, threads: int | None) -> Model:
     return Model(graph, threads=threads)
 
 
-def _ends_in_softmax(graph: Graph) -> bool:
-    """Tell whether the one output, (classes,), holds probabilities already."""
-    name = graph.outputs[0]
-    while name != INPUT:
-        node = graph.node(name)
-        if node.op == "softmax":
-            return bool(node.attrs["dim"] == 1 and graph.shapes[name][0] == graph.shapes[graph.outputs[0]][0])
-        if node.op not in ("identity", "dropout", "flatten", "reshape"):
-            return False
-        name = node.inputs[0]
-    return False
+def _nothing(img: Any) -> None:
+    """Stand for `Program.predict` where images are changed before the program sees them."""
 
 
 def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...]) -> ShapeError:

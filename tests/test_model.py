@@ -18,6 +18,7 @@ import fastconv
 from fastconv import Model, ModelFormatError, ShapeError
 from fastconv.errors import ArgumentError, DTypeError
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph.preprocessing import Preprocessing
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 RNG = np.random.default_rng(1)
@@ -208,8 +209,8 @@ def test_predict_is_the_largest_output(model):
 @pytest.mark.parametrize("preprocessing", [False, True])
 def test_one_picture_is_predicted_like_a_batch_of_scaled_floats(channels, preprocessing):
     mean, std = (0.2, 0.5, 0.3)[:channels], (0.3, 0.2, 0.1)[:channels]
-    given = {"mean": mean, "std": std} if preprocessing else {}
-    model = Model(classifier(channels, **given))
+    given = Preprocessing(mean=mean, std=std) if preprocessing else None
+    model = Model(classifier(channels, preprocessing=given))
     shots = pictures(40, channels)
     scaled = shots.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     if preprocessing:
@@ -305,13 +306,15 @@ def test_what_is_no_image_is_refused(model):
 
 
 def test_saved_and_loaded(tmp_path):
-    graph = classifier(3, labels=LABELS, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    before = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    graph = classifier(3, labels=LABELS, preprocessing=before)
     model, path = Model(graph), tmp_path / "model.npz"
     model.save(path)
     x, shots = images(4, 3), pictures(4, 3)
     for given in (path, str(path)):
         loaded = fastconv.load(given)
         assert loaded.labels == LABELS
+        assert loaded.preprocessing == before
         assert (loaded.input_shape, loaded.output_shapes) == ((3, 12, 10), ((5,),))
         same(loaded(x), model(x))
         same(loaded.predict(shots), model.predict(shots))

@@ -85,7 +85,8 @@ def predict(
     """Name the class of each image.
 
     IMAGES are files, folders (the images in them) or patterns such as 'scans/**/*.png'. An image
-    that cannot be read is reported and the others go on; the exit code is then 1.
+    that cannot be read is reported and the others go on; the exit code is then 1. Where the model
+    says how, images are resized and cropped to its size.
 
     \b
     Examples:
@@ -104,7 +105,7 @@ def predict(
     with progress("predicting", len(files), out) as advance:
         for file in files:
             try:
-                ranked = _rank(model, _open(file, model.input_shape, resize), top)
+                ranked = _rank(model, _open(file, model, resize), top)
             except _BadImage as error:
                 failed += 1
                 records.append({"file": file, "error": str(error)})
@@ -146,8 +147,8 @@ def _listing(folder: str) -> list[str]:
         return []
 
 
-def _open(file: str, input_shape: tuple[int, ...], resize: bool) -> Image.Image:
-    """Return the decoded picture, of the network's size."""
+def _open(file: str, model: Model, resize: bool) -> Image.Image:
+    """Return the decoded picture, of the network's size unless the model itself resizes or crops it."""
     if os.path.isdir(file):
         raise _BadImage(f"no readable images in this folder ({', '.join(IMAGE_SUFFIXES)})")
     try:
@@ -161,7 +162,10 @@ def _open(file: str, input_shape: tuple[int, ...], resize: bool) -> Image.Image:
     # Pillow's decoders raise nearly anything for a damaged file: SyntaxError, struct.error, …
     except Exception as error:
         raise _BadImage(one_line(error)) from error
-    size = (input_shape[-1], input_shape[-2]) if len(input_shape) == 3 else image.size
+    shape, before = model.input_shape, model.preprocessing
+    if len(shape) != 3 or (before is not None and before.changes_size):
+        return image
+    size = (shape[-1], shape[-2])
     if image.size == size:
         return image
     if resize:
@@ -238,6 +242,7 @@ def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, 
             "input_shape": model.input_shape,
             "output_shapes": model.output_shapes,
             "labels": model.labels,
+            "preprocessing": None if model.preprocessing is None else model.preprocessing.given(),
             "parameters": summary.parameters,
             "macs": summary.macs,
             "layers": [asdict(row) for row in summary.rows],
@@ -264,6 +269,8 @@ def info(path: str, as_json: bool, threads: int | None, input_shape: tuple[int, 
     size = f"{os.path.getsize(path) / 1e3:,.0f} kB"
     out.print(Text(f"{path}  {size}", "bold"))
     out.print(f"{_dims(model.input_shape)} -> {outputs}, {model.threads} threads", style="dim")
+    if model.preprocessing is not None:
+        out.print(Text(f"images: {model.preprocessing}", "dim"))
     out.print(grid)
 
 

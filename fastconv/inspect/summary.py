@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from ..graph import INPUT, Graph, Node, array_id
 from ..graph.ops import OPS
 from .table import Table, kernels_of, names_of
+
+if TYPE_CHECKING:
+    from ..graph.preprocessing import Preprocessing
 
 __all__ = ["LayerSummary", "Summary", "summarize"]
 
@@ -58,6 +62,7 @@ class Summary(Table):
     """The layers of a model. Prints as a table, in a notebook as HTML."""
 
     rows: tuple[LayerSummary, ...]
+    preprocessing: Preprocessing | None = None
 
     @property
     def parameters(self) -> int:
@@ -68,6 +73,9 @@ class Summary(Table):
     def macs(self) -> int:
         """Multiply-accumulates of the whole model for one image."""
         return sum(row.macs for row in self.rows)
+
+    def _caption(self) -> str:
+        return "" if self.preprocessing is None else f"images: {self.preprocessing}"
 
     def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
         header = ("layer", "op", "input", "output", "parameters", "MACs", "field", "kernel")
@@ -137,7 +145,7 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
                 kernel=kernels_of(node.name, steps),
             )
         )
-    return Summary(tuple(rows))
+    return Summary(tuple(rows), graph.preprocessing)
 
 
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:

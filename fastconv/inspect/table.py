@@ -13,6 +13,10 @@ __all__ = ["Table", "kernels_of", "names_of"]
 class Table:
     """Rows of strings under a header, as aligned text and as HTML."""
 
+    def _caption(self) -> str:
+        """Return a line to stand above the table, or nothing."""
+        return ""
+
     def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
         """Return header, rows, footer and the columns' alignment, a ``<`` or ``>`` for each."""
         raise NotImplementedError
@@ -26,7 +30,8 @@ class Table:
             return "  ".join(aligned).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        return "\n".join([line(header), rule, *map(line, rows), rule, line(footer)])
+        caption = [self._caption()] if self._caption() else []
+        return "\n".join([*caption, line(header), rule, *map(line, rows), rule, line(footer)])
 
     __repr__ = __str__
 
@@ -41,8 +46,9 @@ class Table:
             )
 
         body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in rows)
+        caption = f"<caption>{escape(self._caption())}</caption>\n" if self._caption() else ""
         return (
-            f"<table>\n<thead><tr>{line(header, 'th')}</tr></thead>\n<tbody>\n{body}</tbody>\n"
+            f"<table>\n{caption}<thead><tr>{line(header, 'th')}</tr></thead>\n<tbody>\n{body}</tbody>\n"
             f"<tfoot><tr>{line(footer, 'th')}</tr></tfoot>\n</table>"
         )
 
