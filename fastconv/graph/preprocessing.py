@@ -197,12 +197,14 @@ class Preprocessing(Frozen):
         """
         if len(old) != 3 or len(new) != 3 or 0 in old[1:] or old[1:] == new[1:]:
             return self
-        resize, crop = self.resize_size, self.crop_size
-        if isinstance(resize, int):
-            resize = max(1, resize * min(new[1:]) // min(old[1:]))
+        sides = list(zip(new[1:], old[1:], strict=True))
+        resize = self.resize_size
+        if isinstance(resize, int):  # as the side that grows most, so that the crop finds pixels
+            resize = max(1, *(resize * now // was for now, was in sides))
         elif resize is not None:
-            resize = tuple([max(1, side * now // was) for side, now, was in zip(resize, new[1:], old[1:], strict=True)])  # type: ignore[assignment]  # a pair, too
-        return self.replace(resize_size=resize, crop_size=None if crop is None else new[1:])
+            height, width = (max(1, side * now // was) for side, (now, was) in zip(resize, sides, strict=True))
+            resize = (height, width)
+        return self.replace(resize_size=resize, crop_size=None if self.crop_size is None else new[1:])
 
 
 def _size(name: str, value: Any) -> int | tuple[int, int]:
