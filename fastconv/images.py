@@ -138,7 +138,7 @@ def _converted(image: Any, shape: Sequence[int], what: str) -> Any:
             f"{what}: the image has mode {image.mode!r}, whose white is not known; scale it to "
             "0..1 yourself and pass the float array"
         )
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _of_size(image: Any, shape: Sequence[int], what: str) -> np.ndarray:

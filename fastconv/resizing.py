@@ -26,6 +26,9 @@ _PIL_MODES = {1: "L", 3: "RGB"}
 CUBIC = -0.75
 """The parameter of PyTorch's bicubic interpolation without antialiasing; with it, PyTorch and Pillow have -0.5."""
 
+WEIGHT_LIMIT = 1 << 15
+"""Weights are integers below it, with as many bits behind the point as that allows."""
+
 
 def fitted(image: Any, preprocessing: Preprocessing, what: str) -> NDArray[np.uint8]:
     """Resize and crop one image.
@@ -115,18 +118,28 @@ def _plane(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _interpolated(
     pixels: NDArray[np.uint8], axis: int, size: int, taps: Callable[[Any], dict[int, Any]]
 ) -> NDArray[np.uint8]:
-    """Resize one axis of uint8 (H, W, C): each new pixel is a weighted sum of `taps` neighbours."""
+    """Resize one axis of uint8 (H, W, C): a new pixel is a weighted sum of its neighbours, in PyTorch's integers."""
     old = pixels.shape[axis]
     place = (np.arange(size) + 0.5) * (old / size) - 0.5  # align_corners=False
     first = np.floor(place)
-    total: Any = 0
-    for offset, weight in taps(place - first).items():
-        index = np.clip(first + offset, 0, old - 1).astype(np.intp)
-        shape = [1, 1, 1]
-        shape[axis] = size
-        total = total + np.take(pixels, index, axis) * weight.astype(np.float32).reshape(shape)
-    rounded: NDArray[np.uint8] = np.clip(np.rint(total), 0, 255).astype(np.uint8)
-    return rounded
+    found = taps(place - first)
+    weights = np.stack(list(found.values()))
+    indices = np.clip(first + np.array(list(found))[:, np.newaxis], 0, old - 1).astype(np.intp)
+    for k in range(1, len(weights)):  # neighbours beyond the border are the pixel there: one weight for all of them
+        doubled = indices[k - 1] == indices[k]
+        weights[k] += np.where(doubled, weights[k - 1], 0)
+        weights[k - 1][doubled] = 0
+    bits = 0
+    while int(0.5 + weights.max() * 2 ** (bits + 1)) < WEIGHT_LIMIT:
+        bits += 1
+    shape = [1, 1, 1]
+    shape[axis] = size
+    total = np.int32(1 << (bits - 1))  # rounds half up
+    for index, weight in zip(indices, weights, strict=True):
+        scaled = np.trunc(weight * 2**bits + np.copysign(0.5, weight)).astype(np.int32)
+        total = total + np.take(pixels, index, axis).astype(np.int32) * scaled.reshape(shape)
+    new: NDArray[np.uint8] = np.clip(total >> bits, 0, 255).astype(np.uint8)
+    return new
 
 
 def _linear(t: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:

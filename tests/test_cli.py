@@ -21,6 +21,7 @@ Image = pytest.importorskip("PIL.Image")
 from fastconv.cli import bench as bench_command  # noqa: E402  # they need the extra
 from fastconv.cli import terminal, timing  # noqa: E402
 from fastconv.cli.commands import cli  # noqa: E402
+from fastconv.graph.preprocessing import Preprocessing  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LENET = str(ROOT / "models" / "lenet.npz")
@@ -140,6 +141,24 @@ def test_predict_resizes_when_asked(tmp_path: Path) -> None:
     result = run("predict", LENET, tmp_path / "large.png", "--resize")
     assert result.exit_code == 0
     assert result.stdout.split()[1] == "5"
+
+
+def test_predict_and_info_follow_the_model_s_preprocessing(tmp_path: Path) -> None:
+    graph = fastconv.load(LENET).graph.replace(preprocessing=Preprocessing(resize_size=30, crop_size=28, mean=(0.1,)))
+    fastconv.Model(graph).save(tmp_path / "model.npz")
+    with Image.open(DIGITS / "5.png") as image:
+        image.resize((150, 140)).save(tmp_path / "large.png")
+    result = run("predict", tmp_path / "model.npz", tmp_path / "large.png", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (best,) = json.loads(result.stdout)[0]["predictions"]
+    model = fastconv.load(tmp_path / "model.npz")
+    assert [(best["label"], best["probability"])] == model.predict(tmp_path / "large.png", top=1)
+    assert best["label"] == 5
+    line = "images: resize shorter side to 30 (bilinear), center crop 28x28, scale 1/255, mean 0.1, std 1"
+    assert line in run("info", tmp_path / "model.npz").stdout
+    record = json.loads(run("info", tmp_path / "model.npz", "--json").stdout)
+    assert record["preprocessing"] == {"resize_size": 30, "crop_size": [28, 28], "mean": [0.1], "std": [1.0]}
+    assert json.loads(run("info", LENET, "--json").stdout)["preprocessing"] is None
 
 
 def test_predict_shows_nan_instead_of_a_bar(tmp_path: Path) -> None:

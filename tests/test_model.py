@@ -19,6 +19,7 @@ from fastconv import Model, ModelFormatError, ShapeError
 from fastconv.errors import ArgumentError, DTypeError
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.preprocessing import Preprocessing
+from fastconv.images import to_batch
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 RNG = np.random.default_rng(1)
@@ -283,6 +284,67 @@ def test_predict_proba_of_a_network_that_ends_in_softmax(model, last):
     expected = model.predict_proba(x)
     # The network's own softmax is computed in float32, where exp flushes what is below its range.
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-37)
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_predict_top_gives_the_best_classes_with_their_probabilities(labels):
+    model, shots = Model(classifier(labels=labels)), pictures(7)
+    shares = model.predict_proba(shots)
+    found = model.predict(shots, top=3)
+    for image, ranked, share in zip(shots, found, shares, strict=True):
+        assert type(ranked) is list
+        order = np.argsort(-share)[:3]
+        assert ranked == [(int(i) if labels is None else labels[i], float(share[i])) for i in order]
+        assert [type(part) for part in ranked[0]] == [int if labels is None else str, float]
+        assert model.predict(image, top=3) == ranked
+        assert model.predict(image, top=1) == ranked[:1]
+        assert model.predict(image) == ranked[0][0]
+        assert model.predict(image, top=np.int64(99)) == model.predict(image, top=5)
+        assert len(model.predict(image, top=5)) == 5
+    assert model.predict([], top=2) == []
+    assert model.predict(list(shots), top=3) == found
+
+
+def test_predict_top_orders_by_the_outputs_where_probabilities_are_equal():
+    nodes = (Node("copy", "identity"),)
+    model = Model(Graph((4,), nodes, ("copy",)))
+    outputs = np.float32([[-1000, 5, -2000, 6000], [np.nan, 1, np.nan, np.inf], [1, 1, 1, 1]])
+    found = model.predict(outputs, top=4)
+    assert [[index for index, _ in ranked] for ranked in found] == [[3, 1, 0, 2], [0, 2, 3, 1], [0, 1, 2, 3]]
+    assert [ranked[0][0] for ranked in found] == model.predict(outputs).tolist()
+    assert [share for _, share in found[0]] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5, "2", True, []])
+def test_a_top_that_is_no_count_is_refused(model, top):
+    with pytest.raises(ArgumentError, match="top must be the number of classes wanted, at least 1"):
+        model.predict(pictures(1)[0], top=top)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        Preprocessing(resize_size=14, crop_size=(12, 10)),
+        Preprocessing(scale=1),
+        Preprocessing(resize_size=(12, 10)),
+        Preprocessing(resize_size=10),
+        Preprocessing(crop_size=(12, 10)),
+    ],
+    ids=repr,
+)
+def test_an_image_of_the_network_s_size_is_preprocessed_as_any_other(before):
+    model = Model(classifier(3, preprocessing=before.replace(mean=(0.1, 0.2, 0.3))))
+    for shot in pictures(20, 3):
+        assert model.predict(shot) == model.predict([shot])[0] == model.predict(shot, top=1)[0][0]
+        seen, _ = to_batch(shot, model.graph)
+        assert model.predict(shot) == int(model(seen[0]).argmax())
+
+
+def test_images_of_any_size_where_the_model_says_how():
+    model = Model(classifier(3, preprocessing=Preprocessing(resize_size=14, crop_size=(12, 10))))
+    shot = RNG.integers(0, 256, (40, 31, 3), np.uint8)
+    assert model.predict(shot) == model.predict([shot, shot])[1]
+    np.testing.assert_array_equal(model.predict_proba(shot), model.predict_proba(shot[np.newaxis])[0])
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])

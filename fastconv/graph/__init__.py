@@ -3,7 +3,7 @@
 ops         what each operator takes, one file per family   attributes  one spelling for every attribute
 checks      what a file may get wrong                       geometry    windows        padding   of an axis
 remedy      the input size that would have fitted           builder     writes a Graph node by node
-preprocessing  how an image becomes the input
+preprocessing   how an image becomes the input
 
 A Graph is what every file format is read into and what compile starts from. Constructing one
 normalises the attributes of its nodes, infers every shape, and finds all that a file can get wrong;

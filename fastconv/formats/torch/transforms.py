@@ -25,11 +25,17 @@ _REMEDY = (
     "conversions to a tensor and Normalize, or timm.data.resolve_model_data_config(module)"
 )
 _CONTAINERS = {"Compose": "transforms", "Sequential": "children"}
-_BY_PILLOW_NUMBER = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_OTHER_NAMES = {
+    0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming",  # Pillow's numbers
+    "nearest-exact": "nearest",  # to Pillow they are the same
+}  # fmt: skip
 _TIMM_REQUIRED = ("input_size", "interpolation", "mean", "std", "crop_pct")
 _TIMM_CROP_MODE = "crop_mode"  # timm before 0.9 has no such key, and means "center"
 
 PIL, UINT8, FLOAT = "a PIL image", "a uint8 tensor", "a float tensor"
+
+_SAME_PIXELS = {UINT8: ("bilinear", "bicubic"), FLOAT: ("bilinear",)}
+"""What torchvision resizes to the same pixels, to 1/255, as a PIL image; of floats, others leave the range 0..1."""
 
 
 def preprocessing_of(transforms: Any, input_shape: tuple[int, ...]) -> Preprocessing:
@@ -92,9 +98,9 @@ def _steps(transforms: Any) -> Iterator[Any]:
 
 
 def _interpolation(value: Any) -> Any:
-    """Return the name behind torchvision's enum, a name, or Pillow's number."""
+    """Return our name for torchvision's enum, its name or Pillow's number."""
     value = getattr(value, "value", value)
-    return _BY_PILLOW_NUMBER.get(value, value) if isinstance(value, int) else value
+    return _OTHER_NAMES.get(value, value) if isinstance(value, (int, str)) else value
 
 
 def _per_channel(values: Iterable[Any], channels: int) -> tuple[float, ...]:
@@ -184,18 +190,11 @@ class _Chain:
         if getattr(step, "max_size", None) is not None:
             self._refuse(step, "has max_size, which is not supported; leave it out")
         interpolation = _interpolation(step.interpolation)
-        exact = interpolation == "nearest-exact"  # Pillow's only kind
-        if self.image is not PIL:
-            self._check_on_tensor(step, interpolation)
+        if interpolation not in _SAME_PIXELS.get(self.image, (interpolation,)):
+            self._refuse(step, f"of {self.image} takes other pixels than of a PIL image; put Resize first")
         self.fields["resize_size"] = step.size
-        self.fields["interpolation"] = "nearest" if exact else interpolation
-        self.fields["antialias"] = self.image is PIL or exact or step.antialias is True
-
-    def _check_on_tensor(self, step: Any, interpolation: Any) -> None:
-        if interpolation == "nearest":
-            self._refuse(step, "of a tensor takes other pixels than of a PIL image; use NEAREST_EXACT, or resize first")
-        if self.image is FLOAT and interpolation not in ("nearest-exact", "bilinear"):
-            self._refuse(step, "of a float tensor leaves the range of pixels; put it before the conversion to floats")
+        self.fields["interpolation"] = interpolation
+        self.fields["antialias"] = self.image is PIL or step.antialias is True
 
     def center_crop(self, step: Any) -> None:
         self._once(step, "crop_size", "mean")
