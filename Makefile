@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PEERS_VENV ?= .venv-peers
 TORCH ?= torch==2.13.0
+TORCHVISION ?= torchvision==0.28.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST ?=
 JOBS ?= auto
@@ -55,7 +56,7 @@ bench-peers: $(PEERS_VENV)/.peers  ## compare with the other engines; rewrites t
 	$(PEERS_BIN)/python benchmarks/lightness.py
 
 bench-zoo: $(PEERS_VENV)/.peers  ## the same with large networks; needs 12 GB of memory
-	$(PEERS_BIN)/pip install --no-deps torchvision==0.28.0
+	$(PEERS_BIN)/pip install --no-deps $(TORCHVISION)
 	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo
 	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo --isa v3
 	$(PEERS_BIN)/python benchmarks/report.py
@@ -95,6 +96,7 @@ $(VENV)/.engine: $(BUILD_INPUTS) | $(BIN)/python
 $(VENV)/.dev: pyproject.toml $(VENV)/.engine
 	$(BIN)/pip $(INSTALL_TORCH)
 	$(BIN)/pip install --group dev
+	$(BIN)/pip install --no-deps $(TORCHVISION)
 	@touch $@
 
 $(PEERS_VENV)/.peers: benchmarks/requirements-peers.txt $(BUILD_INPUTS) $(wildcard fastconv/*.py fastconv/*/*.py fastconv/*/*/*.py)

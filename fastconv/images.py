@@ -1,13 +1,14 @@
 """What `Model.predict` accepts, turned into the batch that the network takes.
 
-Every image becomes float32 (C, H, W), PyTorch's layout. uint8 is scaled to 0..1, floats are used as
-they are, then the model's mean and std are applied (`preprocessing`). Nothing is resized, cropped or
-guessed: what does not fit, or fits in two ways, is refused with the remedy.
+Every image becomes float32 (C, H, W), PyTorch's layout. PIL images, files and uint8 are resized and cropped where the
+model says how (`graph.preprocessing`) and scaled, to 0..1 unless it says otherwise; floats are used as they are. Then
+the model's mean and std are applied (`preprocessing`). Nothing is guessed: what does not fit, or fits in two ways, is
+refused with the remedy.
 
     PIL image                        converted to the network's channels with ``img.convert``
-    uint8    HxW, HxWxC              a batch: NxHxW, NxHxWxC
-    float    HxW, CxHxW              a batch: NxHxW, NxCxHxW
-    path                             opened with Pillow
+    uint8    HxW, HxWxC, CxHxW       a batch: NxHxW, NxHxWxC, NxCxHxW
+    float    HxW, HxWxC, CxHxW       a batch: NxHxW, NxHxWxC, NxCxHxW
+    path                             opened with Pillow; the orientation in its EXIF data is left alone
     list or tuple of any of these    a batch
 """
 
@@ -24,7 +25,10 @@ from .errors import DTypeError, MissingExtraError, ShapeError
 from .preprocessing import normalized, scaled
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .graph import Graph
+    from .graph.preprocessing import Preprocessing
 
 __all__ = ["to_batch"]
 
@@ -39,7 +43,7 @@ def to_batch(images: Any, graph: Graph) -> tuple[np.ndarray, bool]:
     images
         One image or several, in any of the forms listed on top of this module.
     graph
-        The network: its ``input_shape``, ``mean`` and ``std`` are read.
+        The network: its ``input_shape`` and ``preprocessing`` are read.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def to_batch(images: Any, graph: Graph) -> tuple[np.ndarray, bool]:
     fastconv.errors.DTypeError
         The dtype does not tell the scale of the pixels (integers other than uint8), or is not real.
     fastconv.errors.MissingExtraError
-        A path was given and Pillow is not installed.
+        A path was given, or an image has to be resized, and Pillow is not installed.
     """
     if _is_list_of_images(images):
         batch = np.empty((len(images), *graph.input_shape), np.float32)
@@ -76,14 +80,23 @@ def _one_to_batch(image: Any, graph: Graph, what: str) -> tuple[np.ndarray, bool
     if isinstance(image, (str, os.PathLike)):
         image = _open(image, what)
     if _is_pil(image):
-        pixels = _from_pil(image, shape, what)
+        image = _converted(image, shape, what)
     else:
         try:
-            pixels = np.asarray(image)
+            image = np.asarray(image)
         except ValueError as error:
             raise ShapeError(f"{what}: expects an image, got rows that differ: {error}") from None
-    values = _scaled(pixels, what)
-    batch, single = _arrange(values, shape, pixels.dtype == np.uint8, what)
+    preprocessing = graph.preprocessing
+    is_uint8 = not isinstance(image, np.ndarray) or image.dtype == np.uint8
+    if preprocessing is not None and preprocessing.changes_size and is_uint8:
+        pixels, single = _fitted(image, shape, preprocessing, what)
+        values = _scaled(pixels, preprocessing, what)
+        batch = values.transpose(0, 3, 1, 2)
+    else:
+        if not isinstance(image, np.ndarray):
+            image = _of_size(image, shape, what)
+        values = _scaled(image, preprocessing, what)
+        batch, single = _arrange(values, shape, is_uint8, what)
     return normalized(np.ascontiguousarray(batch), -len(shape), graph.mean, graph.std), single
 
 
@@ -112,8 +125,8 @@ def _open(path: str | os.PathLike[str], what: str) -> Any:
         return image
 
 
-def _from_pil(image: Any, shape: Sequence[int], what: str) -> np.ndarray:
-    """Convert a PIL image to uint8 pixels, (H, W) or (H, W, C), in the network's channels."""
+def _converted(image: Any, shape: Sequence[int], what: str) -> Any:
+    """Convert a PIL image to the mode that has the network's channels."""
     mode = _PIL_MODES.get(shape[0]) if len(shape) == 3 else None
     if mode is None:
         raise ShapeError(
@@ -125,19 +138,62 @@ def _from_pil(image: Any, shape: Sequence[int], what: str) -> np.ndarray:
             f"{what}: the image has mode {image.mode!r}, whose white is not known; scale it to "
             "0..1 yourself and pass the float array"
         )
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _of_size(image: Any, shape: Sequence[int], what: str) -> np.ndarray:
+    """Return a PIL image of the network's size as uint8 pixels, (H, W) or (H, W, C)."""
     height, width = shape[1:]
     if image.size != (width, height):
         raise ShapeError(
             f"{what}: expects {width}x{height} pixels (width x height), the image has "
             f"{image.width}x{image.height}; resize it first: img.resize(({width}, {height}))"
         )
-    return np.asarray(image.convert(mode))
+    return np.asarray(image)
 
 
-def _scaled(pixels: np.ndarray, what: str) -> np.ndarray:
-    """Convert pixels of any accepted dtype to float32; uint8 is scaled to 0..1."""
+def _fitted(
+    image: Any, shape: Sequence[int], preprocessing: Preprocessing, what: str
+) -> tuple[NDArray[np.uint8], bool]:
+    """Resize and crop a PIL image, or uint8 pixels of any size, to uint8 (N, H, W, C); say whether it was one."""
+    from .resizing import fitted
+
+    channels, height, width = shape
+    images, single = _images_of(image, channels, what) if isinstance(image, np.ndarray) else ([image], True)
+    batch = np.empty((len(images), height, width, channels), np.uint8)
+    for index, one in enumerate(images):
+        pixels = fitted(one, preprocessing, what)
+        if pixels.shape[:2] != (height, width):
+            raise ShapeError(
+                f"{what}: expects {height}x{width} pixels (height x width), the image has {pixels.shape[0]}x"
+                f"{pixels.shape[1]} after it was resized; the model does not say how to crop it: crop it first"
+            )
+        batch[index] = pixels
+    return batch, single
+
+
+def _images_of(pixels: NDArray[np.uint8], channels: int, what: str) -> tuple[Any, bool]:
+    """Read uint8 pixels of any size as images (H, W, C) by where their channels are; say whether it was one."""
+    given = pixels.shape
+    if channels == 1 and (pixels.ndim == 2 or (pixels.ndim == 3 and given[-1] != 1)):
+        return (pixels[np.newaxis] if pixels.ndim == 2 else pixels)[..., np.newaxis], pixels.ndim == 2
+    last, first = (pixels.ndim in (3, 4) and given[axis] == channels for axis in (-1, -3))
+    if last and first:
+        raise ShapeError(f"{what}: {given} can be read as channels first and as channels last; pass a PIL image")
+    if not last and not first:
+        kind = f"HxWx{channels}, {channels}xHxW" if channels > 1 else "HxW, HxWx1"
+        raise ShapeError(
+            f"{what}: expects {channels} channel{'s' * (channels > 1)}, as {kind} or a batch of those, got shape "
+            f"{given}; convert the image first, or pass a PIL image, which is converted"
+        )
+    images = pixels if pixels.ndim == 4 else pixels[np.newaxis]
+    return (images if last else images.transpose(0, 2, 3, 1)), pixels.ndim == 3
+
+
+def _scaled(pixels: np.ndarray, preprocessing: Preprocessing | None, what: str) -> np.ndarray:
+    """Convert pixels of any accepted dtype to float32; uint8 is scaled."""
     if pixels.dtype == np.uint8:
-        return scaled(pixels)
+        return scaled(pixels, None if preprocessing is None else preprocessing.factor)
     if pixels.dtype.kind in "fb":
         return pixels.astype(np.float32)
     if pixels.dtype.kind in "iu":

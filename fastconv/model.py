@@ -14,7 +14,6 @@ import numpy as np
 from ._base import Call
 from .compile import compile_graph
 from .errors import ArgumentError, DTypeError, ModelFormatError, ShapeError
-from .graph import INPUT
 from .rewrite import optimize
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from .graph import Graph
+    from .graph.preprocessing import Preprocessing
     from .inspect.profile import Profile
     from .inspect.summary import Summary
     from .sizes import Sizes
@@ -109,6 +109,7 @@ def from_torch(
     labels: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    transforms: Any = None,
     threads: int | None = None,
     dynamic: bool = False,
 ) -> Model:
@@ -123,6 +124,11 @@ def from_torch(
         A name per class, for `Model.predict`.
     mean, std
         Per channel, on pixels in 0..1 (torchvision's ``Normalize``); applied by `Model.predict`.
+    transforms
+        Instead of ``mean`` and ``std``: all that is done to an image before the network sees it, for `Model.predict` to
+        do the same. torchvision's ``weights.transforms()`` of a classifier; a ``Compose`` of ``Resize``,
+        ``CenterCrop``, conversions to a tensor and ``Normalize``; timm's
+        ``timm.data.resolve_model_data_config(module)``; or the `Model.preprocessing` of another model.
     threads
         As for `load`.
     dynamic
@@ -139,12 +145,16 @@ def from_torch(
         The module does not take images of `input_shape`, or its size cannot vary although `dynamic` is asked for.
     fastconv.UnsupportedOperatorError
         A layer is not supported; the message names it with its path in the module.
+    fastconv.errors.ArgumentError
+        ``labels``, ``mean`` or ``std`` do not fit the network, or a step of ``transforms`` is not supported; the
+        message names it.
     fastconv.errors.MissingExtraError
         PyTorch is not installed. It is needed here only.
     """
     from .formats.torch import from_torch as read
 
-    return Model(read(module, input_shape, labels=labels, mean=mean, std=std, dynamic=dynamic), threads=threads)
+    graph = read(module, input_shape, labels=labels, mean=mean, std=std, transforms=transforms, dynamic=dynamic)
+    return Model(graph, threads=threads)
 
 
 class Model(Call):
@@ -163,39 +173,53 @@ class Model(Call):
         As for `load`.
     """
 
-    __slots__ = ("__weakref__", "_graph", "_program", "_sizes", "_threads")
+    __slots__ = ("__weakref__", "_graph", "_look_up", "_program", "_sizes", "_threads")
 
     def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         self._graph = graph
         self._threads = threads  # as asked for: a pickled None means the default over there
         self._program = compile_graph(optimize(graph), threads=threads)
         self._run = self._program.run
+        # The program takes one uint8 image of its size without a copy, and scales it to 0..1.
+        before = graph.preprocessing
+        as_it_is = before is None or (before.factor is None and before.keeps(graph.input_shape))
+        self._look_up = self._program.predict if as_it_is else _nothing
         self._sizes: Sizes | None = None
         if graph.dynamic:
             from .sizes import Sizes
 
+            # What resizes or crops gives the nominal size only: at others it has nothing to do.
+            kept = None if _changes_size(graph) else before
             self._sizes = Sizes(
                 graph.input_shape,
-                lambda shape: Model(graph.replace(input_shape=shape, dynamic=False), threads=threads),
+                lambda shape: Model(
+                    graph.replace(input_shape=shape, preprocessing=kept, dynamic=False), threads=threads
+                ),
             )
 
     # --- running ----------------------------------------------------------------------------------
 
-    def predict(self, img: Any) -> Any:
+    def predict(self, img: Any, *, top: int | None = None) -> Any:
         """Return the class of an image, or an array of classes for a batch.
 
         Parameters
         ----------
         img
-            A PIL image; a path, where Pillow is installed; uint8 HxW or HxWxC; float HxW or CxHxW;
-            a batch of those arrays (N first); or a list of any of them. uint8 is scaled to 0..1 and
-            the model's mean and std are applied. A float array of the model's `input_shape` is one
-            image. Nothing is resized; a dynamic model takes images of any size, a list of one size.
+            A PIL image; a path, where Pillow is installed; uint8 HxW, HxWxC or CxHxW; float HxW or CxHxW; a batch of
+            those arrays (N first); or a list of any of them. uint8 is scaled to 0..1 and the model's mean and std are
+            applied. Where the model says how (`preprocessing`), PIL images, files and uint8 of any size are resized
+            and cropped to the network's size, which floats must have. Where it does not, nothing is resized: all must
+            have that size, or any one size if the model is dynamic. A float array of the model's `input_shape` is one
+            image. A file's EXIF orientation is not applied.
+        top
+            How many classes to return, best first and with their probabilities; all, if there are fewer.
 
         Returns
         -------
         int or str, or an ndarray of int64 or str for a batch
             The label where the model has labels, otherwise the class's index.
+        list of (int or str, float), or a list of such lists for a batch
+            With ``top``: classes, best first, each with its probability (as of `predict_proba`).
 
         Raises
         ------
@@ -204,9 +228,19 @@ class Model(Call):
             give one number per class.
         fastconv.errors.DTypeError
             The scale of the pixels is unknown, e.g. int64.
+        fastconv.errors.MissingExtraError
+            Pillow is not installed, and needed to open or to resize the image.
+        fastconv.errors.ArgumentError
+            ``top`` is not a positive int.
         """
+        if top is not None:
+            from .classes import best
+
+            outputs, single = self._outputs_of(img, "predict")
+            found = best(outputs, self._graph, top)
+            return found[0] if single else found
         labels = self._graph.labels
-        index = self._program.predict(img)  # None for all but one uint8 array
+        index = self._look_up(img)  # None for all but one uint8 array
         if index is not None:
             return index if labels is None else labels[index]
         outputs, single = self._outputs_of(img, "predict")
@@ -230,14 +264,11 @@ class Model(Call):
         ndarray, float32, (classes,), or (N, classes) for a batch
             Rows sum to 1.
         """
+        from .classes import probabilities
+
         outputs, single = self._outputs_of(img, "predict_proba")
-        if not _ends_in_softmax(self._graph):
-            with np.errstate(invalid="ignore"):  # an infinite output gives NaN, as in PyTorch
-                logits = outputs.astype(np.float64)
-                outputs = np.exp(logits - logits.max(axis=1, keepdims=True))
-                outputs /= outputs.sum(axis=1, keepdims=True)
-        probabilities: npt.NDArray[np.float32] = outputs.astype(np.float32, copy=False)
-        return probabilities[0] if single else probabilities
+        shares = probabilities(outputs, self._graph)
+        return shares[0] if single else shares
 
     def _run_any(self, x: npt.ArrayLike) -> Any:
         """Run what is not yet the batch that the program takes, or is of another size."""
@@ -279,7 +310,7 @@ class Model(Call):
                 f"{method}: expects a network with one number per class, (classes,), this one "
                 f"gives {shape} for an image; call model(x)"
             )
-        if self._sizes is not None:
+        if self._sizes is not None and not _changes_size(self._graph):
             other = self._sizes.for_images(img, method)
             if other is not None:
                 if other.output_shapes != self.output_shapes:
@@ -319,6 +350,11 @@ class Model(Call):
     def labels(self) -> tuple[str, ...] | None:
         """The name of each class, or None."""
         return self._graph.labels
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How `predict` resizes, crops, scales and normalises an image; None where it only scales uint8 to 0..1."""
+        return self._graph.preprocessing
 
     @property
     def threads(self) -> int:
@@ -390,17 +426,13 @@ def _rebuild(graph: Graph, threads: int | None) -> Model:
     return Model(graph, threads=threads)
 
 
-def _ends_in_softmax(graph: Graph) -> bool:
-    """Tell whether the one output, (classes,), holds probabilities already."""
-    name = graph.outputs[0]
-    while name != INPUT:
-        node = graph.node(name)
-        if node.op == "softmax":
-            return bool(node.attrs["dim"] == 1 and graph.shapes[name][0] == graph.shapes[graph.outputs[0]][0])
-        if node.op not in ("identity", "dropout", "flatten", "reshape"):
-            return False
-        name = node.inputs[0]
-    return False
+def _changes_size(graph: Graph) -> bool:
+    """Tell whether images are resized or cropped, and so have the network's size whatever they had before."""
+    return graph.preprocessing is not None and graph.preprocessing.changes_size
+
+
+def _nothing(img: Any) -> None:
+    """Stand for `Program.predict` where images are changed before the program sees them."""
 
 
 def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...], dynamic: bool) -> ShapeError:

@@ -1,8 +1,8 @@
 """Pixels as a network sees them: the one definition of scaling and normalisation.
 
-uint8 is scaled to 0..1 as torchvision's ToTensor does it, then ``(value - mean) / std`` by channel, all in float32 and
-in torchvision's order. `images` applies it to arrays; `compile` makes the table of it that `Program.predict` looks
-pixels up in, so both give the same bits.
+uint8 is scaled to 0..1 as torchvision's ToTensor does it, or by another scale that the model has, then ``(value - mean)
+/ std`` by channel, all in float32 and in torchvision's order. `images` applies it to arrays; `compile` makes the table
+of it that `Program.predict` looks pixels up in, so both give the same bits.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["levels", "normalized", "scaled"]
 
 
-def scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return uint8 pixels of any shape in 0..1."""
-    values: NDArray[np.float32] = np.divide(pixels, np.float32(255), dtype=np.float32)
+def scaled(pixels: NDArray[np.uint8], scale: float | None = None) -> NDArray[np.float32]:
+    """Return uint8 pixels of any shape multiplied by `scale`; by default divided by 255."""
+    values: NDArray[np.float32]
+    if scale is None:
+        values = np.divide(pixels, np.float32(255), dtype=np.float32)
+    else:
+        values = np.multiply(pixels, np.float32(scale), dtype=np.float32)
     return values
 
 

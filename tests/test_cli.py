@@ -23,6 +23,7 @@ from fastconv.cli import terminal, timing  # noqa: E402
 from fastconv.cli.commands import cli  # noqa: E402
 from fastconv.formats.architectures import plan_of  # noqa: E402
 from fastconv.graph.builder import GraphBuilder  # noqa: E402
+from fastconv.graph.preprocessing import Preprocessing  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LENET = str(ROOT / "models" / "lenet.npz")
@@ -142,6 +143,24 @@ def test_predict_resizes_when_asked(tmp_path: Path) -> None:
     result = run("predict", LENET, tmp_path / "large.png", "--resize")
     assert result.exit_code == 0
     assert result.stdout.split()[1] == "5"
+
+
+def test_predict_and_info_follow_the_model_s_preprocessing(tmp_path: Path) -> None:
+    graph = fastconv.load(LENET).graph.replace(preprocessing=Preprocessing(resize_size=30, crop_size=28, mean=(0.1,)))
+    fastconv.Model(graph).save(tmp_path / "model.npz")
+    with Image.open(DIGITS / "5.png") as image:
+        image.resize((150, 140)).save(tmp_path / "large.png")
+    result = run("predict", tmp_path / "model.npz", tmp_path / "large.png", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (best,) = json.loads(result.stdout)[0]["predictions"]
+    model = fastconv.load(tmp_path / "model.npz")
+    assert [(best["label"], best["probability"])] == model.predict(tmp_path / "large.png", top=1)
+    assert best["label"] == 5
+    line = "images: resize shorter side to 30 (bilinear), center crop 28x28, scale 1/255, mean 0.1, std 1"
+    assert line in run("info", tmp_path / "model.npz").stdout
+    record = json.loads(run("info", tmp_path / "model.npz", "--json").stdout)
+    assert record["preprocessing"] == {"resize_size": 30, "crop_size": [28, 28], "mean": [0.1], "std": [1.0]}
+    assert json.loads(run("info", LENET, "--json").stdout)["preprocessing"] is None
 
 
 def test_predict_shows_nan_instead_of_a_bar(tmp_path: Path) -> None:
@@ -335,6 +354,13 @@ def test_a_dynamic_model_takes_images_of_any_size(tmp_path: Path) -> None:
         assert record["predictions"][0]["label"] == model.predict(record["file"])
     assert "1x8x8 -> 9, other sizes too, " in run("info", path).stdout
     assert json.loads(run("info", path, "--json").stdout)["dynamic"] is True
+    before = Preprocessing(resize_size=9, crop_size=8)
+    fastconv.Model(model.graph.replace(preprocessing=before)).save(path)
+    (record,) = json.loads(run("predict", path, tmp_path / "image.png", "--json").stdout)
+    fixed = fastconv.Model(model.graph.replace(preprocessing=before, dynamic=False))
+    (best,) = record["predictions"]
+    assert [(best["label"], best["probability"])] == fixed.predict(record["file"], top=1)
+    assert f"images: {before}" in run("info", path).stdout
     assert json.loads(run("info", LENET, "--json").stdout)["dynamic"] is False
 
 

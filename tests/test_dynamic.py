@@ -22,6 +22,7 @@ from fastconv.errors import ArgumentError, DTypeError, FastconvError, ModelForma
 from fastconv.graph import Graph
 from fastconv.graph.builder import GraphBuilder
 from fastconv.graph.dynamic import compare
+from fastconv.graph.preprocessing import Preprocessing
 from fastconv.rewrite import optimize
 
 LABELS = ("ant", "bee", "cat")
@@ -128,7 +129,10 @@ def test_profile_takes_other_sizes(model: Model) -> None:
 @pytest.mark.parametrize("size", [(16, 18), (25, 30), (9, 40)])
 def test_predict_takes_every_form_of_image(channels: int, size: tuple[int, int], tmp_path: Path) -> None:
     pil = pytest.importorskip("PIL.Image")
-    model = Model(network(channels, labels=LABELS, mean=[0.4] * channels, std=[0.3] * channels), threads=1)
+    model = Model(
+        network(channels, labels=LABELS, preprocessing=Preprocessing(mean=[0.4] * channels, std=[0.3] * channels)),
+        threads=1,
+    )
     pixels = np.random.default_rng(1).integers(0, 256, (4, *size, channels), np.uint8)
     x = ((pixels.astype(np.float32) / np.float32(255)) - np.float32(0.4)) / np.float32(0.3)
     expected = [LABELS[i] for i in model(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).argmax(1)]
@@ -206,6 +210,97 @@ def test_predict_refuses_sizes_that_give_other_classes() -> None:
     model.predict(images(1, 2, 8, 15)[0])
     with pytest.raises(ShapeError, match=r"images of shape \(2, 16, 24\) give \(12,\) numbers, not the \(2,\)"):
         model.predict(images(1, 2, 16, 24)[0])
+
+
+# --- predicting with preprocessing ----------------------------------------------------------------
+
+NORMALISED = Preprocessing(scale=1 / 128, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+RESIZED = [
+    NORMALISED.replace(resize_size=20, crop_size=(16, 18)),
+    NORMALISED.replace(resize_size=(16, 18), interpolation="bicubic", antialias=False),
+    Preprocessing(crop_size=(16, 18)),
+]
+
+
+@pytest.mark.parametrize("before", RESIZED, ids=str)
+@pytest.mark.parametrize("size", [(16, 18), (33, 47), (9, 40), (5, 7)])
+def test_what_resizes_or_crops_gives_the_nominal_size(
+    before: Preprocessing, size: tuple[int, int], tmp_path: Path
+) -> None:
+    pil = pytest.importorskip("PIL.Image")
+    model = Model(network(labels=LABELS, preprocessing=before), threads=1)
+    fixed = Model(network(labels=LABELS, preprocessing=before, dynamic=False), threads=1)
+    pixels = np.random.default_rng(2).integers(0, 256, (3, *size, 3), np.uint8)
+    picture = pil.fromarray(pixels[0])
+    picture.save(tmp_path / "image.png")
+    odd = np.ascontiguousarray(pixels[0, 1:, 2:])  # a list may have several sizes
+    for image in (pixels, pixels[0], picture, tmp_path / "image.png", [picture, odd]):
+        same(model.predict_proba(image), fixed.predict_proba(image))
+        same(model.predict(image), fixed.predict(image))
+        assert model.predict(image, top=2) == fixed.predict(image, top=2)
+    assert len(model._sizes) == 0
+    if size != (16, 18):  # floats are not resized
+        with pytest.raises(ShapeError, match="expects 16x18 pixels"):
+            model.predict(pixels[0].astype(np.float32))
+
+
+@pytest.mark.parametrize("before", [*RESIZED, NORMALISED], ids=str)
+def test_calls_and_profiles_take_any_size_whatever_is_done_to_images(before: Preprocessing) -> None:
+    model, plain = Model(network(preprocessing=before), threads=1), Model(network(), threads=1)
+    for size in SHAPES:
+        x = images(2, 3, *size)
+        same(model(x), plain(x))
+        same(model(x[0]), plain(x[0]))
+    assert model.profile(images(1, 3, 30, 20), repeats=1).batch == 1
+    kept = {other.model.preprocessing for other in model._sizes._kept.values()}
+    assert kept == {None if before.changes_size else before}
+
+
+def test_scale_mean_and_std_are_applied_at_any_size() -> None:
+    model = Model(network(labels=LABELS, preprocessing=NORMALISED), threads=1)
+    mean, std = (np.float32(values)[:, np.newaxis, np.newaxis] for values in (NORMALISED.mean, NORMALISED.std))
+    for size in SHAPES:
+        if 3 in size or 1 in size:  # to be read in two ways
+            continue
+        pixels = np.random.default_rng(3).integers(0, 256, (2, *size, 3), np.uint8)
+        x = (pixels.transpose(0, 3, 1, 2) * np.float32(1 / 128) - mean) / std
+        expected = model(np.ascontiguousarray(x))
+        assert list(model.predict(pixels)) == [LABELS[i] for i in expected.argmax(1)]
+        fixed = Model(model.graph.replace(input_shape=(3, *size), dynamic=False), threads=1)
+        same(model.predict_proba(pixels), fixed.predict_proba(pixels))
+        assert model.predict(pixels[0], top=3) == fixed.predict(pixels[0], top=3)
+
+
+@pytest.mark.parametrize("before", [*RESIZED, NORMALISED], ids=str)
+def test_sizes_and_preprocessing_are_kept_together(before: Preprocessing, tmp_path: Path) -> None:
+    model = Model(network(labels=LABELS, preprocessing=before), threads=1)
+    path = tmp_path / "model.npz"
+    model.save(path)
+    pixels, x = np.random.default_rng(4).integers(0, 256, (29, 41, 3), np.uint8), images(2, 3, 21, 33)
+    for twin in (fastconv.load(path, threads=1), pickle.loads(pickle.dumps(model))):
+        assert (twin.dynamic, twin.preprocessing, twin.labels) == (True, before, LABELS)
+        same(twin(x), model(x))
+        same(twin.predict_proba(pixels), model.predict_proba(pixels))
+    one_size = fastconv.load(path, dynamic=False)
+    assert (one_size.dynamic, one_size.preprocessing) == (False, before)
+
+
+def test_a_dynamic_file_for_another_size_crops_to_that(tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image")
+    path = tmp_path / "model.npz"
+    Model(network(preprocessing=RESIZED[0])).save(path)
+    model = fastconv.load(path, input_shape=(3, 32, 36))
+    assert (model.dynamic, model.preprocessing) == (True, RESIZED[0].replace(resize_size=40, crop_size=(32, 36)))
+    pixels = np.random.default_rng(4).integers(0, 256, (29, 41, 3), np.uint8)
+    same(model.predict_proba(pixels), fastconv.load(path, input_shape=(3, 32, 36), dynamic=False).predict_proba(pixels))
+    same(model(images(1, 3, 16, 18)), Model(network())(images(1, 3, 16, 18)))
+
+
+def test_a_summary_tells_both() -> None:
+    summary = Model(network(preprocessing=RESIZED[0])).summary()
+    dynamic = "dynamic: images of other sizes are taken too"
+    assert str(summary).startswith(f"images: {RESIZED[0]}\n{dynamic}\nlayer ")
+    assert f"<caption>images: {RESIZED[0]}<br>{dynamic}</caption>" in summary._repr_html_()
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -519,8 +614,8 @@ def test_it_is_shown(model: Model) -> None:
     fixed = Model(network(dynamic=False), threads=1)
     assert repr(model).startswith("<fastconv.Model (3, 16, 18), other sizes too, -> (3,), ")
     assert str(model.graph).startswith("input -> 3x16x18 float32, other sizes too\n")
-    assert str(model.summary()).splitlines()[:-1] == str(fixed.summary()).splitlines()
-    assert str(model.summary()).endswith("\ndynamic: images of other sizes are taken too")
-    assert model.summary()._repr_html_().endswith("<p>dynamic: images of other sizes are taken too</p>")
+    assert str(model.summary()).splitlines()[1:] == str(fixed.summary()).splitlines()
+    assert str(model.summary()).startswith("dynamic: images of other sizes are taken too\n")
+    assert "<caption>dynamic: images of other sizes are taken too</caption>" in model.summary()._repr_html_()
     assert "other sizes" not in f"{fixed!r}{fixed.graph}{fixed.summary()}{fixed._repr_html_()}"
     assert not optimize(model.graph).dynamic  # rewriting may use the shapes

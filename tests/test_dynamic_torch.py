@@ -11,6 +11,7 @@ from torchvision_nets import models, randomised
 
 import fastconv
 from fastconv import ShapeError
+from fastconv.graph.preprocessing import Preprocessing
 
 torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402  # they need the extra
@@ -200,3 +201,22 @@ def test_labels_and_normalisation_are_kept() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
     x = (pixels.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.2)
     assert model.predict(pixels) == "ab"[model(np.ascontiguousarray(x.transpose(2, 0, 1))).argmax()]
+
+
+def test_transforms_are_kept_and_tell_nothing_of_other_sizes() -> None:
+    pytest.importorskip("PIL.Image")
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    before = Preprocessing(resize_size=10, crop_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    model = fastconv.from_torch(net, (3, 8, 8), labels=["a", "b"], transforms=before, dynamic=True)
+    fixed = fastconv.from_torch(net, (3, 8, 8), labels=["a", "b"], transforms=before)
+    assert (model.dynamic, model.labels, model.preprocessing) == (True, ("a", "b"), before)
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
+    np.testing.assert_array_equal(model.predict_proba(pixels), fixed.predict_proba(pixels), strict=True)
+    x = np.random.default_rng(1).standard_normal((2, 3, 11, 13)).astype(np.float32)
+    np.testing.assert_allclose(model(x), net(torch.from_numpy(x)).detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [OneSize, ExactSize])
+def test_transforms_hide_no_size_that_cannot_vary(kind: type[nn.Module]) -> None:
+    with pytest.raises(ShapeError, match="the image size cannot vary"):
+        fastconv.from_torch(kind().eval(), (3, 32, 32), transforms=Preprocessing(36, 32), dynamic=True)

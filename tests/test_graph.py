@@ -16,6 +16,7 @@ from fastconv.errors import ArgumentError, ModelFormatError, ShapeError
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.ops import OPS
 from fastconv.graph.ops.spec import REQUIRED
+from fastconv.graph.preprocessing import Preprocessing
 from fastconv.graph.remedy import find_input_shape
 
 
@@ -158,7 +159,7 @@ def test_normalising_again_changes_nothing() -> None:
 
 
 def test_pickle() -> None:
-    graph = lenet(mean=(0.5,), labels=list("0123456789"))
+    graph = lenet(preprocessing=Preprocessing(mean=(0.5,)), labels=list("0123456789"))
     copy = pickle.loads(pickle.dumps(graph))
     assert str(copy) == str(graph)
     assert (copy.mean, copy.std, copy.labels) == ((0.5,), (1.0,), tuple("0123456789"))

@@ -13,6 +13,7 @@ from interpreter import run_graph
 from fastconv.errors import ArgumentError, FastconvError, ModelFormatError, ShapeError
 from fastconv.graph import INPUT
 from fastconv.graph.builder import GraphBuilder
+from fastconv.graph.preprocessing import Preprocessing
 
 Recipe = Callable[[GraphBuilder], str]
 
@@ -55,7 +56,8 @@ def test_a_graph_has_what_is_given_to_it() -> None:
     builder = GraphBuilder((2, 4, 4))
     first = builder.add("relu")
     builder.add("flatten")
-    graph = builder.graph(labels=[str(i) for i in range(32)], mean=[0.5, 0.25], std=[1, 2])
+    before = Preprocessing(mean=[0.5, 0.25], std=[1, 2])
+    graph = builder.graph(labels=[str(i) for i in range(32)], preprocessing=before)
     assert (graph.outputs, graph.labels[-1], graph.mean, graph.std) == (("flatten",), "31", (0.5, 0.25), (1, 2))
     assert builder.graph([first, "flatten"]).outputs == (first, "flatten")
     assert graph.dtype == np.float32

@@ -13,6 +13,7 @@ import pytest
 from fastconv import ShapeError
 from fastconv.errors import DTypeError, MissingExtraError
 from fastconv.graph import Graph, Node
+from fastconv.graph.preprocessing import Preprocessing
 from fastconv.images import to_batch
 from fastconv.model import Model
 
@@ -24,7 +25,7 @@ COLOUR = RNG.integers(0, 256, (5, 7, 3), np.uint8)
 
 def network(*shape: int, **preprocessing: Any) -> Graph:
     """A network that takes images of `shape`; what it computes does not matter here."""
-    return Graph(shape, (Node("copy", "identity"),), ("copy",), **preprocessing)
+    return Graph(shape, (Node("copy", "identity"),), ("copy",), preprocessing=Preprocessing(**preprocessing))
 
 
 def to_tensor(pixels: np.ndarray) -> np.ndarray:
@@ -89,7 +90,8 @@ def test_predict_on_one_uint8_image_sees_the_same_bits(channels, preprocessing):
         bias = np.append(np.float32(0), -sign * expected)
         linear = Node("linear", "linear", ("flat",), weights={"weight": weight, "bias": bias})
         nodes = (Node("flat", "flatten"), linear)
-        model = Model(Graph((channels, 16, 16), nodes, ("linear",), **preprocessing), threads=1)
+        before = Preprocessing(**preprocessing)
+        model = Model(Graph((channels, 16, 16), nodes, ("linear",), preprocessing=before), threads=1)
         assert model.predict(image) == model.predict([image])[0]
         return model.predict(image)
 

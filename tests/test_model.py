@@ -18,6 +18,8 @@ import fastconv
 from fastconv import Model, ModelFormatError, ShapeError
 from fastconv.errors import ArgumentError, DTypeError
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph.preprocessing import Preprocessing
+from fastconv.images import to_batch
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 RNG = np.random.default_rng(1)
@@ -208,8 +210,8 @@ def test_predict_is_the_largest_output(model):
 @pytest.mark.parametrize("preprocessing", [False, True])
 def test_one_picture_is_predicted_like_a_batch_of_scaled_floats(channels, preprocessing):
     mean, std = (0.2, 0.5, 0.3)[:channels], (0.3, 0.2, 0.1)[:channels]
-    given = {"mean": mean, "std": std} if preprocessing else {}
-    model = Model(classifier(channels, **given))
+    given = Preprocessing(mean=mean, std=std) if preprocessing else None
+    model = Model(classifier(channels, preprocessing=given))
     shots = pictures(40, channels)
     scaled = shots.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     if preprocessing:
@@ -284,6 +286,67 @@ def test_predict_proba_of_a_network_that_ends_in_softmax(model, last):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-37)
 
 
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_predict_top_gives_the_best_classes_with_their_probabilities(labels):
+    model, shots = Model(classifier(labels=labels)), pictures(7)
+    shares = model.predict_proba(shots)
+    found = model.predict(shots, top=3)
+    for image, ranked, share in zip(shots, found, shares, strict=True):
+        assert type(ranked) is list
+        order = np.argsort(-share)[:3]
+        assert ranked == [(int(i) if labels is None else labels[i], float(share[i])) for i in order]
+        assert [type(part) for part in ranked[0]] == [int if labels is None else str, float]
+        assert model.predict(image, top=3) == ranked
+        assert model.predict(image, top=1) == ranked[:1]
+        assert model.predict(image) == ranked[0][0]
+        assert model.predict(image, top=np.int64(99)) == model.predict(image, top=5)
+        assert len(model.predict(image, top=5)) == 5
+    assert model.predict([], top=2) == []
+    assert model.predict(list(shots), top=3) == found
+
+
+def test_predict_top_orders_by_the_outputs_where_probabilities_are_equal():
+    nodes = (Node("copy", "identity"),)
+    model = Model(Graph((4,), nodes, ("copy",)))
+    outputs = np.float32([[-1000, 5, -2000, 6000], [np.nan, 1, np.nan, np.inf], [1, 1, 1, 1]])
+    found = model.predict(outputs, top=4)
+    assert [[index for index, _ in ranked] for ranked in found] == [[3, 1, 0, 2], [0, 2, 3, 1], [0, 1, 2, 3]]
+    assert [ranked[0][0] for ranked in found] == model.predict(outputs).tolist()
+    assert [share for _, share in found[0]] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5, "2", True, []])
+def test_a_top_that_is_no_count_is_refused(model, top):
+    with pytest.raises(ArgumentError, match="top must be the number of classes wanted, at least 1"):
+        model.predict(pictures(1)[0], top=top)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        Preprocessing(resize_size=14, crop_size=(12, 10)),
+        Preprocessing(scale=1),
+        Preprocessing(resize_size=(12, 10)),
+        Preprocessing(resize_size=10),
+        Preprocessing(crop_size=(12, 10)),
+    ],
+    ids=repr,
+)
+def test_an_image_of_the_network_s_size_is_preprocessed_as_any_other(before):
+    model = Model(classifier(3, preprocessing=before.replace(mean=(0.1, 0.2, 0.3))))
+    for shot in pictures(20, 3):
+        assert model.predict(shot) == model.predict([shot])[0] == model.predict(shot, top=1)[0][0]
+        seen, _ = to_batch(shot, model.graph)
+        assert model.predict(shot) == int(model(seen[0]).argmax())
+
+
+def test_images_of_any_size_where_the_model_says_how():
+    model = Model(classifier(3, preprocessing=Preprocessing(resize_size=14, crop_size=(12, 10))))
+    shot = RNG.integers(0, 256, (40, 31, 3), np.uint8)
+    assert model.predict(shot) == model.predict([shot, shot])[1]
+    np.testing.assert_array_equal(model.predict_proba(shot), model.predict_proba(shot[np.newaxis])[0])
+
+
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 def test_networks_without_classes_are_refused(method):
     several = Model(classifier().replace(outputs=("fc", "pool")))
@@ -305,13 +368,15 @@ def test_what_is_no_image_is_refused(model):
 
 
 def test_saved_and_loaded(tmp_path):
-    graph = classifier(3, labels=LABELS, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    before = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    graph = classifier(3, labels=LABELS, preprocessing=before)
     model, path = Model(graph), tmp_path / "model.npz"
     model.save(path)
     x, shots = images(4, 3), pictures(4, 3)
     for given in (path, str(path)):
         loaded = fastconv.load(given)
         assert loaded.labels == LABELS
+        assert loaded.preprocessing == before
         assert (loaded.input_shape, loaded.output_shapes) == ((3, 12, 10), ((5,),))
         same(loaded(x), model(x))
         same(loaded.predict(shots), model.predict(shots))

@@ -21,6 +21,7 @@ from fastconv.formats import npz
 from fastconv.formats.npz import model
 from fastconv.graph import Graph, Node
 from fastconv.graph.ops import OPS
+from fastconv.graph.preprocessing import Preprocessing
 
 Arrays = dict[str, np.ndarray]
 
@@ -70,14 +71,15 @@ def graph_of_every_kind() -> Graph:
         Node("bn", "batch_norm", ("fc",), {"eps": 1e-3}, bn),
         Node("log", "log_softmax", ("bn",), {"dim": 1}),
     )
-    return Graph((3, 6, 7), nodes, ("log", "flat"), ("né", "zwei\n"), (0.1, 0.2, 0.3), (1, 2, 3))
+    before = Preprocessing(mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
+    return Graph((3, 6, 7), nodes, ("log", "flat"), ("né", "zwei\n"), before)
 
 
 def same(a: Graph, b: Graph) -> bool:
     """Equal in every bit; a Graph itself compares by identity."""
     return (
         str(a) == str(b)
-        and (a.labels, a.mean, a.std) == (b.labels, b.mean, b.std)
+        and (a.labels, a.preprocessing) == (b.labels, b.preprocessing)
         and all(
             n.weights.keys() == m.weights.keys()
             and all(n.weights[role].tobytes() == m.weights[role].tobytes() for role in n.weights)

@@ -20,6 +20,7 @@ from fastconv.errors import FastconvError, ModelFormatError, UnsupportedOperator
 from fastconv.formats import npz
 from fastconv.formats.npz import archive, model, write, zip
 from fastconv.graph import Graph, Node
+from fastconv.graph.preprocessing import Preprocessing
 
 HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
 
@@ -476,6 +477,47 @@ BAD_DOCUMENTS = {
 }
 
 
+def for_images(**changes: Any) -> dict[str, Any]:
+    """A description of a network on images of 8x6, with changes to it."""
+    nodes = [{"name": "flat", "op": "flatten", "inputs": ["input"]}]
+    return document(input_shape=[3, 8, 6], nodes=nodes, outputs=["flat"], **changes)
+
+
+BAD_SIZES = {
+    "resize_zero": (for_images(resize_size=0), "resize_size must be at least 1"),
+    "resize_negative": (for_images(resize_size=[-8, 6]), "resize_size must be at least 1"),
+    "resize_float": (for_images(resize_size=256.0), "resize_size must be an int"),
+    "resize_type": (for_images(resize_size="256"), "resize_size must be an int"),
+    "resize_object": (for_images(resize_size={"height": 8}), "resize_size must be an int"),
+    "resize_three": (for_images(resize_size=[8, 6, 3]), "resize_size must be an int"),
+    "resize_huge": (for_images(resize_size=2**31 - 1), "at most 134217728 pixels"),
+    "resize_huge_pair": (for_images(resize_size=[2**20, 2**20]), "at most 134217728 pixels"),
+    "resize_beyond": (json.dumps(for_images(resize_size=0)).replace(": 0", ": " + "9" * 1000), "resize_size must lie"),
+    "resize_other": (for_images(resize_size=[6, 8]), r"resize_size gives 6x8 .* the network takes 8x6"),
+    "crop_other": (for_images(crop_size=8), r"crop_size gives 8x8 .* the network takes 8x6"),
+    "crop_bool": (for_images(crop_size=[True, 6]), "crop_size must be an int"),
+    "crop_empty": (for_images(crop_size=[]), "crop_size must be an int or a pair"),
+    "filter": (for_images(interpolation="lanczos", antialias=False), "antialias must be True"),
+    "unknown": (for_images(crop_pct=0.875), "unknown key 'crop_pct'"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_SIZES.values(), ids=BAD_SIZES)
+def test_bad_preprocessing(load: Load, text: Any, message: str) -> None:
+    with pytest.raises(FastconvError, match=message) as caught:
+        load(unweighted(text))
+    assert str(caught.value).count("net.npz: ") == 1
+    assert len(str(caught.value)) < 500
+
+
+def unweighted(text: str | dict[str, Any]) -> bytes:
+    """A file with this JSON and no weights."""
+    raw = (json.dumps(text) if isinstance(text, dict) else text).encode()
+    return zipped(
+        {"fastconv.json.npy": npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(raw)},), }}", raw)}
+    )
+
+
 @pytest.mark.parametrize(("text", "message"), BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS)
 def test_bad_documents(load: Load, text: Any, message: str) -> None:
     with pytest.raises(ModelFormatError, match=message) as caught:
@@ -504,6 +546,14 @@ REFUSED_BY_THE_GRAPH = {
     "mean": document(mean=[0.5]),
     "mean_type": document(mean=["a", "b", "c"]),
     "std": document(std=[0, 0, 0]),
+    "scale": document(scale=0),
+    "scale_overflow": '{"scale": 1e999, ' + json.dumps(document())[1:],
+    "scale_type": document(scale="1"),
+    "interpolation": document(interpolation="cubic"),
+    "interpolation_type": document(interpolation=["bilinear"]),
+    "antialias": document(antialias=1),
+    "resize_on_features": document(resize_size=8),
+    "crop_on_features": document(crop_size=[8, 8]),
     "cycle": with_node(inputs=["fc"]),
     "no_inputs": with_node(inputs=[]),
     "role": with_node(weights={"wait": "fc/weight"}),
@@ -569,7 +619,10 @@ def tiny_graph() -> Graph:
         Node("flat", "flatten", ("p",)),
         Node("f", "linear", ("flat",), {}, weights["f"]),
     )
-    return Graph((1, 4, 4), nodes, ("f",), ("a", "b", "c"), (0.5,), (0.25,))
+    preprocessing = Preprocessing(
+        resize_size=5, crop_size=4, interpolation="bicubic", antialias=False, scale=0.5, mean=(0.5,), std=(0.25,)
+    )
+    return Graph((1, 4, 4), nodes, ("f",), ("a", "b", "c"), preprocessing)
 
 
 def packed(arrays: dict[str, np.ndarray], method: int) -> bytes:

@@ -19,6 +19,7 @@ nn = torch.nn
 
 from interpreter import run_graph  # noqa: E402
 from onnx_models import check_file  # noqa: E402
+from torchvision_nets import models  # noqa: E402
 
 import fastconv  # noqa: E402
 from fastconv.errors import UnsupportedOperatorError  # noqa: E402
@@ -191,25 +192,23 @@ def test_what_mixes_images_is_refused(tmp_path: Path) -> None:
 # torchvision -------------------------------------------------------------------------------------
 
 
+CLASSIFIERS = (
+    "efficientnet_b0",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet18",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+)
+
+
 def torchvision(name: str) -> nn.Module:
-    """A network with random weights, whatever torch torchvision's compiled library was built for."""
-    register_fake = torch.library.register_fake
-
-    def tolerant(op: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(op, str) and op.startswith("torchvision::"):
-            return lambda function: function
-        return register_fake(op, *args, **kwargs)
-
-    torch.library.register_fake = tolerant
-    try:
-        models = pytest.importorskip("torchvision.models")
-    finally:
-        torch.library.register_fake = register_fake
-    net: nn.Module = getattr(models, name)(weights=None, num_classes=10)
+    """A network with random weights."""
+    net: nn.Module = getattr(models(), name)(weights=None, num_classes=10)
     return net
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_torchvision(name: str, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     module = randomise(torchvision(name))

@@ -5,26 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from torchvision_import import import_torchvision
 
 
 def models() -> Any:
     """Return ``torchvision.models``; skips the test where it is not installed."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)  # tests run side by side
-    # torchvision registers shape functions for operators of its compiled library, which does not load
-    # beside another torch than the one it was built with; none is used here.
-    register_fake = torch.library.register_fake
-
-    def tolerant(op: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(op, str) and op.startswith("torchvision::"):
-            return lambda function: function
-        return register_fake(op, *args, **kwargs)
-
-    torch.library.register_fake = tolerant
-    try:
-        return pytest.importorskip("torchvision").models
-    finally:
-        torch.library.register_fake = register_fake
+    return import_torchvision().models
 
 
 def randomised(net: Any, channels: int = 3) -> Any:

@@ -93,7 +93,8 @@ def predict(
     """Name the class of each image.
 
     IMAGES are files, folders (the images in them) or patterns such as 'scans/**/*.png'. An image
-    that cannot be read is reported and the others go on; the exit code is then 1.
+    that cannot be read is reported and the others go on; the exit code is then 1. Where the model
+    says how, images are resized and cropped to its size.
 
     \b
     Examples:
@@ -155,7 +156,7 @@ def _listing(folder: str) -> list[str]:
 
 
 def _open(file: str, model: Model, resize: bool) -> Image.Image:
-    """Return the decoded picture, of a size that the network takes."""
+    """Return the decoded picture, of a size that the network takes or that the model itself resizes or crops."""
     if os.path.isdir(file):
         raise _BadImage(f"no readable images in this folder ({', '.join(IMAGE_SUFFIXES)})")
     try:
@@ -169,8 +170,10 @@ def _open(file: str, model: Model, resize: bool) -> Image.Image:
     # Pillow's decoders raise nearly anything for a damaged file: SyntaxError, struct.error, …
     except Exception as error:
         raise _BadImage(one_line(error)) from error
-    shape = model.input_shape
-    size = (shape[-1], shape[-2]) if len(shape) == 3 else image.size
+    shape, before = model.input_shape, model.preprocessing
+    if len(shape) != 3 or (before is not None and before.changes_size):
+        return image
+    size = (shape[-1], shape[-2])
     if image.size == size:
         return image
     if resize:
@@ -257,6 +260,7 @@ def info(
             "dynamic": model.dynamic,
             "output_shapes": model.output_shapes,
             "labels": model.labels,
+            "preprocessing": None if model.preprocessing is None else model.preprocessing.given(),
             "parameters": summary.parameters,
             "macs": summary.macs,
             "layers": [asdict(row) for row in summary.rows],
@@ -284,6 +288,8 @@ def info(
     out.print(Text(f"{path}  {size}", "bold"))
     sizes = ", other sizes too" if model.dynamic else ""
     out.print(f"{_dims(model.input_shape)} -> {outputs}{sizes}, {model.threads} threads", style="dim")
+    if model.preprocessing is not None:
+        out.print(Text(f"images: {model.preprocessing}", "dim"))
     out.print(grid)
 
 

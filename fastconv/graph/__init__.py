@@ -3,7 +3,7 @@
 ops         what each operator takes, one file per family   attributes  one spelling for every attribute
 checks      what a file may get wrong                       geometry    windows        padding   of an axis
 remedy      the input size that would have fitted           builder     writes a Graph node by node
-dynamic     images of other sizes
+dynamic     images of other sizes                           preprocessing   how an image becomes the input
 
 A Graph is what every file format is read into and what compile starts from. Constructing one
 normalises the attributes of its nodes, infers every shape, and finds all that a file can get wrong;
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .ops.spec import Shape
+    from .preprocessing import Preprocessing
 
 __all__ = ["INPUT", "Graph", "Node", "array_id", "settle"]
 
@@ -136,9 +137,8 @@ class Graph(Frozen):
         Names of nodes; a name may repeat.
     labels
         One string per class, that is per index of the first output's first axis.
-    mean, std
-        Per channel, in units of 0..1 (torchvision's convention). Where only one is given, the other
-        becomes 0 or 1.
+    preprocessing
+        How `Model.predict` turns an image into the input; None where it is only scaled to 0..1.
     dtype
         float32 or float64; by default the weights', or float32 where there are none.
     dynamic
@@ -160,8 +160,7 @@ class Graph(Frozen):
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     labels: tuple[str, ...] | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    preprocessing: Preprocessing | None
     dtype: np.dtype[Any]
     dynamic: bool
     shapes: Mapping[str, Shape]
@@ -172,8 +171,7 @@ class Graph(Frozen):
         nodes: Sequence[Node],
         outputs: Sequence[str],
         labels: Sequence[str] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        preprocessing: Preprocessing | None = None,
         dtype: npt.DTypeLike | None = None,
         dynamic: bool = False,
     ) -> None:
@@ -194,9 +192,7 @@ class Graph(Frozen):
         fields["nodes"] = tuple(settled)
         fields["outputs"] = names
         fields["labels"] = None if labels is None else checks.labels(labels, shapes[names[0]])
-        fields["mean"] = fields["std"] = None
-        if mean is not None or std is not None:
-            fields["mean"], fields["std"] = checks.preprocessing(mean, std, shape)
+        fields["preprocessing"] = None if preprocessing is None else checks.preprocessing(preprocessing, shape)
         fields["dtype"] = known or checks.FLOAT32
         fields["dynamic"] = bool(dynamic)
         fields["shapes"] = shapes
@@ -205,6 +201,16 @@ class Graph(Frozen):
         """Return a Graph with the fields in `changes` replaced, checked anew."""
         fields = {name: value for name, value in vars(self).items() if name != "shapes"}
         return Graph(**{**fields, **changes})
+
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """What `preprocessing` subtracts from each channel, or None."""
+        return None if self.preprocessing is None else self.preprocessing.mean
+
+    @property
+    def std(self) -> tuple[float, ...] | None:
+        """What `preprocessing` divides each channel by, or None."""
+        return None if self.preprocessing is None else self.preprocessing.std
 
     def node(self, name: str) -> Node:
         """Return the node of that name; KeyError where there is none."""

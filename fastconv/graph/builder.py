@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .ops.spec import Shape
+    from .preprocessing import Preprocessing
 
 __all__ = ["GraphBuilder"]
 
@@ -101,13 +102,12 @@ class GraphBuilder:
         outputs: Sequence[str] | None = None,
         *,
         labels: Sequence[str] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        preprocessing: Preprocessing | None = None,
         dynamic: bool = False,
     ) -> Graph:
         """Return the network so far; its output is `last` unless others are named."""
         outputs = (self.last,) if outputs is None else outputs
-        return Graph(self.input_shape, self.nodes, outputs, labels, mean, std, self._dtype, dynamic)
+        return Graph(self.input_shape, self.nodes, outputs, labels, preprocessing, self._dtype, dynamic)
 
     # --- what formats spell in many ways and a Graph in one; each returns the name of the result ----
 

@@ -6,8 +6,8 @@ our hierarchy that fits. Nothing here names the node at fault; Graph adds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from math import isfinite, prod
+from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .ops.spec import ANY_RANK, REQUIRED
 
 if TYPE_CHECKING:
     from .ops.spec import OpSpec, Shape
+    from .preprocessing import Preprocessing
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK"]
 
@@ -169,6 +170,17 @@ def outputs(value: Any, known: Mapping[str, Shape], graph_input: str) -> tuple[s
     return result
 
 
+def preprocessing(value: Any, shape: Shape) -> Preprocessing:
+    """Return how images become the input, settled for the input's shape."""
+    from .preprocessing import Preprocessing
+
+    if not isinstance(value, Preprocessing):
+        raise ArgumentError(
+            f"preprocessing must be a fastconv.graph.preprocessing.Preprocessing, got {at.shown(value)}"
+        )
+    return value.settled(shape)
+
+
 def labels(value: Any, output: Shape) -> tuple[str, ...]:
     """Return one string for each class, that is for each index of the output's first axis."""
     if not isinstance(value, (tuple, list)):
@@ -180,23 +192,3 @@ def labels(value: Any, output: Shape) -> tuple[str, ...]:
     if len(value) != classes:
         raise ArgumentError(f"the output has {classes} classes, labels name {len(value)}")
     return tuple(value)
-
-
-def preprocessing(mean: Any, std: Any, shape: Shape) -> tuple[tuple[float, ...], ...]:
-    """Return (mean, std), one number per channel each; one that is None becomes 0 or 1."""
-    channels = shape[0] if shape else 1
-    result = []
-    for name, value, default in (("mean", mean, 0.0), ("std", std, 1.0)):
-        if value is None:
-            result.append((default,) * channels)
-            continue
-        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-            raise ArgumentError(f"{name} must be a list of numbers, got {at.shown(value)}")
-        numbers = tuple(at.number(name, item) for item in value)
-        if len(numbers) != channels:
-            raise ArgumentError(f"{name} must have one number for each of {channels} channels, got {len(numbers)}")
-        if not all(isfinite(item) and (name == "mean" or item > 0) for item in numbers):
-            kind = "finite" if name == "mean" else "finite and positive"
-            raise ArgumentError(f"{name} must be {kind}, got {at.shown(numbers)}")
-        result.append(numbers)
-    return tuple(result)

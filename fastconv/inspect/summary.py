@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from ..graph import INPUT, Graph, Node, array_id
 from ..graph.ops import OPS
 from .table import Table, kernels_of, names_of
+
+if TYPE_CHECKING:
+    from ..graph.preprocessing import Preprocessing
 
 __all__ = ["LayerSummary", "Summary", "summarize"]
 
@@ -58,6 +62,7 @@ class Summary(Table):
     """The layers of a model. Prints as a table, in a notebook as HTML."""
 
     rows: tuple[LayerSummary, ...]
+    preprocessing: Preprocessing | None = None
     dynamic: bool = False
     """Whether images of other sizes are taken too; the table is for the nominal one."""
 
@@ -70,6 +75,10 @@ class Summary(Table):
     def macs(self) -> int:
         """Multiply-accumulates of the whole model for one image."""
         return sum(row.macs for row in self.rows)
+
+    def _captions(self) -> list[str]:
+        images = [] if self.preprocessing is None else [f"images: {self.preprocessing}"]
+        return [*images, "dynamic: images of other sizes are taken too"] if self.dynamic else images
 
     def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
         header = ("layer", "op", "input", "output", "parameters", "MACs", "field", "kernel")
@@ -88,9 +97,6 @@ class Summary(Table):
         ]
         footer = ("total", "", "", "", f"{self.parameters:,}", _scaled(self.macs), "", "")
         return header, rows, footer, "<<>>>>><"
-
-    def _note(self) -> str:
-        return "dynamic: images of other sizes are taken too" if self.dynamic else ""
 
 
 def _dims(shape: Shape) -> str:
@@ -142,7 +148,7 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
                 kernel=kernels_of(node.name, steps),
             )
         )
-    return Summary(tuple(rows), graph.dynamic)
+    return Summary(tuple(rows), graph.preprocessing, graph.dynamic)
 
 
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:

@@ -13,13 +13,13 @@ __all__ = ["Table", "kernels_of", "names_of"]
 class Table:
     """Rows of strings under a header, as aligned text and as HTML."""
 
+    def _captions(self) -> list[str]:
+        """Return lines to stand above the table."""
+        return []
+
     def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
         """Return header, rows, footer and the columns' alignment, a ``<`` or ``>`` for each."""
         raise NotImplementedError
-
-    def _note(self) -> str:
-        """Return a line below the table, or nothing."""
-        return ""
 
     def __str__(self) -> str:
         header, rows, footer, alignment = self._cells()
@@ -30,8 +30,7 @@ class Table:
             return "  ".join(aligned).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        note = [self._note()] if self._note() else []
-        return "\n".join([line(header), rule, *map(line, rows), rule, line(footer), *note])
+        return "\n".join([*self._captions(), line(header), rule, *map(line, rows), rule, line(footer)])
 
     __repr__ = __str__
 
@@ -46,10 +45,11 @@ class Table:
             )
 
         body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in rows)
+        above = "<br>".join(map(escape, self._captions()))
+        caption = f"<caption>{above}</caption>\n" if above else ""
         return (
-            f"<table>\n<thead><tr>{line(header, 'th')}</tr></thead>\n<tbody>\n{body}</tbody>\n"
+            f"<table>\n{caption}<thead><tr>{line(header, 'th')}</tr></thead>\n<tbody>\n{body}</tbody>\n"
             f"<tfoot><tr>{line(footer, 'th')}</tr></tfoot>\n</table>"
-            + (f"\n<p>{escape(self._note())}</p>" if self._note() else "")
         )
 
 

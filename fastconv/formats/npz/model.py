@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ArgumentError, ModelFormatError
-from ...graph import Graph, Node
+from ...graph import Graph, Node, checks
 from .archive import DOCUMENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...graph.preprocessing import Preprocessing
     from .archive import Archive
 
 FORMAT = "fastconv"
@@ -30,6 +31,9 @@ MAX_DOCUMENT = 16 << 20
 
 # JSON has no such numbers; no attribute has these strings.
 _NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+# The fields of graph.preprocessing.Preprocessing, which is imported where a file has any of them.
+_PREPROCESSING = ("resize_size", "crop_size", "interpolation", "antialias", "scale", "mean", "std")
 
 _WHITESPACE = " \t\n\r"  # JSON's
 
@@ -46,24 +50,25 @@ def read(archive: Archive, input_shape: Sequence[int] | None = None, dynamic: bo
         "the document",
         document,
         required=("format", "version", "input_shape", "nodes", "outputs"),
-        optional=("labels", "mean", "std", "dynamic"),
+        optional=("labels", "dynamic", *_PREPROCESSING),
     )
     weights = _Weights(archive)
     nodes = [
         _node(f"nodes[{position}]", entry, weights) for position, entry in enumerate(_list("nodes", document["nodes"]))
     ]
     weights.check_all_used()
-    saved_shape = _list("input_shape", document["input_shape"])
-    extras = {
-        key: tuple(_list(key, document[key])) for key in ("labels", "mean", "std") if document.get(key) is not None
-    }
+    shape = saved_shape = tuple(_list("input_shape", document["input_shape"]))
+    if input_shape is not None:
+        shape = tuple(input_shape)
+    given = {key: document[key] for key in _PREPROCESSING if document.get(key) is not None}
     return Graph(
-        input_shape=tuple(saved_shape if input_shape is None else input_shape),
+        input_shape=shape,
         nodes=tuple(nodes),
         outputs=tuple(_list("outputs", document["outputs"])),
+        labels=None if document.get("labels") is None else tuple(_list("labels", document["labels"])),
+        preprocessing=_preprocessing(given, saved_shape, shape) if given else None,
         dtype=np.dtype(np.float32),
         dynamic=_dynamic(document.get("dynamic", False), dynamic),
-        **extras,
     )
 
 
@@ -77,6 +82,20 @@ def _dynamic(saved: Any, asked: bool | None) -> bool:
             "again with dynamic=True, or pass input_shape= for another size"
         )
     return saved if asked is None else asked
+
+
+def _preprocessing(given: dict[str, Any], saved_shape: tuple[Any, ...], shape: tuple[Any, ...]) -> Preprocessing:
+    """The preprocessing that was saved for `saved_shape`, for images of `shape`."""
+    from ...graph.preprocessing import Preprocessing
+
+    for key in ("mean", "std"):
+        if key in given:
+            _list(key, given[key])
+    preprocessing = Preprocessing(**given)
+    if shape == saved_shape:
+        return preprocessing  # the Graph sees whether it fits
+    saved_shape, shape = checks.input_shape(saved_shape), checks.input_shape(shape)
+    return preprocessing.settled(saved_shape).at_size(saved_shape, shape)
 
 
 def _parse(archive: Archive) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def describe(graph: Graph) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     document = {"format": FORMAT, "version": VERSION, "input_shape": graph.input_shape}
     document |= {"nodes": nodes, "outputs": graph.outputs}
     document |= {"labels": graph.labels, "mean": graph.mean, "std": graph.std}
+    if graph.preprocessing is not None:
+        document |= graph.preprocessing.given()
     if graph.dynamic:
         document["dynamic"] = True
     text = json.dumps(document, allow_nan=False)

@@ -23,6 +23,7 @@ from ...errors import (
 )
 from ...graph import Graph
 from ...graph.attributes import integers
+from ...graph.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ def from_torch(
     labels: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    transforms: Any = None,
     dynamic: bool = False,
 ) -> Graph:
     """Convert `module`, as it computes in ``eval()`` mode.
@@ -58,6 +60,8 @@ def from_torch(
         A name per class.
     mean, std : sequence of float, optional
         Per channel, on pixels in 0..1.
+    transforms : optional
+        Instead of `mean` and `std`: see :func:`.transforms.preprocessing_of`.
     dynamic : bool
         Whether images of other sizes are taken too.
 
@@ -75,27 +79,29 @@ def from_torch(
     ShapeError
         The module does not take images of `input_shape`, or its size cannot vary.
     ArgumentError
-        `module` is no module with one input, or labels, mean or std do not fit it.
+        `module` is no module with one input, labels, mean or std do not fit it, or a step of
+        `transforms` is not supported.
     MissingExtraError
         PyTorch is not installed.
     """
     shape = integers("input_shape", input_shape)
     module = _unwrap(module)
-    graph = _read(module, shape, labels=None if labels is None else tuple(labels), mean=mean, std=std)
+    preprocessing = _preprocessing(mean, std, transforms, shape)
+    graph = _read(module, shape)
     if dynamic:
         graph = graph.replace(dynamic=True)
         _check_other_sizes(module, graph)
-    return graph
+    return graph.replace(labels=None if labels is None else tuple(labels), preprocessing=preprocessing)
 
 
-def _read(module: torch.nn.Module, shape: tuple[int, ...], **extras: Any) -> Graph:
-    """Convert a module for images of `shape`; `extras` are the Graph's."""
+def _read(module: torch.nn.Module, shape: tuple[int, ...]) -> Graph:
+    """Convert a module for images of `shape`, without what is known of the images and the classes."""
     program = _export(module, shape)
     from .reader import Reader
 
     reader = Reader(program, type(module).__name__, shape, BATCH)
     outputs = reader.read()
-    return reader.builder.graph(outputs, **extras)
+    return reader.builder.graph(outputs)
 
 
 def _check_other_sizes(module: torch.nn.Module, graph: Graph) -> None:
@@ -124,6 +130,19 @@ def _check_refused(graph: Graph, shape: tuple[int, ...], error: ShapeError) -> N
     except FastconvError:
         return
     raise ShapeError(f"the image size cannot vary: {error}; leave out dynamic=True") from None
+
+
+def _preprocessing(mean: Any, std: Any, transforms: Any, shape: tuple[int, ...]) -> Preprocessing | None:
+    """What is done to an image, from one of the two ways to say it; checked before the export, which takes seconds."""
+    if mean is None and std is None and transforms is None:
+        return None
+    if transforms is None:
+        return Preprocessing(mean=mean, std=std).settled(shape)
+    if mean is not None or std is not None:
+        raise ArgumentError("transforms and mean or std were given, which may contradict each other; leave one out")
+    from .transforms import preprocessing_of
+
+    return preprocessing_of(transforms, shape).settled(shape)
 
 
 def to_torch(graph: Graph) -> torch.nn.Module:
