@@ -114,6 +114,30 @@ def test_padding_of_a_residual_stays() -> None:
     assert_untouched(fold.fold_padding, build((2, 5, 5), *nodes))
 
 
+def shuffle(groups: int = 2, dims: tuple[int, ...] = (0, 2, 1, 3, 4), last: tuple[int, ...] = (6, 4, 5)) -> list[Node]:
+    return [
+        op("r", "reshape", INPUT, shape=(groups, 6 // groups, 4, 5)),
+        op("p", "permute", "r", dims=dims),
+        op("s", "reshape", "p", shape=last),
+    ]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_fold_channel_shuffle(groups: int) -> None:
+    graph = rewritten_by(fold.fold_channel_shuffle, build((6, 4, 5), *shuffle(groups)))
+    assert summary(graph) == ["r + p + s channel_shuffle"]
+    assert graph.nodes[0].attrs == {"groups": groups}
+
+
+def test_what_is_no_channel_shuffle_stays() -> None:
+    rule = fold.fold_channel_shuffle
+    assert_untouched(rule, build((6, 4, 5), *shuffle(), outputs=("s", "p")))
+    assert_untouched(rule, build((6, 4, 5), *shuffle(), op("t", "relu", "r")))
+    assert_untouched(rule, build((6, 4, 5), *shuffle(last=(6, 5, 4))))
+    assert_untouched(rule, build((6, 4, 5), *shuffle(dims=(0, 1, 2, 4, 3))))
+    assert_untouched(rule, build((6, 2, 10), *shuffle()))
+
+
 @pytest.mark.parametrize("roles", [(), ("weight",), ("bias",), ("weight", "bias")], ids=str)
 @pytest.mark.parametrize("bias", [True, False])
 def test_fold_batch_norm_into_conv2d(roles: tuple[str, ...], bias: bool) -> None:

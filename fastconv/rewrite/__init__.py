@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from .draft import Draft
-from .fold import fold_batch_norm, fold_padding
+from .fold import fold_batch_norm, fold_channel_shuffle, fold_padding
 from .fuse import fuse_activation, fuse_pool, fuse_residual, hoist_activation
 from .remove import drop_identities, drop_unused
 
@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     drop_unused,
     drop_identities,
     fold_padding,
+    fold_channel_shuffle,
     fold_batch_norm,
     hoist_activation,
     fuse_residual,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..graph import Node
     from .draft import Draft
 
-__all__ = ["fold_batch_norm", "fold_padding"]
+__all__ = ["fold_batch_norm", "fold_channel_shuffle", "fold_padding"]
 
 
 def fold_padding(draft: Draft) -> None:
@@ -69,3 +69,23 @@ def _merge_batch_norm(draft: Draft, producer: Node, norm: Node) -> Node | None:
     if not all(np.isfinite(array).all() for array in folded.values()):
         return None
     return producer.replace(attrs={**producer.attrs, "activation": norm.attrs["activation"]}, weights=folded)
+
+
+def fold_channel_shuffle(draft: Draft) -> None:
+    """Let one node do what a reshape, a permutation and a reshape do to channels: it is one copy, not three."""
+    uses = draft.uses()
+    for name, last in list(draft.nodes.items()):
+        turn = draft.nodes.get(last.inputs[0])
+        if last.op != "reshape" or turn is None or turn.op != "permute" or turn.attrs["dims"] != (0, 2, 1, 3, 4):
+            continue
+        first = draft.nodes.get(turn.inputs[0])
+        if first is None or first.op != "reshape" or uses[turn.name] != 1 or uses[first.name] != 1:
+            continue
+        shape, parts = draft.shapes[first.inputs[0]], draft.shapes[first.name]
+        if shape != draft.shapes[name] or len(shape) != 3 or shape[1:] != parts[2:]:
+            continue
+        fused = (*first.fused, first.name, *turn.fused, turn.name, *last.fused)
+        draft.nodes[name] = last.replace(
+            op="channel_shuffle", inputs=first.inputs, attrs={"groups": parts[0]}, fused=fused
+        )
+        del draft.nodes[turn.name], draft.nodes[first.name]
