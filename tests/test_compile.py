@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from fastconv.compile import ALGORITHMS, compile_graph
 from fastconv.errors import ArgumentError, UnsupportedOperatorError
-from fastconv.graph import INPUT, Graph
+from fastconv.graph import INPUT, Graph, Node
 from fastconv.rewrite import optimize
 
 
@@ -528,3 +528,14 @@ def test_too_many_outputs_are_refused() -> None:
         assert_array_equal(result, [[0, 2, 3]])
     with pytest.raises(UnsupportedOperatorError, match=r"65 outputs: at most 64.*concatenate"):
         compile_graph(net.graph(*names))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_over_nothing_is_zero(dtype: Any) -> None:
+    nodes = [
+        Node("none", "slice", (INPUT,), {"dim": 2, "start": 0, "end": 0}),
+        Node("turned", "permute", ("none",), {"dims": (0, 2, 1)}),
+        Node("y", "matmul", ("none", "turned")),
+    ]
+    program = compile_graph(Graph((3, 4), nodes, ("y",), dtype=dtype))
+    np.testing.assert_array_equal(program(np.ones((2, 3, 4), dtype)), np.zeros((2, 3, 3)))

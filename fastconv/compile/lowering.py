@@ -129,13 +129,12 @@ class Lowering:
         )
         self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
         self._call_weights: dict[tuple[str, str], int] = {}  # (node, role) -> memory space
-        self._unread: set[tuple[str, str]] = set()  # of them
         if weights_in_call:
             for node in graph.nodes:
                 for role, array in node.weights.items():
                     self._call_weights[node.name, role] = caller + len(self.inputs)
                     self.inputs.append((array.shape, False))
-        self._unread.update(key for key in self._call_weights if 0 not in graph.shapes[key[0]])
+        self._unread = {key for key in self._call_weights if 0 not in graph.shapes[key[0]]}
         self.first_output = caller + len(self.inputs)
         image = len(graph.input_shape) == 3
         value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)

@@ -42,7 +42,9 @@ cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
         x = <const real*>start(base, &s.x.place) + i * s.x.image + t * p.m * p.k
         z = <const real*>start(base, &s.z.place) + i * s.z.image + t * p.k * p.o
         out = <real*>start(base, &s.y.place) + i * s.y.image + t * p.m * p.o
-        if real is float:
+        if p.k == 0:                # an empty sum; BLAS refuses it
+            memset(out, 0, p.m * p.o * sizeof(real))
+        elif real is float:
             pack_columns(z, p.k, p.o, scratch)
             panel = scratch
             first = 0

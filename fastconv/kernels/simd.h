@@ -108,31 +108,26 @@ FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }
 /* FC_SWITCH(most, n, f, ...): f(n, ...) with n as a constant, for n from 1 to `most`, a constant of at most 16. Kernels
  * are inlined functions specialised by a constant; this chooses among the copies. None is made beyond `most`. */
 #define FC_CASE(most, n, f, ...) case n: if (n <= (most)) f(n <= (most) ? n : 1, __VA_ARGS__); break;
-#define FC_SWITCH(most, n, f, ...) \
-    switch (n) { \
+#define FC_CASES(most, f, ...) \
     FC_CASE(most, 1, f, __VA_ARGS__) FC_CASE(most, 2, f, __VA_ARGS__) FC_CASE(most, 3, f, __VA_ARGS__) \
     FC_CASE(most, 4, f, __VA_ARGS__) FC_CASE(most, 5, f, __VA_ARGS__) FC_CASE(most, 6, f, __VA_ARGS__) \
     FC_CASE(most, 7, f, __VA_ARGS__) FC_CASE(most, 8, f, __VA_ARGS__) FC_CASE(most, 9, f, __VA_ARGS__) \
     FC_CASE(most, 10, f, __VA_ARGS__) FC_CASE(most, 11, f, __VA_ARGS__) FC_CASE(most, 12, f, __VA_ARGS__) \
     FC_CASE(most, 13, f, __VA_ARGS__) FC_CASE(most, 14, f, __VA_ARGS__) FC_CASE(most, 15, f, __VA_ARGS__) \
-    FC_CASE(most, 16, f, __VA_ARGS__) \
-    }
+    FC_CASE(most, 16, f, __VA_ARGS__)
+#define FC_SWITCH(most, n, f, ...) \
+    switch (n) { FC_CASES(most, f, __VA_ARGS__) }
 
 /* FC_SWITCH_KIND(most, kind, f, ...): the same for kinds from 0 to `most` < 32, of enums. */
 #define FC_SWITCH_KIND(most, kind, f, ...) \
     switch (kind) { \
     case 0: f(0, __VA_ARGS__); break; \
-    FC_CASE(most, 1, f, __VA_ARGS__) FC_CASE(most, 2, f, __VA_ARGS__) FC_CASE(most, 3, f, __VA_ARGS__) \
-    FC_CASE(most, 4, f, __VA_ARGS__) FC_CASE(most, 5, f, __VA_ARGS__) FC_CASE(most, 6, f, __VA_ARGS__) \
-    FC_CASE(most, 7, f, __VA_ARGS__) FC_CASE(most, 8, f, __VA_ARGS__) FC_CASE(most, 9, f, __VA_ARGS__) \
-    FC_CASE(most, 10, f, __VA_ARGS__) FC_CASE(most, 11, f, __VA_ARGS__) FC_CASE(most, 12, f, __VA_ARGS__) \
-    FC_CASE(most, 13, f, __VA_ARGS__) FC_CASE(most, 14, f, __VA_ARGS__) FC_CASE(most, 15, f, __VA_ARGS__) \
-    FC_CASE(most, 16, f, __VA_ARGS__) FC_CASE(most, 17, f, __VA_ARGS__) FC_CASE(most, 18, f, __VA_ARGS__) \
-    FC_CASE(most, 19, f, __VA_ARGS__) FC_CASE(most, 20, f, __VA_ARGS__) FC_CASE(most, 21, f, __VA_ARGS__) \
-    FC_CASE(most, 22, f, __VA_ARGS__) FC_CASE(most, 23, f, __VA_ARGS__) FC_CASE(most, 24, f, __VA_ARGS__) \
-    FC_CASE(most, 25, f, __VA_ARGS__) FC_CASE(most, 26, f, __VA_ARGS__) FC_CASE(most, 27, f, __VA_ARGS__) \
-    FC_CASE(most, 28, f, __VA_ARGS__) FC_CASE(most, 29, f, __VA_ARGS__) FC_CASE(most, 30, f, __VA_ARGS__) \
-    FC_CASE(most, 31, f, __VA_ARGS__) \
+    FC_CASES(most, f, __VA_ARGS__) \
+    FC_CASE(most, 17, f, __VA_ARGS__) FC_CASE(most, 18, f, __VA_ARGS__) FC_CASE(most, 19, f, __VA_ARGS__) \
+    FC_CASE(most, 20, f, __VA_ARGS__) FC_CASE(most, 21, f, __VA_ARGS__) FC_CASE(most, 22, f, __VA_ARGS__) \
+    FC_CASE(most, 23, f, __VA_ARGS__) FC_CASE(most, 24, f, __VA_ARGS__) FC_CASE(most, 25, f, __VA_ARGS__) \
+    FC_CASE(most, 26, f, __VA_ARGS__) FC_CASE(most, 27, f, __VA_ARGS__) FC_CASE(most, 28, f, __VA_ARGS__) \
+    FC_CASE(most, 29, f, __VA_ARGS__) FC_CASE(most, 30, f, __VA_ARGS__) FC_CASE(most, 31, f, __VA_ARGS__) \
     }
 
 /* FC_SHUFFLE(a, b, lanes...): lanes of a followed by b */

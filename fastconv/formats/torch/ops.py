@@ -101,7 +101,7 @@ def _aten(*names: str) -> Callable[[Function], Function]:
 # Products ----------------------------------------------------------------------------------------
 
 
-@_aten("matmul.default", "mm.default")
+@_aten("matmul.default", "mm.default", "bmm.default")
 def _matmul(reader: Reader, x: Any, weight: Any) -> Value:
     if isinstance(x, Value) and isinstance(weight, Value):
         return _product(reader, x, weight)
@@ -110,10 +110,7 @@ def _matmul(reader: Reader, x: Any, weight: Any) -> Value:
     return reader.emit("linear", x, weights={"weight": weight.t()})
 
 
-@_aten("bmm.default")
-def _product(reader: Reader, x: Any, other: Any) -> Value:
-    if not (isinstance(x, Value) and isinstance(other, Value)):
-        return _matmul(reader, x, other)
+def _product(reader: Reader, x: Value, other: Value) -> Value:
     if len(x.shape) != len(other.shape) or x.shape[:-2] != other.shape[:-2] or len(x.shape) < 3:
         raise reader.unsupported("of matrices of other leading axes is not supported")
     return reader.emit("matmul", x, other)
