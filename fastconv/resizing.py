@@ -1,7 +1,7 @@
 """Resizing and cropping images as a model's `Preprocessing` says: the pixels that torchvision's transforms give.
 
-With antialiasing, which is the rule, Pillow resizes: it is what torchvision calls for PIL images. Without, the few
-lines of NumPy below do what torchvision does with uint8 tensors.
+With antialiasing, which is the rule, Pillow resizes: it is what torchvision calls for PIL images. Without,
+bilinear and bicubic are the few lines of NumPy below, which do what torchvision does with uint8 tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fitted"]
 
-_PIL_MODES = {1: "L", 3: "RGB"}
 CUBIC = -0.75
 """The parameter of PyTorch's bicubic interpolation without antialiasing; with it, PyTorch and Pillow have -0.5."""
 
@@ -101,8 +100,8 @@ def _resized(image: Any, size: tuple[int, int], preprocessing: Preprocessing, wh
     target, resample = (size[1], size[0]), Image.Resampling[interpolation.upper()]
     if not isinstance(image, np.ndarray):
         return image.resize(target, resample)
-    mode = _PIL_MODES.get(image.shape[2])
-    planes = [image] if mode else np.moveaxis(image, 2, 0)  # four channels of an array need not be RGBA
+    # four channels of an array need not be RGBA
+    planes = [image] if image.shape[2] in (1, 3) else np.moveaxis(image, 2, 0)
     small = [np.atleast_3d(np.asarray(Image.fromarray(_plane(part)).resize(target, resample))) for part in planes]
     return np.concatenate(small, axis=2)
 

@@ -116,10 +116,10 @@ class Sizes:
             raise type(error)(f"images of shape {shape}: {error}") from None
         self._kept[shape] = kept
         total = 0
-        newest_first = sorted(self._kept.items(), key=lambda item: item[1].used, reverse=True)
+        newest_first = sorted(self._kept.items(), key=lambda item: (item[1] is kept, item[1].used), reverse=True)
         for count, (key, other) in enumerate(newest_first, 1):
             total += other.nbytes
-            if other is not kept and (count > KEPT or total > KEPT_BYTES):
+            if count > 1 and (count > KEPT or total > KEPT_BYTES):
                 del self._kept[key]
                 total -= other.nbytes
         return kept

@@ -201,6 +201,10 @@ def test_convert_writes_the_same_model(tmp_path: Path) -> None:
     assert f"1x28x28 -> 10, {PARAMETERS:,} parameters" in result.stdout
     x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
     np.testing.assert_array_equal(fastconv.load(tmp_path / "copy.npz")(x), fastconv.load(LENET)(x))
+    assert run("convert", LENET, tmp_path / "named.npz", "--architecture", "lenet").exit_code == 0
+    assert "architecture must be one of lenet, " in error_of(
+        run("convert", LENET, tmp_path / "x.npz", "--architecture", "warp")
+    )
     record = json.loads(run("convert", LENET, tmp_path / "again.npz", "--json").stdout)
     assert (record["parameters"], record["output_shapes"]) == (PARAMETERS, [[10]])
     assert record["bytes"] == (tmp_path / "again.npz").stat().st_size

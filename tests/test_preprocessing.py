@@ -15,6 +15,7 @@ import pytest
 import fastconv
 from fastconv.errors import ArgumentError
 from fastconv.formats import npz
+from fastconv.formats.npz import model as npz_model
 from fastconv.graph import Graph, Node
 from fastconv.graph.preprocessing import INTERPOLATIONS, MAX_PIXELS, SCALE, Preprocessing
 from fastconv.model import Model
@@ -33,6 +34,7 @@ def network(preprocessing: Preprocessing | None, *shape: int) -> Graph:
 
 
 def test_fields_have_one_spelling_and_defaults() -> None:
+    assert npz_model._PREPROCESSING == Preprocessing.FIELDS
     assert Preprocessing(resize_size=[256], crop_size=[224]) == Preprocessing(256, (224, 224))
     assert Preprocessing(resize_size=np.int64(3)).resize_size == 3
     assert Preprocessing(resize_size=[3, 4]).resize_size == (3, 4)

@@ -53,7 +53,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 def cli() -> None:
     """Run convolutional networks trained in PyTorch on a CPU, without a framework.
 
-    A model is an .npz file, or an .onnx file where the package onnx is installed.
+    A model is an .npz file, or an .onnx or .safetensors file where the package of that name is
+    installed.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..errors import ArgumentError
 from ..model import load
-from .terminal import json_option, model_argument, output, shape_option
+from .terminal import architecture_option, json_option, model_argument, output, shape_option
 
 __all__ = ["convert"]
 
@@ -19,21 +19,25 @@ __all__ = ["convert"]
 @model_argument
 @click.argument("target", metavar="TARGET", type=click.Path())
 @json_option
+@architecture_option
 @shape_option
-def convert(path: str, target: str, as_json: bool, input_shape: tuple[int, ...] | None) -> None:
+def convert(
+    path: str, target: str, as_json: bool, architecture: str | None, input_shape: tuple[int, ...] | None
+) -> None:
     """Write a model as fastconv's own .npz file.
 
-    MODEL is an .onnx or an .npz file. TARGET loads without the package onnx; its weights are
-    float32. It is replaced as a whole, or left as it was.
+    MODEL is an .onnx, a .safetensors or an .npz file. TARGET loads without the packages onnx and
+    safetensors; its weights are float32. It is replaced as a whole, or left as it was.
 
     \b
     Examples:
       fastconv convert resnet18.onnx resnet18.npz
+      fastconv convert weights.safetensors resnet18.npz --architecture resnet18
       fastconv convert unet.onnx unet.npz --input-shape 3x256x256
     """
     if not target.lower().endswith(".npz"):
         raise ArgumentError(f"{target}: models are written as .npz files; give it a name that ends so")
-    model = load(path, threads=1, input_shape=input_shape)
+    model = load(path, architecture=architecture, threads=1, input_shape=input_shape)
     model.save(target)
     size = os.path.getsize(target)
     parameters = model.graph.parameters

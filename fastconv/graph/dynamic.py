@@ -102,8 +102,9 @@ def compare(first: Graph, other: Graph) -> None:
 
 def _compare_attributes(node: Node, again: Attributes, shape: Shape, other: Shape) -> None:
     for key, value in node.attrs.items():
-        if again[key] != value and value == value:  # NaN is a value of pad
-            raise _depends(node, f"{key}, {shown(value)} or {shown(again[key])},", shape, other)
+        now = again[key]
+        if now != value and (value == value or now == now):  # NaN is a value of pad
+            raise _depends(node, f"{key}, {shown(value)} or {shown(now)},", shape, other)
 
 
 def _depends(node: Node, what: str, shape: Shape, other: Shape) -> ShapeError:

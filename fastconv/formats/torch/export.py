@@ -23,13 +23,14 @@ from ...errors import (
 )
 from ...graph import Graph
 from ...graph.attributes import integers
-from ...graph.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
     from torch.export import ExportedProgram
+
+    from ...graph.preprocessing import Preprocessing
 
 BATCH = 13
 """Images in the example batch: an unusual number, so that what depends on it shows."""
@@ -136,6 +137,8 @@ def _preprocessing(mean: Any, std: Any, transforms: Any, shape: tuple[int, ...])
     """What is done to an image, from one of the two ways to say it; checked before the export, which takes seconds."""
     if mean is None and std is None and transforms is None:
         return None
+    from ...graph.preprocessing import Preprocessing
+
     if transforms is None:
         return Preprocessing(mean=mean, std=std).settled(shape)
     if mean is not None or std is not None:
