@@ -16,7 +16,7 @@ from onnx import TensorProto, external_data_helper  # noqa: E402
 from onnx_models import check, check_file, constant, ints, model, node, tensor, written  # noqa: E402
 
 import fastconv  # noqa: E402
-from fastconv.errors import DTypeError, MissingExtraError, ShapeError, UnsupportedOperatorError  # noqa: E402
+from fastconv.errors import DTypeError, MissingExtraError, ModelFormatError, ShapeError, UnsupportedOperatorError  # noqa: E402
 from fastconv.formats.onnx import load  # noqa: E402
 from fastconv.formats.onnx.ops import FOLDS, FUNCTIONS  # noqa: E402
 
@@ -405,6 +405,16 @@ REFUSED = {
         [node("MaxPool", ["x"], ["p", "i"], kernel_shape=[2, 2]), node("Cast", ["i"], ["y"], to=1)], [],
         "Cast that reads an output which is not computed",
     ),
+    "matmul_that_broadcasts": (
+        [node("Slice", ["x", "z", "o", "o"], ["p"]), node("MatMul", ["p", "x"], ["y"])], [ints("z", 0), ints("o", 1)],
+        "MatMul of two tensors of other leading axes",
+    ),
+    "power_of_more_axes": (
+        [node("Pow", ["x", "e"], ["y"])], [tensor("e", np.full((1,) * 5, 2.0))], "Pow but to a constant number"
+    ),
+    "constant_for_each_image": (
+        [node("Mul", ["x", "c"], ["y"])], [tensor("c", random(13, 1, 1, 1))], "Mul with a constant that has more axes"
+    ),
     "constant_output": ([node("Constant", [], ["y"], value=tensor("", 1.0))], [], "does not depend on the input"),
     "training": (
         [node("Dropout", ["x", "r", "t"], ["y"])], [tensor("r", 0.5), tensor("t", True, np.bool_)], "in training mode"
@@ -575,3 +585,18 @@ NEWER: dict[str, tuple[list[Any], list[Any]]] = {
 @pytest.mark.parametrize(("nodes", "constants"), NEWER.values(), ids=NEWER)
 def test_operators_of_newer_networks(nodes: list[Any], constants: list[Any], tmp_path: Path) -> None:
     check(model(nodes, initializers=constants, opset=21), tmp_path, 2, 3, 8, 8)
+
+
+def test_a_row_for_large_images_is_no_large_constant(tmp_path: Path) -> None:
+    nodes = [node("Mul", ["x", "row"], ["y"])]
+    load(written(model(nodes, ("N", 3, 3000, 3000), [tensor("row", random(3000))]), tmp_path))
+
+
+def test_a_norm_of_groups_of_nothing_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        node("Gather", ["x", "i"], ["g"], axis=1),
+        node("GroupNormalization", ["g", "c", "c"], ["y"], num_groups=1),
+    ]
+    constants = [tensor("i", 0, np.int64), tensor("c", random(1))]
+    with pytest.raises(ModelFormatError, match="cannot divide"):
+        load(written(model(nodes, ("N", 5), constants, opset=21), tmp_path))

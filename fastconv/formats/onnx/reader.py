@@ -27,7 +27,7 @@ from .tensors import Tensors
 from .values import BATCHES, Sized, Unusable, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from onnx import ModelProto, TensorProto
 
@@ -100,10 +100,6 @@ class Reader:
     def along(self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray] | None = None, **attrs: Any) -> Value:
         """Add a node that leaves axes where they are, for inputs whose axes have one order."""
         return self.like(inputs[0], self._add(op, [x.name for x in inputs], weights or {}, attrs))
-
-    def apply(self, recipe: Callable[..., str], x: Value, *args: Any) -> Value:
-        """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``."""
-        return self.value(recipe(self.plain(x).name, *args))
 
     def value(self, name: str) -> Value:
         """Return a node's output as ONNX sees it where nothing was transposed."""

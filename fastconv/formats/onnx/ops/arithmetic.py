@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,14 +39,11 @@ def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.Arra
 
 def _with_constant(reader: Reader, op: str, x: Value, constant: np.ndarray) -> Value:
     """A value and a constant of the Graph's axes, which broadcast."""
-    if constant.shape[:1] not in ((), (1,)):
+    if constant.shape[0] != 1:
         raise reader.unsupported(_WHAT)
-    sizes = reader.builder.shape(x.name)
     other: np.ndarray = constant.reshape(constant.shape[1:])
-    if any(a not in (1, b) and b != 1 for a, b in zip(reversed(other.shape), reversed(sizes), strict=False)):
-        raise reader.error(f"has a constant of shape {other.shape} for a tensor of {sizes}, which do not broadcast")
-    reader.charge(prod(np.broadcast_shapes(other.shape, sizes)))
-    return reader.along(op, x, weights={"other": other.astype(reader.dtype)})
+    reader.charge(other.size)
+    return reader.along(op, x, weights={"other": reader.weight(other)})
 
 
 def _in_order(reader: Reader, x: Value, constant: np.ndarray) -> np.ndarray:
@@ -66,11 +62,10 @@ def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
         raise reader.unsupported("of two tensors with different numbers of axes")
     if x.axes != y.axes:
         x, y = reader.plain(x), reader.plain(y)
-    attrs = {name: default for name, (default, _) in OPS[op].attributes.items()}
     try:
-        OPS[op].infer([reader.builder.shape(value.name) for value in (x, y)], attrs, {})
+        OPS[op].infer([reader.builder.shape(value.name) for value in (x, y)], {}, {})
     except ShapeError:
-        raise reader.unsupported("of two tensors of different shapes") from None
+        raise reader.unsupported("of two tensors that do not broadcast") from None
     return reader.along(op, x, y)
 
 
@@ -164,7 +159,7 @@ def _bound(name: str) -> None:
 @FUNCTIONS("Pow", mixed=True)
 def _pow(reader: Reader, x: Any, exponent: Any) -> Value:
     """Powers that other functions are: 1, 2, 3, a square root, a reciprocal."""
-    if not isinstance(x, Value) or isinstance(exponent, Value) or exponent.size != 1:
+    if not isinstance(x, Value) or isinstance(exponent, Value) or exponent.size != 1 or exponent.ndim > len(x.axes):
         raise reader.unsupported("but to a constant number")
     power = reader.number("the exponent", exponent)
     names = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}

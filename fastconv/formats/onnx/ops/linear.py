@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ....errors import ShapeError
+from ....graph.ops import OPS
 from ..values import Value
 from .table import Functions
 
@@ -20,6 +22,11 @@ FUNCTIONS = Functions()
 @FUNCTIONS("MatMul", mixed=True)
 def _matmul(reader: Reader, x: Any, y: Any) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
+        x, y = reader.plain(x), reader.plain(y)
+        try:
+            OPS["matmul"].infer([reader.sizes(x), reader.sizes(y)], {}, {})
+        except ShapeError:
+            raise reader.unsupported("of two tensors of other leading axes") from None
         return reader.emit("matmul", x, y)
     if not isinstance(x, Value) or y.ndim != 2:
         raise reader.unsupported("without a constant matrix on its right")

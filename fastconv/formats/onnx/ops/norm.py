@@ -80,26 +80,22 @@ def _spread(reader: Reader, array: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 @FUNCTIONS("InstanceNormalization")
 def _instance_normalization(reader: Reader, x: Value, scale: Any, bias: Any, *, epsilon: float) -> Value:
-    return _groups(reader, x, reader.sizes(reader.plain(x))[:1], scale, bias, epsilon)
+    x = reader.plain(x)
+    return _groups(reader, x, reader.sizes(x)[:1], scale, bias, epsilon)
 
 
 @FUNCTIONS("GroupNormalization")
 def _group_normalization(
     reader: Reader, x: Value, scale: Any, bias: Any, *, epsilon: float, num_groups: int, stash_type: int = 1
 ) -> Value:
-    """Before opset 21, weights are for groups."""
-    return _groups(reader, x, (num_groups,), scale, bias, epsilon)
+    return _groups(reader, reader.plain(x), (num_groups,), scale, bias, epsilon)
 
 
 def _groups(reader: Reader, x: Value, groups: tuple[int, ...], scale: Any, bias: Any, eps: float) -> Value:
-    x = reader.plain(x)
     sizes = reader.sizes(x)
-    if not groups or groups[0] < 1 or sizes[0] % groups[0]:
+    if not sizes or not groups or groups[0] < 1 or sizes[0] % groups[0]:
         raise reader.error(f"cannot divide {sizes[:1]} channels into {groups} groups")
-    weights = {}
-    for role, array in (("weight", scale), ("bias", bias)):
-        row = reader.weight(array).reshape(-1)
-        weights[role] = np.repeat(row, sizes[0] // len(row)) if len(row) == groups[0] else row
+    weights = {"weight": reader.weight(scale), "bias": reader.weight(bias)}
     return reader.emit("group_norm", x, weights=weights, num_groups=groups[0], eps=eps)
 
 
