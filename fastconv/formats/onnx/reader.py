@@ -16,7 +16,6 @@ from ...errors import FastconvError, ModelFormatError, UnsupportedOperatorError
 from ...graph import INPUT
 from ...graph.attributes import shown
 from ...graph.builder import GraphBuilder
-from ...graph.ops import OPS
 from .file import opset_of
 from .fold import fold
 from .inputs import Input
@@ -266,8 +265,6 @@ class Reader:
         return FUNCTIONS[call.op](self, *args, **attrs)
 
     def _add(self, op: str, inputs: list[str], weights: Mapping[str, np.ndarray | None], attrs: dict[str, Any]) -> str:
-        if op not in OPS:
-            raise self.unsupported(f"({op} is not among fastconv's operators)")
         if op == "pad":  # it is compiled to a table of positions for each axis, some 25 bytes an entry
             self.charge(4 * sum(map(abs, attrs["padding"])))
         arrays = {role: array for role, array in weights.items() if array is not None}
