@@ -19,6 +19,7 @@ import torch
 from ...errors import UnsupportedOperatorError
 from ...graph import INPUT
 from ...graph.builder import GraphBuilder
+from .. import axes
 from .ops import FUNCTIONS
 from .values import Unusable, Value
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.export import ExportedProgram
+
+
+_FILLING = {
+    f"aten.{call}.default" for call in ("new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
+}
+"""Calls that give a constant: of their first argument they take only the shape and the dtype."""
 
 
 class Reader:
@@ -37,7 +44,10 @@ class Reader:
         self._root = root
         self._batch = batch
         self._values: dict[torch.fx.Node, Any] = {}  # Value, Tensor, tuple of them, None
+        self._turned: dict[tuple[str, tuple[int, ...]], str] = {}  # by node and dims: its permuted value
         self._arrays: dict[tuple[Any, ...], tuple[np.ndarray, torch.Tensor]] = {}
+        given = (*program.state_dict.values(), *program.constants.values())
+        self._given = {tensor.untyped_storage().data_ptr() for tensor in given if isinstance(tensor, torch.Tensor)}
         self._call: Any = None  # the fx.Node being read
 
     def read(self) -> tuple[str, ...]:
@@ -77,7 +87,7 @@ class Reader:
         attrs: Mapping[str, Any] | None = None,
         memory: object = None,
     ) -> Value:
-        """Add a node; return its output.
+        """Add a node whose inputs have the batch first, and the other axes as PyTorch has them; return its output.
 
         Parameters
         ----------
@@ -89,33 +99,143 @@ class Reader:
         memory : object, optional
             That of the input, where the output is a view of it.
         """
-        names = self._names_of(inputs)
-        arrays = {role: self._array(role, tensor) for role, tensor in (weights or {}).items() if tensor is not None}
-        return self._value(self.builder.add(op, *names, weights=arrays, **(attrs or {})), memory)
+        names = [self.plain(x).name for x in inputs]
+        name = self._add(op, names, weights or {}, attrs or {})
+        return self.value(name, axes.identity(1 + len(self.builder.shape(name))), memory)
 
-    def apply(self, recipe: Callable[..., str], x: Any, *args: Any, memory: object = None) -> Value:
+    def along(
+        self,
+        op: str,
+        *inputs: Any,
+        weights: Mapping[str, Any] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        memory: object = None,
+    ) -> Value:
+        """Add a node that leaves axes where they are; `inputs` have the same axes, which `attrs` name as the Graph."""
+        first = self.checked(inputs[0])
+        name = self._add(op, [self.checked(x).name for x in inputs], weights or {}, attrs or {})
+        return self.value(name, first.axes, memory)
+
+    def trailing(
+        self,
+        op: str,
+        *inputs: Any,
+        count: int,
+        weights: Mapping[str, Any] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Value:
+        """Add a node that computes along the last `count` axes of its inputs, for each index of the others."""
+        inputs = self.alike(*(self.arranged(x) for x in inputs))
+        for axis in range(-count, 0):
+            self.axis(inputs[0], axis)
+        return self.along(op, *inputs, weights=weights, attrs=attrs)
+
+    def apply(self, recipe: Callable[..., str], x: Any, *args: Any) -> Value:
         """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``; return its output."""
-        (name,) = self._names_of((x,))
-        return self._value(recipe(name, *args), memory)
+        name = recipe(self.plain(x).name, *args)
+        return self.value(name, axes.identity(1 + len(self.builder.shape(name))))
 
-    def one_image(self, constant: torch.Tensor, rank: int) -> torch.Tensor:
-        """Return a constant of `rank` batched axes for one image; refuse one that is not the same for all."""
-        if constant.dim() < rank:
-            return constant
-        if constant.dim() > rank or not (len(constant) == 1 or bool((constant == constant[:1]).all())):
-            raise self.unsupported("mixes the images of a batch, which is not supported")
-        return constant[0]
+    def value(self, name: str, its_axes: axes.Axes, memory: object = None) -> Value:
+        """Return what the network's tensor is that lies so on a node's output."""
+        return Value(name, its_axes, axes.sizes(its_axes, self.builder.shape(name), self._batch), memory)
 
-    def _names_of(self, inputs: Sequence[Any]) -> list[str]:
-        """The names of what the current call reads, which must give a batch of images."""
-        if not all(isinstance(value, Value) for value in inputs):
+    def checked(self, x: Any) -> Value:
+        """Return a value; refuse a constant."""
+        if not isinstance(x, Value):
             raise self.unsupported("of a constant is not supported")
-        if not self.shape or self.shape[0] != self._batch:
-            raise self.unsupported("mixes the images of a batch, which is not supported")
-        return [x.name for x in inputs]
+        return x
 
-    def _value(self, name: str, memory: object) -> Value:
-        return Value(name, (self._batch, *self.builder.shape(name)), memory)
+    def axis(self, x: Value, dim: int) -> int:
+        """Return the Graph's axis for one of PyTorch's, which may be negative."""
+        parts = x.axes[dim]
+        if len(parts) != 1 or parts == (0,):
+            raise self.mixed()
+        return parts[0]
+
+    def arranged(self, x: Any) -> Value:
+        """Return a value whose axes the Graph has in PyTorch's order, but the batch first."""
+        known = self.checked(x)
+        dims = axes.order(known.axes)
+        if list(dims) == sorted(dims):
+            return known
+        key = known.name, dims
+        if key not in self._turned:
+            self._turned[key] = self._turn(*key)
+        return Value(self._turned[key], axes.arranged(known.axes), known.shape, known.memory)
+
+    def _turn(self, name: str, dims: tuple[int, ...]) -> str:
+        """Bring a node's axes into another order; where only axes of size 1 move, by another shape."""
+        own = (0, *self.builder.shape(name))
+        moved = [dim for dim in dims if own[dim] != 1]
+        if moved == sorted(moved):
+            return self.builder.reshape(name, [own[dim] for dim in dims[1:]])
+        return self.builder.add("permute", name, dims=dims)
+
+    def alike(self, *values: Any) -> tuple[Value, ...]:
+        """Return values whose axes lie alike on the Graph's, of as many axes: those with fewer get some in front."""
+        if all(self.checked(x).axes == values[0].axes for x in values):
+            return values
+        rank = max(len(x.axes) for x in values)
+        result = [self._padded(self.arranged(x), rank) for x in values]
+        if any(x.axes != result[0].axes for x in result):
+            raise self.mixed()
+        return tuple(result)
+
+    def _padded(self, x: Value, rank: int) -> Value:
+        new = (1,) * (rank - len(x.axes))
+        if not new:
+            return x
+        name = self.builder.reshape(x.name, (*new, *self.builder.shape(x.name)))
+        return Value(name, axes.padded(x.axes, rank), (*new, *x.shape), x.memory)
+
+    def plain(self, x: Any) -> Value:
+        """Return a value as the Graph has it: the batch is the first axis, and all are in PyTorch's order."""
+        result = self.arranged(x)
+        if result.axes != axes.identity(len(result.axes)):
+            raise self.mixed()
+        return result
+
+    def reshape(self, x: Any, shape: Sequence[int]) -> Value:
+        """Return a view of a value under another shape, batched."""
+        known, target = self.checked(x), tuple(shape)
+        if known.shape == target:
+            return known
+        try:
+            settled = axes.reshape(known.axes, self.builder.shape(known.name), self._batch, target)
+            if settled is None:
+                known = self.arranged(known)
+                settled = axes.reshape(known.axes, self.builder.shape(known.name), self._batch, target)
+        except axes.MixedError:
+            raise self.mixed() from None
+        assert settled is not None  # of arranged axes
+        return Value(self.builder.reshape(known.name, settled[0]), settled[1], target, known.memory)
+
+    def constant(self, x: Value, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a constant that broadcasts with `x`, the same for all images, as it does with the Graph's value."""
+        return self._constant(x.axes, self.builder.shape(x.name), tensor)
+
+    def _constant(self, its_axes: axes.Axes, shape: tuple[int, ...], tensor: torch.Tensor) -> torch.Tensor:
+        try:
+            return torch.as_tensor(axes.constant(its_axes, shape, self._batch, tensor.detach().cpu().numpy()))
+        except axes.MixedError:
+            raise self.mixed() from None
+
+    def filled(self, tensor: torch.Tensor, like: Value | None = None) -> Value:
+        """Return a constant as a value whose axes lie as those of `like`, or as the Graph has them."""
+        its_axes = axes.identity(tensor.dim()) if like is None else like.axes
+        rank = sum(map(len, its_axes)) - 1
+        shape = tuple(tensor.shape[1:]) if like is None else self.builder.shape(like.name)
+        image = self._constant(its_axes, shape, tensor)
+        image = image.reshape((1,) * (rank - image.dim()) + tuple(image.shape))
+        return self.value(self._add("constant", [INPUT if like is None else like.name], {"value": image}, {}), its_axes)
+
+    def _add(self, op: str, names: Sequence[str], weights: Mapping[str, Any], attrs: Mapping[str, Any]) -> str:
+        arrays = {role: self._array(role, tensor) for role, tensor in weights.items() if tensor is not None}
+        return self.builder.add(op, *names, weights=arrays, **attrs)
+
+    def mixed(self) -> UnsupportedOperatorError:
+        """An error about the current call: it takes images of a batch together, or some of them."""
+        return self.unsupported("mixes the images of a batch, which is not supported")
 
     def unsupported(self, what: str) -> UnsupportedOperatorError:
         """An error about the current call: its name, its module, what is wrong, the remedy."""
@@ -142,7 +262,8 @@ class Reader:
             return program.state_dict.get(target, program.constants.get(target))
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
-        return Value(INPUT, tuple(call.meta["val"].shape))
+        shape = tuple(call.meta["val"].shape)
+        return Value(INPUT, axes.identity(len(shape)), shape)
 
     def _function(self, call: Any) -> Any:
         args = [self._resolve(arg) for arg in call.args]
@@ -153,6 +274,9 @@ class Reader:
         name = str(call.target)
         if name.startswith("aten._assert"):  # what export knows about dtypes, not part of the network
             return None
+        if name in _FILLING:
+            like = call.args[0].meta["val"]
+            args[0] = torch.empty((), dtype=like.dtype).expand(like.shape)
         if not any(isinstance(value, Value) for value in _flat([args, kwargs])):
             return self._evaluate(call.target, args, kwargs)
         packet, _, overload = name.rpartition(".")
@@ -182,7 +306,13 @@ class Reader:
             raise self.unsupported("is not supported")
         if torch.Tag.nondeterministic_seeded in target.tags:
             raise self.unsupported("is random")
-        if target._schema.is_mutable and not str(target).startswith("aten.detach_."):
+        changed = [
+            args[i] if i < len(args) else kwargs[argument.name]
+            for i, argument in enumerate(target._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+        given = any(tensor.untyped_storage().data_ptr() in self._given for tensor in changed)
+        if given and not str(target).startswith("aten.detach_."):
             raise self.unsupported("changes a parameter or a buffer in place")
         with torch.no_grad():
             return target(*args, **kwargs)
@@ -212,17 +342,15 @@ class Reader:
             value = self._resolve(calls[output]) if output in calls else output
             if isinstance(value, torch.Tensor) and value.dim() and len(value) == self._batch:
                 self._call = calls[output]
-                image = self.one_image(value, value.dim())
-                value = self.emit("constant", Value(INPUT, ()), weights={"value": image})
+                value = self.filled(value)
             if not isinstance(value, Value):
                 raise UnsupportedOperatorError(
                     f"{self._root}: output {len(names)} does not depend on the input; return "
                     "only what is computed from the image"
                 )
-            if value.name == INPUT:
-                self._call = calls[output]
-                value = self.emit("identity", value)
-            names.append(value.name)
+            self._call = calls.get(output, self._call)
+            value = self.plain(value)
+            names.append(self.builder.add("identity", INPUT) if value.name == INPUT else value.name)
         return tuple(names)
 
     def _array(self, role: str, tensor: Any) -> np.ndarray:
