@@ -4,6 +4,9 @@ A value of a Graph has the batch first. Elsewhere the batch may be any axis, or 
 PyTorch put the images' windows or heads beside the batch into one axis, and apart again. So a reader knows for each
 axis of a tensor which of the Graph's axes it is made of, outermost first, with 0 for the batch: each of these is a
 part of exactly one. To transpose changes nothing else, and to reshape little more.
+
+Where a format fixes the batch to one image, nothing tells its axis from others of size 1: it is the first of these
+then, and where there is none, no axis has a 0.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import numpy as np
 
     Shape: TypeAlias = tuple[int, ...]
     Axes: TypeAlias = tuple[Shape, ...]
@@ -88,12 +91,16 @@ def reshape(axes: Axes, shape: Shape, batch: int, target: Shape) -> tuple[Shape,
     runs: list[tuple[int, int, list[list[int | None]]]] = []  # place in the value, place in the tensor, axes
     last = -1
     for before, after in _runs(old, target):
-        parts = [part for i in before for part in axes[i] if part == 0 or own[part] != 1]
+        parts = [part for i in before for part in axes[i] if own[part] != 1]
         places = [wide.index(part) for part in parts if part]
         if places != list(range(places[0], places[0] + len(places)) if places else ()):
             return None
         last = places[0] if places else last  # axes of size 1 stay behind those that they follow in the tensor
         runs.append((last, len(runs), _pieces(parts, own, [target[j] for j in after])))
+    if batch == 1:
+        unit = next((piece for *_, pieces in runs for piece in pieces if piece == [1]), None)
+        if unit is not None:
+            unit[0] = None
     result: list[int] = []
     settled: dict[int, list[Shape]] = {}
     for _, index, pieces in sorted(runs, key=lambda run: run[:2]):
@@ -170,7 +177,10 @@ def constant(axes: Axes, shape: Shape, batch: int, array: np.ndarray) -> np.ndar
         else:
             raise MixedError
     flat = [part for parts in axes for part in parts]
-    array = array.reshape(split).transpose([flat.index(axis) for axis in range(len(flat))])
+    array = array.reshape(split)
+    if 0 not in flat:
+        flat, array = [0, *flat], array[np.newaxis]
+    array = array.transpose([flat.index(axis) for axis in range(len(flat))])
     if len(array) > 1 and any(image.tobytes() != array[0].tobytes() for image in array[1:]):
         raise MixedError
     array = array[0]

@@ -11,6 +11,7 @@ Two things happen here so that the entries of :mod:`.ops` can stay simple:
 from __future__ import annotations
 
 import operator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...errors import UnsupportedOperatorError
 from ...graph import INPUT
 from ...graph.builder import GraphBuilder
 from .. import axes
+from ..arrange import Arranger
 from .ops import FUNCTIONS
 from .values import Unusable, Value
 
@@ -43,8 +45,8 @@ class Reader:
         self._program = program
         self._root = root
         self._batch = batch
+        self._arranger = Arranger(self.builder, [batch])
         self._values: dict[torch.fx.Node, Any] = {}  # Value, Tensor, tuple of them, None
-        self._turned: dict[tuple[str, tuple[int, ...]], str] = {}  # by node and dims: its permuted value
         self._arrays: dict[tuple[Any, ...], tuple[np.ndarray, torch.Tensor]] = {}
         given = (*program.state_dict.values(), *program.constants.values())
         self._given = {tensor.untyped_storage().data_ptr() for tensor in given if isinstance(tensor, torch.Tensor)}
@@ -155,79 +157,52 @@ class Reader:
     def arranged(self, x: Any) -> Value:
         """Return a value whose axes the Graph has in PyTorch's order, but the batch first."""
         known = self.checked(x)
-        dims = axes.order(known.axes)
-        if list(dims) == sorted(dims):
-            return known
-        key = known.name, dims
-        if key not in self._turned:
-            self._turned[key] = self._turn(*key)
-        return Value(self._turned[key], axes.arranged(known.axes), known.shape, known.memory)
-
-    def _turn(self, name: str, dims: tuple[int, ...]) -> str:
-        """Bring a node's axes into another order; where only axes of size 1 move, by another shape."""
-        own = (0, *self.builder.shape(name))
-        moved = [dim for dim in dims if own[dim] != 1]
-        if moved == sorted(moved):
-            return self.builder.reshape(name, [own[dim] for dim in dims[1:]])
-        return self.builder.add("permute", name, dims=dims)
+        return Value(*self._arranger.arranged(known.name, known.axes), known.shape, known.memory)
 
     def alike(self, *values: Any) -> tuple[Value, ...]:
         """Return values whose axes lie alike on the Graph's, of as many axes: those with fewer get some in front."""
-        if all(self.checked(x).axes == values[0].axes for x in values):
-            return values
-        rank = max(len(x.axes) for x in values)
-        result = [self._padded(self.arranged(x), rank) for x in values]
-        if any(x.axes != result[0].axes for x in result):
-            raise self.mixed()
-        return tuple(result)
-
-    def _padded(self, x: Value, rank: int) -> Value:
-        new = (1,) * (rank - len(x.axes))
-        if not new:
-            return x
-        name = self.builder.reshape(x.name, (*new, *self.builder.shape(x.name)))
-        return Value(name, axes.padded(x.axes, rank), (*new, *x.shape), x.memory)
+        known = [self.checked(x) for x in values]
+        with self._unmixed():
+            places = self._arranger.alike(*((x.name, x.axes) for x in known))
+        return tuple(self.value(*place, x.memory) for place, x in zip(places, known, strict=True))
 
     def plain(self, x: Any) -> Value:
         """Return a value as the Graph has it: the batch is the first axis, and all are in PyTorch's order."""
-        result = self.arranged(x)
-        if result.axes != axes.identity(len(result.axes)):
-            raise self.mixed()
-        return result
+        known = self.checked(x)
+        with self._unmixed():
+            name = self._arranger.plain(known.name, known.axes)
+        return Value(name, axes.identity(len(known.axes)), known.shape, known.memory)
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Value:
         """Return a view of a value under another shape, batched."""
         known, target = self.checked(x), tuple(shape)
         if known.shape == target:
             return known
-        try:
-            settled = axes.reshape(known.axes, self.builder.shape(known.name), self._batch, target)
-            if settled is None:
-                known = self.arranged(known)
-                settled = axes.reshape(known.axes, self.builder.shape(known.name), self._batch, target)
-        except axes.MixedError:
-            raise self.mixed() from None
-        assert settled is not None  # of arranged axes
-        return Value(self.builder.reshape(known.name, settled[0]), settled[1], target, known.memory)
+        with self._unmixed():
+            return Value(*self._arranger.reshaped(known.name, known.axes, [target]), target, known.memory)
 
     def constant(self, x: Value, tensor: torch.Tensor) -> torch.Tensor:
         """Return a constant that broadcasts with `x`, the same for all images, as it does with the Graph's value."""
-        return self._constant(x.axes, self.builder.shape(x.name), tensor)
+        with self._unmixed():
+            return torch.as_tensor(self._arranger.constant(x.name, x.axes, tensor.detach().cpu().numpy()))
 
-    def _constant(self, its_axes: axes.Axes, shape: tuple[int, ...], tensor: torch.Tensor) -> torch.Tensor:
+    @contextmanager
+    def _unmixed(self) -> Iterator[None]:
         try:
-            return torch.as_tensor(axes.constant(its_axes, shape, self._batch, tensor.detach().cpu().numpy()))
+            yield
         except axes.MixedError:
             raise self.mixed() from None
 
     def filled(self, tensor: torch.Tensor, like: Value | None = None) -> Value:
         """Return a constant as a value whose axes lie as those of `like`, or as the Graph has them."""
-        its_axes = axes.identity(tensor.dim()) if like is None else like.axes
-        rank = sum(map(len, its_axes)) - 1
-        shape = tuple(tensor.shape[1:]) if like is None else self.builder.shape(like.name)
-        image = self._constant(its_axes, shape, tensor)
-        image = image.reshape((1,) * (rank - image.dim()) + tuple(image.shape))
-        return self.value(self._add("constant", [INPUT if like is None else like.name], {"value": image}, {}), its_axes)
+        its_axes, shape = axes.identity(tensor.dim()), tuple(tensor.shape[1:])
+        if like is not None:
+            its_axes, shape = like.axes, self.builder.shape(like.name)
+        with self._unmixed():
+            image = axes.constant(its_axes, shape, self._batch, tensor.detach().cpu().numpy())
+        image = image.reshape((1,) * (sum(map(len, its_axes)) - 1 - image.ndim) + image.shape)
+        source = INPUT if like is None else like.name
+        return self.value(self._add("constant", [source], {"value": torch.as_tensor(image)}, {}), its_axes)
 
     def _add(self, op: str, names: Sequence[str], weights: Mapping[str, Any], attrs: Mapping[str, Any]) -> str:
         arrays = {role: self._array(role, tensor) for role, tensor in weights.items() if tensor is not None}

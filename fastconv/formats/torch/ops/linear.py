@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ...einsum import einsum
 from ..values import Value
 from .arithmetic import add, affine
 from .norm import softmax
@@ -82,33 +82,19 @@ def _attention(
 
 @FUNCTIONS("einsum.default")
 def _einsum(reader: Reader, equation: str, operands: list[Any], **_: Any) -> Value:
-    """Of two operands: a product of matrices over the axes that both have and the result has not.
-
-    The axes that all three have come first, then those of one operand and the result, joined into one.
-    """
-    inputs, _arrow, output = equation.replace(" ", "").partition("->")
-    words = inputs.split(",")
-    if len(operands) != 2 or "." in equation or not output or any(len(set(word)) < len(word) for word in words):
-        raise reader.unsupported(f"{equation!r} is not supported: only of two operands, without ellipsis and diagonals")
-    first, second = words
-    shared = [x for x in first if x in second and x in output]
-    summed = [x for x in first if x in second and x not in output]
-    rows, columns = [x for x in first if x not in second], [x for x in second if x not in first]
-    made = [*shared, *rows, *columns]
-    if sorted(made) != sorted(output):
-        raise reader.unsupported(f"{equation!r} is not supported: an axis of one operand is summed")
-    sizes = {x: size for word, y in zip(words, operands, strict=True) for x, size in zip(word, y.shape, strict=True)}
-
-    def matrices(operand: Any, word: str, left: list[str], right: list[str]) -> Any:
-        dims = [word.index(x) for x in (*shared, *left, *right)]
-        shape = (*(sizes[x] for x in shared), prod(sizes[x] for x in left), prod(sizes[x] for x in right))
-        if isinstance(operand, Value):
-            return reader.reshape(permute(reader, operand, dims), shape)
-        return operand.permute(dims).reshape(shape)
-
-    left, right = matrices(operands[0], first, rows, summed), matrices(operands[1], second, summed, columns)
-    product = reader.reshape(matmul(reader, left, right), [sizes[x] for x in made])
-    return permute(reader, product, [made.index(x) for x in output])
+    try:
+        plan = einsum(equation)
+    except ValueError as error:
+        raise reader.unsupported(f"{equation!r} {error} is not supported") from None
+    sizes = plan.sizes(*(operand.shape for operand in operands))
+    matrices = [
+        reader.reshape(permute(reader, operand, way.dims), way.shape(sizes))
+        if isinstance(operand, Value)
+        else operand.permute(way.dims).reshape(way.shape(sizes))
+        for operand, way in zip(operands, (plan.first, plan.second), strict=True)
+    ]
+    product = reader.reshape(matmul(reader, *matrices), [sizes[x] for x in plan.made])
+    return permute(reader, product, plan.dims)
 
 
 @FUNCTIONS("addmm.default")
