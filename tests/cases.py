@@ -325,9 +325,19 @@ LINEAR = [
 ]
 
 _SHAPES = [(), (0, 3), (2, 3, 5, 7), *((n,) for n in AROUND_VECTOR_WIDTH), (1, 67)]
-ACTIVATIONS = [Case(op, (shape,)) for op in TABLE for shape in _SHAPES]
+# What each is called with: its parameters without a default.
+GIVEN: dict[str, dict[str, Any]] = {"pow": {"exponent": 2.0}, "threshold": {"threshold": 0.1, "value": 20.0}}
+TRUTHS = ("isnan", "logical_not")  # PyTorch's are of another type
+ACTIVATIONS = [Case(op, (shape,), GIVEN.get(op, {})) for op in TABLE if op not in TRUTHS for shape in _SHAPES]
+ACTIVATIONS += _cases(
+    "pow", (3, 35), attrs=[{"exponent": e} for e in (0, 0.5, 1, 2, 3, -1, -2, 7, -3, 2.5, -0.75, 0.1)]
+)
+ACTIVATIONS += _cases("threshold", (3, 35), attrs=[{"threshold": -0.5, "value": -1}])
+ACTIVATIONS += _cases("hardshrink", (3, 35), attrs=[{"lambd": lambd} for lambd in (0, 1.5, -0.5)])
+ACTIVATIONS += _cases("softshrink", (3, 35), attrs=[{"lambd": lambd} for lambd in (0, 1.5)])
+ACTIVATIONS += _cases("glu", (3, 36, 4), attrs=[{}, {"dim": 1}, {"dim": -2}])
 ACTIVATIONS += [Case("relu6", ((3, 5),)), Case("hardtanh", ((3, 5),), {"min_val": 0, "max_val": 0})]
-ACTIVATIONS += [Case("softsign", (shape,)) for shape in _SHAPES]
+ACTIVATIONS += [Case(op, (shape,)) for op in ("softsign", "tanhshrink") for shape in _SHAPES]
 ACTIVATIONS += _cases("gelu", (3, 35), attrs=[{"approximate": "none"}, {"approximate": "tanh"}])
 ACTIVATIONS += _cases("elu", (3, 35), attrs=[{"alpha": alpha} for alpha in (0.5, 0, -1.5)])
 ACTIVATIONS += _cases("celu", (3, 35), attrs=[{"alpha": alpha} for alpha in (0.5, 3)])
@@ -385,8 +395,19 @@ RESIZE += [
     for mode in ("bilinear", "bicubic")
     for size in ((9, 4), (1, 1), (15, 21))
 ]
+NORM += [
+    Case("local_response_norm", (shape,), {"size": size} | attrs)
+    for shape in ((2, 7, 5, 6), (1, 33, 9), (2, 1, 3, 3), (1, 16, 2, 3, 2))
+    for size in (1, 2, 5, 20)
+    for attrs in ({}, {"alpha": 0.5, "beta": 0.5, "k": 2.0})
+]
+PRELU = [
+    Case("prelu", (shape, weight))
+    for shape in ((2, 7, 5, 6), (3, 9), (2, 33, 4), (1, 5, 2, 3, 2))
+    for weight in ((1,), (shape[1],))
+] + [Case("prelu", ((5,), (1,))), Case("prelu", ((0, 5, 2), (5,)))]
 RESIZE += [Case("pixel_shuffle", ((2, 12, 3, 5),), {"upscale_factor": 2})]
 RESIZE += [Case("pixel_unshuffle", ((2, 3, 6, 9),), {"downscale_factor": 3})]
 RESIZE += [Case("channel_shuffle", ((2, 12, 3, 5),), {"groups": 3})]
-POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + RESIZE
+POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + PRELU + RESIZE
 ALL = CONV + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

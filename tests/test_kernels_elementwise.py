@@ -129,6 +129,57 @@ def test_what_is_no_ordinary_number(kernels: Any, dtype: Float) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["sin", "cos"])
+@pytest.mark.parametrize("reach", [0.8, 10, 8192, 1e6, 1e30])
+def test_the_error_of_angles(kernels: Any, name: str, reach: float) -> None:
+    x = np.random.default_rng(5).uniform(-reach, reach, 200_003).astype(np.float32)
+    exact = getattr(np, name)(x.astype(np.float64))
+    assert np.abs(act(kernels, name, x) - exact).max() < 1.2e-7
+    np.testing.assert_allclose(act(kernels, name, x.astype(np.float64)), exact, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("exponent", [2.5, -0.75, 1 / 3, 7.0, -4.0, 10.0])
+def test_the_error_of_powers(kernels: Any, exponent: float) -> None:
+    """Relative, from the smallest normal result to the largest; beyond there is nothing but 0 and infinity."""
+    x = np.exp(np.random.default_rng(5).uniform(-30, 30, 100_003)).astype(np.float32)
+    y = kernels.elementwise(kernels.ACTIVATIONS["pow"], x, exponent, 0.0, 1).astype(np.float64)
+    exact = np.power(x.astype(np.float64), np.float64(np.float32(exponent)))
+    normal = (exact > 1.2e-38) & (exact < 3.4e38)
+    bound = 4e-7 if kernels.LEVEL != "x86-64-v2" else 1e-5  # without FMA a * e is rounded
+    assert (np.abs(y[normal] - exact[normal]) / exact[normal]).max() < bound
+    assert np.isinf(y[exact > 3.5e38]).all()
+    assert not y[exact < 1.1e-38].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("exponent", [2.5, 3.0, -3.0, -2.0, 4.0, 0.0, -0.75, np.nan, np.inf, -np.inf, 1e30, 16777217.0])
+def test_powers_of_what_is_no_ordinary_number(kernels: Any, exponent: float, dtype: Float) -> None:
+    x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 2, -2, 0.5, -0.5, 1, -1, 3e38, -3e38], dtype)
+    with np.errstate(all="ignore"):
+        exact = np.power(x.astype(np.float64), np.float64(dtype(exponent))).astype(dtype)
+    exact[np.abs(exact) < np.finfo(dtype).tiny] = 0
+    y = kernels.elementwise(kernels.ACTIVATIONS["pow"], x, exponent, 0.0, 1)
+    np.testing.assert_allclose(y, exact, rtol=1e-6 if dtype is np.float32 else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["floor", "ceil", "round", "trunc", "sign", "isnan", "logical_not"])
+def test_steps_are_exact(kernels: Any, name: str, dtype: Float) -> None:
+    """Near every whole and half number, around the numbers without a fraction, and beyond."""
+    halves = np.arange(-20, 21, dtype=dtype) / 2
+    edges = np.array([2.0**k for k in (21, 22, 23, 24, 51, 52, 53)], dtype)
+    near = [
+        v
+        for base in (halves, edges, -edges)
+        for v in (np.nextafter(base, dtype(-1e30)), base, np.nextafter(base, dtype(1e30)))
+    ]
+    x = np.concatenate(
+        [*near, np.array([np.nan, np.inf, -np.inf, 0, -0.0, 2.0**22 + 0.5, 8388607.5, -8388607.5], dtype)]
+    )
+    tiny = (np.abs(x) < np.finfo(dtype).tiny) & (x != 0)  # flushed
+    np.testing.assert_array_equal(act(kernels, name, x)[~tiny], getattr(reference, name)(x)[~tiny])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_overflows_and_underflows_where_it_should(kernels: Any, dtype: Float) -> None:
     limits = np.finfo(dtype)

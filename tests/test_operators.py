@@ -44,7 +44,7 @@ def documented() -> dict[str, tuple[set[str], set[str]]]:
 @st.composite
 def nodes(draw: st.DrawFn, op: str) -> Graph:
     """Draw a network of one node, which reads an image."""
-    shape = (draw(st.integers(2, 4)), draw(st.integers(5, 7)), draw(st.integers(5, 7)))
+    shape = (draw(st.integers(1, 4)), draw(st.integers(5, 7)), draw(st.integers(5, 7)))
     rng = np.random.default_rng(0)
     node = random_graphs.draw_node(draw, op, op, INPUT, {INPUT: shape}, rng)
     try:
@@ -60,7 +60,7 @@ drawn = settings(max_examples=8, phases=[Phase.generate], derandomize=True, dead
 def test_it_has_an_oracle_and_draws(op: str) -> None:
     assert callable(getattr(reference, op))
     assert op in random_graphs.OPS or op in random_graphs.JOINS
-    assert any(op in motif for motif in random_graphs.FOR_IMAGES)
+    assert op in random_graphs.DISCONTINUOUS or any(op in motif for motif in random_graphs.FOR_IMAGES)
 
     @drawn
     @given(nodes(op))
@@ -76,6 +76,8 @@ def test_it_has_an_oracle_and_draws(op: str) -> None:
 @pytest.mark.parametrize("op", OPS)
 def test_pytorch_has_it_both_ways(op: str) -> None:
     pytest.importorskip("torch")
+    if op == "local_response_norm":
+        pytest.skip("PyTorch exports a chain of other calls")
     from fastconv.formats.torch import from_torch, to_torch
 
     found: set[str] = set()

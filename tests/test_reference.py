@@ -8,6 +8,7 @@ import pytest
 import reference
 from checks import assert_agree, oracle, torch_float64
 
+from fastconv.graph.ops import FAMILIES
 from fastconv.graph.ops.activation import ACTIVATIONS
 
 torch = pytest.importorskip("torch")
@@ -44,9 +45,32 @@ def test_oracle_of_nothing_but_minus_infinity(case: cases.Case) -> None:
 SPECIAL = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1e300, -1e300, 700.0, -800.0, 3.5])
 
 
-@pytest.mark.parametrize("op", [*ACTIVATIONS, "relu6", "softsign"])
+@pytest.mark.parametrize(
+    "op", [*(op for op in ACTIVATIONS if op not in cases.TRUTHS), "relu6", "softsign", "tanhshrink"]
+)
 def test_oracle_of_special_values(op: str) -> None:
-    assert_agree(oracle(op, SPECIAL), torch_float64(op, SPECIAL), F64)
+    attrs = cases.GIVEN.get(op, {})
+    assert_agree(oracle(op, SPECIAL, **attrs), torch_float64(op, SPECIAL, **attrs), F64)
+
+
+@pytest.mark.parametrize("op", cases.TRUTHS)
+def test_oracle_of_truths(op: str) -> None:
+    np.testing.assert_array_equal(oracle(op, SPECIAL), torch_float64(op, SPECIAL))
+
+
+ARITHMETIC = [op for op in FAMILIES["arithmetic"] if op not in ("where", "prelu")]
+
+
+@pytest.mark.parametrize("op", ARITHMETIC)
+def test_oracle_of_arithmetic_of_special_values(op: str) -> None:
+    x, y = np.meshgrid(SPECIAL, [*SPECIAL, 2.0, -3.0, 0.5, 7.0, 1.0, -1.0])
+    np.testing.assert_allclose(oracle(op, x, y), torch_float64(op, x, y), rtol=1e-15)
+
+
+def test_oracle_of_where() -> None:
+    x, y = np.meshgrid(SPECIAL, SPECIAL)
+    expected = torch.where(torch.tensor(x) != 0, torch.tensor(y), torch.tensor(3.0)).numpy()
+    np.testing.assert_array_equal(reference.where(x, y, other=np.array([3.0])), expected)
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax"])

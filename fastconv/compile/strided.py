@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UnsupportedOperatorError
-from .tensors import Ref, Step, Tensor
+from .tensors import NHWC, Ref, Step, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..graph import Node
     from .lowering import Lowering
 
-__all__ = ["Operand", "constant_operand", "emit_strided", "steps_of"]
+__all__ = ["Operand", "constant_operand", "emit_strided", "memory_order", "steps_of"]
 
 
 class Operand:
@@ -34,6 +34,12 @@ def steps_of(tensor: Tensor, shape: Sequence[int]) -> tuple[int, ...]:
         _, row, pixel, channel = tensor.strides
         return channel, row, pixel
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def memory_order(shape: Sequence[int], layout: str) -> list[int]:
+    """Return a value's axes that have more than one index, from the outermost in memory on."""
+    order = (1, 2, 0) if layout == NHWC else range(len(shape))
+    return [axis for axis in order if shape[axis] > 1]
 
 
 def broadcast(steps: Sequence[int], shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:

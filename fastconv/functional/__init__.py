@@ -26,19 +26,23 @@ from ..graph.ops.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from .activation import *
+    from .arithmetic import *
     from .conv import *
     from .matmul import *
     from .norm import *
     from .pool import *
+    from .reduce import *
     from .resize import *
     from .shape import *
 
 _FAMILIES = {
-    "activation": (*ACTIVATIONS, "relu6", "softsign"),
+    "activation": (*ACTIVATIONS, "glu", "relu6", "softsign", "tanhshrink"),
+    "arithmetic": ("prelu",),
     "conv": ("conv2d",),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
-    "norm": ("batch_norm", "group_norm", "layer_norm", "log_softmax", "rms_norm", "softmax"),
+    "norm": ("batch_norm", "group_norm", "layer_norm", "local_response_norm", "log_softmax", "rms_norm", "softmax"),
     "pool": ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"),
+    "reduce": ("amax", "amin", "argmax", "argmin", "logsumexp", "mean", "prod", "std", "sum", "var", "vector_norm"),
     "resize": ("channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
     "shape": ("fold", "pad", "unfold"),
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import ArgumentError
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
 from ..graph import attributes as at
-from ..graph.ops.activation import approximation
+from ..graph.ops.activation import ACTIVATIONS, approximation
 from ..machine.cpu import kernels
 from .one_op import Array, floats, threads
 
@@ -15,29 +17,44 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abs",
+    "ceil",
     "celu",
+    "cos",
     "elu",
     "erf",
     "exp",
+    "floor",
     "gelu",
+    "glu",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "isnan",
     "leaky_relu",
     "log",
+    "logical_not",
     "logsigmoid",
     "mish",
+    "pow",
     "reciprocal",
     "relu",
     "relu6",
+    "round",
     "rsqrt",
     "selu",
     "sigmoid",
+    "sign",
     "silu",
+    "sin",
     "softplus",
+    "softshrink",
     "softsign",
     "sqrt",
     "tanh",
+    "tanhshrink",
+    "threshold",
+    "trunc",
 ]
 
 _KINDS = kernels().ACTIVATIONS
@@ -188,3 +205,100 @@ def reciprocal(input: npt.ArrayLike) -> Array:
 def abs(input: npt.ArrayLike) -> Array:
     """Return the magnitude of ``input``, of any shape."""
     return _apply("abs", input)
+
+
+def floor(input: npt.ArrayLike) -> Array:
+    """Return the largest whole number that is not above ``input``, of any shape."""
+    return _apply("floor", input)
+
+
+def ceil(input: npt.ArrayLike) -> Array:
+    """Return the smallest whole number that is not below ``input``, of any shape."""
+    return _apply("ceil", input)
+
+
+def round(input: npt.ArrayLike) -> Array:
+    """Return the whole number nearest to ``input``, halves to the even one, of any shape."""
+    return _apply("round", input)
+
+
+def trunc(input: npt.ArrayLike) -> Array:
+    """Return ``input`` without its fraction, of any shape."""
+    return _apply("trunc", input)
+
+
+def sign(input: npt.ArrayLike) -> Array:
+    """Return -1, 0 or 1, the sign of ``input``; 0 for NaN, of any shape."""
+    return _apply("sign", input)
+
+
+def sin(input: npt.ArrayLike) -> Array:
+    """Return the sine of ``input``, in radians, of any shape."""
+    return _apply("sin", input)
+
+
+def cos(input: npt.ArrayLike) -> Array:
+    """Return the cosine of ``input``, in radians, of any shape."""
+    return _apply("cos", input)
+
+
+def isnan(input: npt.ArrayLike) -> Array:
+    """Return 1 where ``input`` is NaN, else 0, as numbers of the input's type, of any shape."""
+    return _apply("isnan", input)
+
+
+def logical_not(input: npt.ArrayLike) -> Array:
+    """Return 1 where ``input`` is 0, else 0, as numbers of the input's type, of any shape."""
+    return _apply("logical_not", input)
+
+
+def tanhshrink(input: npt.ArrayLike) -> Array:
+    """Return ``input - tanh(input)``, of any shape."""
+    return _apply("tanhshrink", input)
+
+
+def pow(input: npt.ArrayLike, exponent: float) -> Array:
+    """Return ``input ** exponent``, of any shape; NaN where ``input`` is negative, unless ``exponent`` is whole."""
+    exponent = at.number("pow: exponent", exponent)
+    row, number = (*ACTIVATIONS["pow"].compiled(exponent), 0.0)[:2]
+    return _apply(row, input, number, function="pow")
+
+
+def threshold(input: npt.ArrayLike, threshold: float, value: float) -> Array:
+    """Return ``input``, of any shape, where it is above ``threshold``, else ``value``; NaN stays."""
+    threshold = at.number("threshold: threshold", threshold)
+    return _apply("threshold", input, threshold, at.number("threshold: value", value))
+
+
+def hardshrink(input: npt.ArrayLike, lambd: float = 0.5) -> Array:
+    """Return ``input``, of any shape, and 0 within ``-lambd .. lambd``."""
+    return _apply("hardshrink", input, at.number("hardshrink: lambd", lambd))
+
+
+def softshrink(input: npt.ArrayLike, lambd: float = 0.5) -> Array:
+    """Return ``input``, of any shape, nearer to 0 by ``lambd``, and 0 within ``-lambd .. lambd``."""
+    lambd = at.number("softshrink: lambd", lambd)
+    if not lambd >= 0:
+        raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
+    return _apply("softshrink", input, lambd)
+
+
+def glu(input: npt.ArrayLike, dim: int = -1) -> Array:
+    """Return the first half of an axis times the sigmoid of the second: the gated linear unit.
+
+    Parameters
+    ----------
+    input : any shape with an even number of elements along ``dim``
+    dim : int
+
+    Returns
+    -------
+    The input's shape, half as long along ``dim``.
+    """
+    x, dim = floats("glu", input=input)["input"], at.integer("glu: dim", dim)
+    if not -x.ndim <= dim < x.ndim or x.shape[dim] % 2:
+        raise ShapeError(f"glu: dim={dim} must be an axis with an even number of elements, the input is {x.shape}")
+    first, second = np.split(x, 2, dim)
+    y: Array = _apply("sigmoid", np.ascontiguousarray(second))
+    y *= first
+    return y

@@ -11,7 +11,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import INPUT, Graph, Node
 from ..graph import attributes as at
 from ..machine.cpu import kernels
-from .one_op import Array, floats, one_op, threads
+from .one_op import Array, compiled, floats, one_op, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .one_op import Prepare
 
-__all__ = ["batch_norm", "group_norm", "layer_norm", "log_softmax", "rms_norm", "softmax"]
+__all__ = ["batch_norm", "group_norm", "layer_norm", "local_response_norm", "log_softmax", "rms_norm", "softmax"]
 
 _batch_norm = kernels().batch_norm
 _softmax_axis = kernels().softmax_axis
@@ -258,3 +258,34 @@ _NORMS = {
         ("group_norm", "num_groups"),
     )
 }
+
+
+_local_response = one_op("local_response_norm", compiled("local_response_norm", ("size", "alpha", "beta", "k")))
+
+
+def local_response_norm(
+    input: npt.ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Array:
+    """Divide by ``(k + alpha * mean(input ** 2)) ** beta``, the mean over ``size`` neighbouring channels.
+
+    Channels beyond the first and the last count as 0 (Krizhevsky et al., "ImageNet Classification with Deep
+    Convolutional Neural Networks", 2012).
+
+    Parameters
+    ----------
+    input : (N, C, L) or (N, C, H, W), or more axes of pixels
+    size : int
+    alpha, beta, k : float
+
+    Returns
+    -------
+    The input's shape.
+    """
+    x = floats("local_response_norm", input=input)["input"]
+    if x.ndim < 3:
+        raise ShapeError(f"local_response_norm: input must be (N, C, L) or (N, C, H, W), got shape {x.shape}")
+    if not x.size:
+        return np.empty_like(x)
+    images = x if x.ndim == 4 else x.reshape(*x.shape[:2], -1, 1)
+    y: Array = _local_response.run((images,), (size, alpha, beta, k)).reshape(x.shape)
+    return y

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ModelFormatError, ShapeError
+from ..errors import ArgumentError, ModelFormatError
 from . import INPUT, Graph, Node, checks, settle
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .preprocessing import Preprocessing
 
 __all__ = ["GraphBuilder"]
+
+_POOLED = {"mean": "adaptive_avg_pool2d", "amax": "adaptive_max_pool2d"}
 
 
 class GraphBuilder:
@@ -145,20 +147,13 @@ class GraphBuilder:
         # Where the two are the wrong way round, the result is max everywhere.
         return self.add("hardtanh", x, min_val=low if low < high else high, max_val=high)
 
-    def mean(self, x: str, keepdim: bool = False) -> str:
-        """Take the mean over all pixels: (C, H, W) or (C, L) -> (C,), or ones for the axes with `keepdim`."""
-        return self._over_pixels("adaptive_avg_pool2d", x, keepdim)
-
-    def amax(self, x: str, keepdim: bool = False) -> str:
-        """Take the maximum over all pixels: (C, H, W) or (C, L) -> (C,), or ones for the axes with `keepdim`."""
-        return self._over_pixels("adaptive_max_pool2d", x, keepdim)
-
-    def _over_pixels(self, op: str, x: str, keepdim: bool) -> str:
+    def reduce(self, op: str, x: str, dim: Sequence[int], keepdim: bool = False, **attrs: Any) -> str:
+        """Reduce axes, counted with the batch; a mean or a maximum over all pixels of an image is a pooling."""
         shape = self.shape(x)
-        if len(shape) not in (2, 3):
-            raise ShapeError(f"{op}: needs the pixels of (C, H, W) or (C, L), got shape {shape}")
-        image = self.reshape(x, (*shape, 1)) if len(shape) == 2 else x
-        pooled = self.add(op, image, output_size=1)
+        pool = _POOLED.get(op)
+        if pool is None or len(shape) != 3 or {axis % 4 for axis in dim} != {2, 3}:
+            return self.add(op, x, dim=tuple(dim), keepdim=keepdim, **attrs)
+        pooled = self.add(pool, x, output_size=1)
         return self.reshape(pooled, (shape[0], *(1 for _ in shape[1:] if keepdim)))
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:

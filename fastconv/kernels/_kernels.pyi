@@ -89,11 +89,13 @@ class Kernels(Protocol):
     OUTPUTS_AT_MOST: int
     STRIDED_AXES_AT_MOST: int
     STRIDED_FLOATS: int
+    REDUCE_COLUMNS: int
     OPENMP: int
-    # Enums by name: kinds of activation (and which of them stand in every kernel), arithmetic, memory spaces, pools,
-    # orders.
+    # Enums by name: kinds of activation (and which of them stand in every kernel), arithmetic, reductions, memory
+    # spaces, pools, orders.
     ACTIVATIONS: dict[str, int]
     ARITHMETIC: dict[str, int]
+    REDUCTIONS: dict[str, int]
     INLINE_ACTIVATIONS: frozenset[str]
     SPACES: dict[str, int]
     POOLS: dict[str, int]

@@ -20,6 +20,8 @@ stands where:
     matmul.pxi       products of two activations
     resize.pxi       interpolation
     norm.pxi         layer, group and RMS norm
+    order.pxi        running sums, elements in order
+    reduce.pxi       sums, products and extremes over an axis, and where they stand
     strided.pxi      arithmetic of two operands that broadcast, copies in another order
     flat.pxi         the same on the caller's memory, for fastconv.functional
     pack.pxi         weights in the order the kernels read them
@@ -45,13 +47,14 @@ import numpy as np
 
 from fastconv.kernels.openmp cimport fc_openmp, fc_pause_threads
 from fastconv.kernels.simd cimport (
-    FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
+    FC_D, FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
     fc_flush_denormals, fc_hide, fc_restore_denormals,
     p_even, p_fma, p_load, p_nanmax, p_odd, p_set1, p_store, p_store_half,
     p_store_n, p_store_three, p_transpose,
-    v_absolute, v_ahead, v_all, v_copysign, v_erf_of, v_exponent, v_fill, v_fma, v_fraction, v_get,
-    v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_prefetch, v_put, v_put_n,
-    v_round, v_scale2, v_set1, v_sqrt, v_store, v_store_n, v_sum, v_top, v_where_lt, v_where_nan,
+    v_absolute, v_ahead, v_all, v_copysign, v_cos_far, v_erf_of, v_exponent, v_fill, v_fma, v_fmod_of, v_fraction,
+    v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_pow_of, v_prefetch,
+    v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_sqrt, v_store, v_store_n, v_sum, v_top, v_where_lt,
+    v_where_nan,
     vany, vd, vf, vp, vreal,
 )
 
@@ -73,6 +76,8 @@ include "pool.pxi"
 include "elementwise.pxi"
 include "strided.pxi"
 include "norm.pxi"
+include "reduce.pxi"
+include "order.pxi"
 include "resize.pxi"
 include "flat.pxi"
 include "pack.pxi"
@@ -96,6 +101,7 @@ POINTWISE_AT_ONCE = POINTWISE_FLOATS
 OPENMP = fc_openmp()
 OUTPUTS_AT_MOST = MAX_OUTPUTS
 STRIDED_AXES_AT_MOST = STRIDED_AXES
+REDUCE_COLUMNS = REDUCE_COLUMN
 STRIDED_FLOATS = 3 * STRIDED_RUN
 INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)
 SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}

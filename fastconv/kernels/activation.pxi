@@ -3,6 +3,9 @@
 A new activation is a number and its name here, and a row in `activation`; every kernel then has it.
 """
 
+cdef enum:
+    FAR_ANGLE = 8192                # from here on sine and cosine of float are the C library's
+
 cdef enum ActivationKind:
     ACT_NONE = 0
     ACT_RELU = 1
@@ -28,7 +31,23 @@ cdef enum ActivationKind:
     ACT_RSQRT = 21
     ACT_RECIPROCAL = 22
     ACT_ABS = 23
-    ACT_KINDS = 24
+    ACT_FLOOR = 24
+    ACT_CEIL = 25
+    ACT_ROUND = 26
+    ACT_TRUNC = 27
+    ACT_SIGN = 28
+    ACT_SIN = 29
+    ACT_COS = 30
+    ACT_POW = 31        # a: the exponent
+    ACT_SQUARE = 32
+    ACT_CUBE = 33
+    ACT_ISNAN = 34
+    ACT_LOGICAL_NOT = 35
+    ACT_THRESHOLD = 36   # a: threshold, b: value
+    ACT_HARDSHRINK = 37  # a: lambd
+    ACT_SOFTSHRINK = 38  # a: lambd
+    ACT_TANHSHRINK = 39
+    ACT_KINDS = 40
     LAST_INLINE = ACT_LEAKY_RELU        # kinds up to here take an instruction or two, and stand in every kernel
 
 # As Python names them, in the enum's order.
@@ -37,7 +56,8 @@ ACTIVATIONS = {
     for number, name in enumerate((
         "none", "relu", "hardtanh", "leaky_relu", "sigmoid", "tanh", "exp", "silu", "hardsigmoid", "hardswish", "gelu",
         "gelu_tanh", "elu", "selu", "softplus", "softsign", "mish", "logsigmoid", "erf", "log", "sqrt", "rsqrt",
-        "reciprocal", "abs",
+        "reciprocal", "abs", "floor", "ceil", "round", "trunc", "sign", "sin", "cos", "pow", "square", "cube", "isnan",
+        "logical_not", "threshold", "hardshrink", "softshrink", "tanhshrink",
     ))
 }
 
@@ -94,6 +114,38 @@ cdef inline vany activation(int kind, vany x, vany a, vany b) noexcept nogil:
         return v_fill(x, 1) / x
     if kind == ACT_ABS:
         return v_absolute(x)
+    if kind == ACT_FLOOR:
+        return v_floor(x)
+    if kind == ACT_CEIL:
+        return -v_floor(-x)
+    if kind == ACT_ROUND:
+        return v_round(x)
+    if kind == ACT_TRUNC:
+        return v_copysign(v_floor(v_absolute(x)), x)
+    if kind == ACT_SIGN:        # 0 for NaN, as in PyTorch
+        return v_where_lt(v_fill(x, 0), x, v_fill(x, 1), v_where_lt(x, v_fill(x, 0), v_fill(x, -1), v_fill(x, 0)))
+    if kind == ACT_SIN:
+        return v_sin(x)
+    if kind == ACT_COS:
+        return v_cos(x)
+    if kind == ACT_POW:
+        return v_pow(x, a)
+    if kind == ACT_SQUARE:
+        return x * x
+    if kind == ACT_CUBE:
+        return x * x * x
+    if kind == ACT_ISNAN:
+        return v_where_nan(x, v_fill(x, 1), v_fill(x, 0))
+    if kind == ACT_LOGICAL_NOT:
+        return v_fill(x, 1) - v_truth(x)
+    if kind == ACT_THRESHOLD:
+        return v_where_nan(x, x, v_where_nan(a, x, v_where_lt(a, x, x, b)))
+    if kind == ACT_HARDSHRINK:
+        return v_where_lt(a, x, x, v_where_lt(x, -a, x, v_where_nan(x, x, v_fill(x, 0))))
+    if kind == ACT_SOFTSHRINK:
+        return v_where_lt(a, x, x - a, v_where_lt(x, -a, x + a, v_where_nan(x, x, v_fill(x, 0))))
+    if kind == ACT_TANHSHRINK:
+        return x - v_tanh(x)
     return v_fill(x, NAN)
 
 
@@ -178,10 +230,23 @@ cdef inline vany v_expm1(vany x) noexcept nogil:
     return v_fma(s, m, s - v_fill(x, 1))
 
 
+cdef inline vany log_polynomial(vany r) noexcept nogil:
+    """log(1 + r) - r + r^2 / 2, for 1 + r between the roots of 1/2 and 2, as in Cephes' logf."""
+    cdef vany y = v_fma(v_fill(r, 7.0376836292e-2), r, v_fill(r, -1.1514610310e-1))
+    y = v_fma(y, r, v_fill(r, 1.1676998740e-1))
+    y = v_fma(y, r, v_fill(r, -1.2420140846e-1))
+    y = v_fma(y, r, v_fill(r, 1.4249322787e-1))
+    y = v_fma(y, r, v_fill(r, -1.6668057665e-1))
+    y = v_fma(y, r, v_fill(r, 2.0000714765e-1))
+    y = v_fma(y, r, v_fill(r, -2.4999993993e-1))
+    y = v_fma(y, r, v_fill(r, 3.3333331174e-1))
+    return y * r * r * r
+
+
 cdef inline vany v_log(vany x) noexcept nogil:
     """The natural logarithm: NaN below 0, -inf at 0 (and at denormals, which are flushed).
 
-    x = f * 2^e with f between the roots of 1/2 and 2; the polynomial in f - 1 is that of Cephes' logf.
+    x = f * 2^e with f between the roots of 1/2 and 2.
     """
     cdef vany e, r, y, one = v_fill(x, 1), zero = v_fill(x, 0), root = v_fill(x, 1.41421356237309504880)
     if vany is vd:
@@ -189,15 +254,7 @@ cdef inline vany v_log(vany x) noexcept nogil:
     r = v_fraction(x)
     e = v_exponent(x) + v_where_lt(root, r, one, zero)
     r = r * v_where_lt(root, r, v_fill(x, 0.5), one) - one
-    y = v_fma(v_fill(x, 7.0376836292e-2), r, v_fill(x, -1.1514610310e-1))
-    y = v_fma(y, r, v_fill(x, 1.1676998740e-1))
-    y = v_fma(y, r, v_fill(x, -1.2420140846e-1))
-    y = v_fma(y, r, v_fill(x, 1.4249322787e-1))
-    y = v_fma(y, r, v_fill(x, -1.6668057665e-1))
-    y = v_fma(y, r, v_fill(x, 2.0000714765e-1))
-    y = v_fma(y, r, v_fill(x, -2.4999993993e-1))
-    y = v_fma(y, r, v_fill(x, 3.3333331174e-1))
-    y = y * r * r * r
+    y = log_polynomial(r)
     y = v_fma(e, v_fill(x, -2.12194440e-4), y)
     y = v_fma(v_fill(x, -0.5) * r, r, y) + r
     y = v_fma(e, v_fill(x, 0.693359375), y)
@@ -205,6 +262,104 @@ cdef inline vany v_log(vany x) noexcept nogil:
     y = v_where_lt(x, zero, v_fill(x, NAN), y)
     y = v_where_lt(v_fill(x, 3.4028234e38), x, x, y)
     return v_where_nan(x, x, y)
+
+
+cdef inline vany v_floor(vany x) noexcept nogil:
+    """The largest whole number that is not above x."""
+    cdef vany nearest = v_round(x)
+    return v_where_lt(x, nearest, nearest - v_fill(x, 1), nearest)
+
+
+cdef inline vany v_where_equal(vany a, vany b, vany x, vany y) noexcept nogil:
+    """x where a == b, else y (for NaN, too)"""
+    return v_where_nan(a, y, v_where_nan(b, y, v_where_lt(a, b, y, v_where_lt(b, a, y, x))))
+
+
+cdef inline vany v_truth(vany x) noexcept nogil:
+    """0 where x is 0, else 1; of NaN, too"""
+    return v_where_equal(x, v_fill(x, 0), v_fill(x, 0), v_fill(x, 1))
+
+
+cdef inline vany v_sin(vany x) noexcept nogil:
+    """The sine: of float by polynomials, of double, and beyond FAR_ANGLE, by the C library.
+
+    Largest error measured in float, over 5 million values up to 8192 and of v_cos as well: 9.3e-8, and 1.55 units of
+    the last place where the result is above 0.001.
+    """
+    return v_sin_far(x, quarter_turns(x, v_fill(x, 0)), 0 if vany is vd else FAR_ANGLE)
+
+
+cdef inline vany v_cos(vany x) noexcept nogil:
+    """The cosine, as `v_sin`: the sine of a quarter turn more."""
+    return v_cos_far(x, quarter_turns(x, v_fill(x, 1)), 0 if vany is vd else FAR_ANGLE)
+
+
+cdef inline vany quarter_turns(vany x, vany more) noexcept nogil:
+    """The sine of x and `more` quarter turns, for |x| < FAR_ANGLE, in float.
+
+    x = q pi/2 + r, |r| <= pi/4; pi/2 is in three parts, of which q times the first two are exact. Parts and
+    polynomials of the sine and the cosine are those of Cephes' sinf and cosf.
+    """
+    cdef vany q, r, z, s, c, half, turn, zero = v_fill(x, 0), one = v_fill(x, 1)
+    if vany is vd:
+        return x
+    q = v_round(x * v_fill(x, 0.63661977236758134))
+    r = v_fma(q, v_fill(x, -1.5703125), x)
+    r = v_fma(q, v_fill(x, -4.837512969970703125e-4), r)
+    r = v_fma(q, v_fill(x, -7.54978995489188216e-8), r)
+    z = r * r
+    s = v_fma(v_fill(x, -1.9515295891e-4), z, v_fill(x, 8.3321608736e-3))
+    s = v_fma(s, z, v_fill(x, -1.6666654611e-1))
+    s = v_fma(s * z, r, r)
+    c = v_fma(v_fill(x, 2.443315711809948e-5), z, v_fill(x, -1.388731625493765e-3))
+    c = v_fma(c, z, v_fill(x, 4.166664568298827e-2))
+    c = v_fma(c * z, z, v_fma(v_fill(x, -0.5), z, one))
+    q = q + more
+    half = v_floor(q * v_fill(x, 0.5))                              # turns
+    turn = half - v_fill(x, 2) * v_floor(half * v_fill(x, 0.5))     # 1 in the second half of a turn
+    s = v_where_lt(v_fill(x, 0.5), q - half - half, c, s)
+    return v_where_lt(zero, turn, -s, s)
+
+
+cdef inline vany v_pow(vany x, vany a) noexcept nogil:
+    """x^a, as the C library's pow; of double it is that. In float 2^(a * log2 |x|), with the sign of whole powers.
+
+    |x| = f * 2^e as in `v_log`. a * e is exact in two parts, of which the whole number nearest to a * log2 |x| is
+    taken, so that a large result is as close as a small one: the largest relative error measured is 1.3e-7 for |a| up
+    to 2.5, 2.8e-7 up to 10, 2.3e-6 at 100. Denormals count as 0.
+    """
+    cdef vany m, f, e, r, y, part, t, rest, s, n, odd, whole, zero = v_fill(x, 0), one = v_fill(x, 1)
+    cdef vany infinite = v_fill(x, INFINITY), above = v_fill(x, 3.4028234e38), size = v_absolute(a)
+    if vany is vd:
+        return v_pow_of(x, a)
+    m = v_absolute(x)
+    f = v_fraction(m)
+    r = v_where_lt(v_fill(x, 1.41421356237309504880), f, one, zero)
+    e = v_exponent(m) + r
+    r = f * (one - v_fill(x, 0.5) * r) - one
+    y = log_polynomial(r)
+    part = v_fma(v_fill(x, -0.5) * r, r, y)            # log f = r + part
+    part = v_fma(r, v_fill(x, 0.44269504088896341), part * v_fill(x, 1.44269504088896341)) + r
+    t = a * e
+    rest = v_fma(a, e, -t)
+    s = t + a * part
+    n = v_round(v_max(v_fill(x, -250), v_min(v_fill(x, 250), s)))
+    y = v_scale2(v_exp(v_fma(a, part, (t - n) + rest) * v_fill(x, 0.69314718055994531)), n)
+    y = v_where_lt(v_fill(x, 250), s, infinite, v_where_lt(s, v_fill(x, -250), zero, y))
+    # where the formula does not hold: an infinite exponent, 0 and infinity
+    y = v_where_lt(above, size, v_where_lt(one, m, v_where_lt(zero, a, infinite, zero),
+                                           v_where_lt(m, one, v_where_lt(zero, a, zero, infinite), one)), y)
+    y = v_where_lt(m, v_fill(x, 1.17549435e-38), v_where_lt(zero, a, zero, infinite), y)
+    y = v_where_lt(above, m, v_where_lt(zero, a, infinite, zero), y)
+    # negative bases: halves of whole exponents tell the odd ones
+    whole = v_where_equal(v_round(a), a, one, zero)
+    t = a * v_fill(x, 0.5)
+    odd = whole * v_where_equal(v_round(t), t, zero, one)
+    s = v_where_lt(m, v_fill(x, 1.17549435e-38), one, v_where_lt(above, m, one, whole))
+    s = v_where_lt(zero, s, v_where_lt(zero, odd, -y, y), v_fill(x, NAN))
+    y = v_where_lt(v_copysign(one, x), zero, s, y)
+    y = v_where_nan(x, x, v_where_nan(a, a, y))
+    return v_where_equal(a, zero, one, v_where_equal(x, one, one, y))
 
 
 cdef inline vany v_softplus(vany x) noexcept nogil:

@@ -87,3 +87,48 @@ cdef void norm(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
                              y + c * p.inner, p.inner)
         if p.activation.kind != ACT_NONE:
             activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>y, y, p.size)
+
+
+cdef void response_vectors(const ResponseRecord* p, const vreal* x, vreal* squares, vreal* y,
+                           Py_ssize_t c) noexcept nogil:
+    """The c channels of a pixel. squares: (c + size - 1,), of which the first and the last are zeros"""
+    cdef Py_ssize_t k = 0, j
+    cdef int lanes = v_lanes(x), part
+    cdef vreal v, total, zero = v_all(x, 0), scale = v_all(x, p.alpha / p.size)
+    cdef vreal beta = v_all(x, p.beta), base = v_all(x, p.k)
+    while k < c:
+        part = <int>min(<Py_ssize_t>lanes, c - k)
+        v = v_get(x, k) if part == lanes else v_get_else(x, k, part, zero)
+        put_part(squares, p.size // 2 + k, v * v, part)
+        k += lanes
+    k = 0
+    while k < c:
+        part = <int>min(<Py_ssize_t>lanes, c - k)
+        total = zero
+        for j in range(p.size):
+            total = total + (v_get(squares, k + j) if part == lanes else v_get_else(squares, k + j, part, zero))
+        v = v_get(x, k) if part == lanes else v_get_else(x, k, part, zero)
+        put_part(y, k, v / v_pow(v_fma(total, scale, base), beta), part)
+        k += lanes
+
+
+cdef void local_response(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                         real* scratch) noexcept nogil:
+    """Each channel divided by a power of the mean square of its neighbours. record: ResponseRecord.
+
+    A unit is `block` rows. scratch: (c + size - 1,)
+    """
+    cdef const ResponseRecord* p = <const ResponseRecord*>s.record
+    cdef const real* x
+    cdef real* y
+    cdef Py_ssize_t r, i, j
+    memset(scratch, 0, (s.y.c + p.size - 1) * sizeof(real))
+    for r in range(first_row(s, begin), last_row(s, n, end)):
+        i = r // s.units.rows
+        for j in range(s.y.w):
+            x = <const real*>start(base, &s.x.place) + element(&s.x, i, r - i * s.units.rows, j)
+            y = <real*>start(base, &s.y.place) + element(&s.y, i, r - i * s.units.rows, j)
+            if real is float:
+                response_vectors(p, <const vf*>x, <vf*>scratch, <vf*>y, s.y.c)
+            else:
+                response_vectors(p, <const vd*>x, <vd*>scratch, <vd*>y, s.y.c)

@@ -20,7 +20,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[20] KERNELS = [
+cdef Kernel[25] KERNELS = [
     Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
            <void*>zero_border[double]),
@@ -44,6 +44,15 @@ cdef Kernel[20] KERNELS = [
     Kernel("resample", <void*>load[ResampleRecord], sizeof(ResampleRecord), <void*>resample[float],
            <void*>resample[double]),
     Kernel("norm", <void*>load[NormRecord], sizeof(NormRecord), <void*>norm[float], <void*>norm[double]),
+    Kernel("reduce", <void*>load[ReduceRecord], sizeof(ReduceRecord), <void*>reduce[float], <void*>reduce[double]),
+    Kernel("arg_reduce", <void*>load[ArgRecord], sizeof(ArgRecord), <void*>arg_reduce[float],
+           <void*>arg_reduce[double]),
+    Kernel("running_sum", <void*>load[LineRecord], sizeof(LineRecord), <void*>running_sum[float],
+           <void*>running_sum[double]),
+    Kernel("in_order", <void*>load[OrderRecord], sizeof(OrderRecord), <void*>in_order[float],
+           <void*>in_order[double]),
+    Kernel("local_response", <void*>load[ResponseRecord], sizeof(ResponseRecord), <void*>local_response[float],
+           <void*>local_response[double]),
     Kernel("softmax", <void*>load[SoftmaxRecord], sizeof(SoftmaxRecord), <void*>softmax[float],
            <void*>softmax[double]),
 ]

@@ -165,6 +165,41 @@ cdef struct SoftmaxRecord:
     Py_ssize_t inner
     bint log
 
+# An image in memory is (outer, size, inner); `size` is reduced.
+cdef struct ReduceRecord:
+    Py_ssize_t size
+    Py_ssize_t inner
+    Py_ssize_t kind             # a Reduction
+    Py_ssize_t shift            # the Reduction that what is subtracted from each element comes from, or NO_REDUCTION
+    double divisor              # of the total, then:
+    bint root                   # its square root
+    bint log                    # its logarithm, and the shift again
+
+cdef struct ArgRecord:
+    Py_ssize_t size
+    Py_ssize_t inner
+    bint least                  # where the smallest stands, not the largest
+
+# An image in memory is (outer, size, inner).
+cdef struct LineRecord:
+    Py_ssize_t size
+    Py_ssize_t inner
+
+# The first k of `size` elements, from the largest or the smallest on: themselves or their indices.
+cdef struct OrderRecord:
+    Py_ssize_t size
+    Py_ssize_t inner
+    Py_ssize_t k
+    bint least
+    bint indices
+
+# x / (k + alpha * mean of squares)^beta, over `size` channels.
+cdef struct ResponseRecord:
+    Py_ssize_t size
+    double alpha
+    double beta
+    double k
+
 cdef struct PadRecord:
     Place rows                  # input index of each output row, column and channel, intp; -1: the value
     Place columns
@@ -213,6 +248,11 @@ ctypedef fused Record:
     ResampleRecord
     NormRecord
     SoftmaxRecord
+    ReduceRecord
+    ArgRecord
+    LineRecord
+    OrderRecord
+    ResponseRecord
     PadRecord
     BorderRecord
     PackRecord

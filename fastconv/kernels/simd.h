@@ -118,7 +118,7 @@ FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }
 #define FC_SWITCH(most, n, f, ...) \
     switch (n) { FC_CASES(most, f, __VA_ARGS__) }
 
-/* FC_SWITCH_KIND(most, kind, f, ...): the same for kinds from 0 to `most` < 32, of enums. */
+/* FC_SWITCH_KIND(most, kind, f, ...): the same for kinds from 0 to `most` < 48, of enums. */
 #define FC_SWITCH_KIND(most, kind, f, ...) \
     switch (kind) { \
     case 0: f(0, __VA_ARGS__); break; \
@@ -128,6 +128,14 @@ FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }
     FC_CASE(most, 23, f, __VA_ARGS__) FC_CASE(most, 24, f, __VA_ARGS__) FC_CASE(most, 25, f, __VA_ARGS__) \
     FC_CASE(most, 26, f, __VA_ARGS__) FC_CASE(most, 27, f, __VA_ARGS__) FC_CASE(most, 28, f, __VA_ARGS__) \
     FC_CASE(most, 29, f, __VA_ARGS__) FC_CASE(most, 30, f, __VA_ARGS__) FC_CASE(most, 31, f, __VA_ARGS__) \
+    FC_CASE(most, 32, f, __VA_ARGS__) FC_CASE(most, 33, f, __VA_ARGS__) \
+    FC_CASE(most, 34, f, __VA_ARGS__) FC_CASE(most, 35, f, __VA_ARGS__) \
+    FC_CASE(most, 36, f, __VA_ARGS__) FC_CASE(most, 37, f, __VA_ARGS__) \
+    FC_CASE(most, 38, f, __VA_ARGS__) FC_CASE(most, 39, f, __VA_ARGS__) \
+    FC_CASE(most, 40, f, __VA_ARGS__) FC_CASE(most, 41, f, __VA_ARGS__) \
+    FC_CASE(most, 42, f, __VA_ARGS__) FC_CASE(most, 43, f, __VA_ARGS__) \
+    FC_CASE(most, 44, f, __VA_ARGS__) FC_CASE(most, 45, f, __VA_ARGS__) \
+    FC_CASE(most, 46, f, __VA_ARGS__) FC_CASE(most, 47, f, __VA_ARGS__) \
     }
 
 /* FC_SHUFFLE(a, b, lanes...): lanes of a followed by b */

@@ -83,6 +83,10 @@ cdef extern from "simd.h" nogil:
     double fc_exponent(double x) noexcept
     double fc_erf_of(double x) noexcept
     double fc_log_of(double x) noexcept
+    double fc_pow_of(double x, double a) noexcept
+    double fc_fmod_of(double x, double z) noexcept
+    double fc_sin_far(double x, double near, double d) noexcept
+    double fc_cos_far(double x, double near, double d) noexcept
     double fc_round(double x) noexcept
     double fc_scale2(double x, double n) noexcept
     double fc_leaky(double x, double slope) noexcept
@@ -191,6 +195,26 @@ cdef inline vany v_erf_of(vany x) noexcept nogil:
 cdef inline vany v_log_of(vany x) noexcept nogil:
     """the C library's log, lane by lane"""
     return fc_log_of(x)
+
+
+cdef inline vany v_pow_of(vany x, vany a) noexcept nogil:
+    """the C library's pow, lane by lane"""
+    return fc_pow_of(x, a)
+
+
+cdef inline vany v_fmod_of(vany x, vany z) noexcept nogil:
+    """the C library's fmod, lane by lane"""
+    return fc_fmod_of(x, z)
+
+
+cdef inline vany v_sin_far(vany x, vany near, double d) noexcept nogil:
+    """`near` where |x| < d, else the C library's sine"""
+    return fc_sin_far(x, near, d)
+
+
+cdef inline vany v_cos_far(vany x, vany near, double d) noexcept nogil:
+    """`near` where |x| < d, else the C library's cosine"""
+    return fc_cos_far(x, near, d)
 
 
 cdef inline vany v_round(vany x) noexcept nogil:

@@ -9,7 +9,8 @@
  *   round(x)               to the nearest even           scale2(x, n)           x * 2^n, n whole
  *   sum, top               of the lanes, in one order    copysign(x, s), absolute(x), sqrt(x)
  *   fraction(x)            in [1, 2), of a normal x > 0  exponent(x)            x = fraction(x) * 2^exponent(x)
- *   erf_of(x), log_of(x)   the C library's, lane by lane: for double
+ *   erf_of(x), log_of(x)   the C library's, lane by lane: for double; pow_of(x, a) and fmod_of(x, z) as well
+ *   sin_far(x, near, d)    `near` where |x| < d, else the C library's; cos_far as well
  *
  * max(a, b) and min(a, b) give b when either is NaN (x86's rule, kept everywhere): max(limit, x) lets a NaN in x
  * through. fma is spelled, not left to -ffp-contract, so that every tile of every height rounds alike: the bits of
@@ -38,6 +39,20 @@ FC_INLINE V P##_fraction(V x) \
 FC_INLINE V P##_exponent(V x) { return __builtin_convertvector(((P##_int)x >> MANTISSA) - (I)BIAS, V); } \
 FC_INLINE V P##_erf_of(V x) { int i; for (i = 0; i < W; i++) x[i] = (S)erf(x[i]); return x; } \
 FC_INLINE V P##_log_of(V x) { int i; for (i = 0; i < W; i++) x[i] = (S)log(x[i]); return x; } \
+FC_INLINE V P##_pow_of(V x, V a) { int i; for (i = 0; i < W; i++) x[i] = (S)pow(x[i], a[i]); return x; } \
+FC_INLINE V P##_fmod_of(V x, V z) { int i; for (i = 0; i < W; i++) x[i] = (S)fmod(x[i], z[i]); return x; } \
+FC_INLINE V P##_sin_far(V x, V near, double d) \
+{ \
+    int i; \
+    for (i = 0; i < W; i++) if (!(x[i] < d && x[i] > -d)) near[i] = (S)sin(x[i]); \
+    return near; \
+} \
+FC_INLINE V P##_cos_far(V x, V near, double d) \
+{ \
+    int i; \
+    for (i = 0; i < W; i++) if (!(x[i] < d && x[i] > -d)) near[i] = (S)cos(x[i]); \
+    return near; \
+} \
 /* 2^h for a whole h: adding 1.5 * 2^MANTISSA puts it into the lowest bits, which become the exponent */ \
 FC_INLINE V P##_power2(V h) \
 { \
@@ -154,11 +169,11 @@ FC_INLINE void P##_put_n(V *y, ptrdiff_t k, V v, int n) \
 #define FC_GENERIC(P, V, S, MANTISSA) \
 FC_INLINE V P##_max(V a, V b) { return P##_bits((P##_int)(a > b), a, b); } \
 FC_INLINE V P##_min(V a, V b) { return P##_bits((P##_int)(a < b), a, b); } \
-/* what the largest numbers lack of a fraction, adding 1.5 * 2^MANTISSA takes from the small ones (|x| < 2^22) */ \
+/* what numbers from 2^MANTISSA on lack of a fraction, adding that takes from the smaller ones */ \
 FC_INLINE V P##_round(V x) \
 { \
-    S big = (S)(1.5 * (double)((int64_t)1 << MANTISSA)); \
-    return (x + big) - big; \
+    V big = P##_fill(x, (double)((int64_t)1 << MANTISSA)), size = P##_absolute(x); \
+    return P##_bits((P##_int)(size < big), P##_copysign((size + big) - big, x), x); \
 } \
 FC_INLINE V P##_sqrt(V x) { unsigned i; for (i = 0; i < sizeof(V) / sizeof(S); i++) x[i] = (S)sqrt(x[i]); return x; } \
 FC_COMPARE(P, V, P##_bits) \
@@ -242,6 +257,10 @@ FC_REDUCE(d, vd, double, 2)
 #define fc_exponent(x) FC_FITTING(exponent, x)(x)
 #define fc_erf_of(x) FC_FITTING(erf_of, x)(x)
 #define fc_log_of(x) FC_FITTING(log_of, x)(x)
+#define fc_pow_of(x, a) FC_FITTING(pow_of, x)(x, a)
+#define fc_fmod_of(x, z) FC_FITTING(fmod_of, x)(x, z)
+#define fc_sin_far(x, near, d) FC_FITTING(sin_far, x)(x, near, d)
+#define fc_cos_far(x, near, d) FC_FITTING(cos_far, x)(x, near, d)
 #define fc_round(x) FC_FITTING(round, x)(x)
 #define fc_scale2(x, n) FC_FITTING(scale2, x)(x, n)
 #define fc_leaky(x, slope) FC_FITTING(leaky, x)(x, slope)

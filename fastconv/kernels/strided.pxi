@@ -16,11 +16,29 @@ cdef enum ArithmeticKind:
     DIV = 4
     MAXIMUM = 5                     # NaN on either side wins, as in PyTorch
     MINIMUM = 6
-    ARITHMETIC_KINDS = 7
+    POW = 7
+    FMOD = 8                        # the sign of x
+    REMAINDER = 9                   # the sign of z
+    EQ = 10                         # these give 1 or 0
+    NE = 11
+    LT = 12
+    LE = 13
+    GT = 14
+    GE = 15
+    LOGICAL_AND = 16
+    LOGICAL_OR = 17
+    LOGICAL_XOR = 18
+    PRELU = 19                      # x, times z where it is not above 0
+    ARITHMETIC_KINDS = 20
+    PUT_WHERE = 20                  # z where x is not 0; else y stays. No activation
 
 # As Python names them, in the enum's order.
 ARITHMETIC = {
-    name: number for number, name in enumerate(("copy", "add", "sub", "mul", "div", "maximum", "minimum"))
+    name: number
+    for number, name in enumerate((
+        "copy", "add", "sub", "mul", "div", "maximum", "minimum", "pow", "fmod", "remainder", "eq", "ne", "lt", "le",
+        "gt", "ge", "logical_and", "logical_or", "logical_xor", "prelu", "put_where",
+    ))
 }
 
 cdef struct Axis:
@@ -31,6 +49,7 @@ cdef struct Axis:
 
 
 cdef inline vreal arithmetic(int kind, vreal x, vreal z) noexcept nogil:
+    cdef vreal r, zero = v_fill(x, 0), one = v_fill(x, 1)
     if kind == ADD:
         return x + z
     if kind == SUB:
@@ -43,6 +62,34 @@ cdef inline vreal arithmetic(int kind, vreal x, vreal z) noexcept nogil:
         return v_nanmax(x, z)
     if kind == MINIMUM:
         return v_where_nan(x, x, v_min(x, z))
+    if kind == POW:
+        return v_pow(x, z)
+    if kind == FMOD:
+        return v_fmod_of(x, z)
+    if kind == REMAINDER:
+        r = v_fmod_of(x, z)
+        return v_where_equal(r, zero, r, v_where_equal(v_where_lt(r, zero, one, zero), v_where_lt(z, zero, one, zero),
+                                                       r, r + z))
+    if kind == EQ:
+        return v_where_equal(x, z, one, zero)
+    if kind == NE:
+        return v_where_equal(x, z, zero, one)
+    if kind == LT:
+        return v_where_lt(x, z, one, zero)
+    if kind == LE:
+        return v_where_lt(x, z, one, v_where_equal(x, z, one, zero))
+    if kind == GT:
+        return v_where_lt(z, x, one, zero)
+    if kind == GE:
+        return v_where_lt(z, x, one, v_where_equal(x, z, one, zero))
+    if kind == LOGICAL_AND:
+        return v_truth(x) * v_truth(z)
+    if kind == LOGICAL_OR:
+        return v_max(v_truth(x), v_truth(z))
+    if kind == LOGICAL_XOR:
+        return v_absolute(v_truth(x) - v_truth(z))
+    if kind == PRELU:
+        return v_where_lt(zero, x, x, x * z)
     return x
 
 
@@ -126,6 +173,10 @@ cdef void arithmetic_run(const StridedRecord* p, const Axis* a, const real* x, c
         else:
             for k in range(n):
                 y[k * a.y] = x[k * x_step]
+        return
+    if kind == PUT_WHERE:
+        for k in range(n):
+            y[k * a.y] = z[k * z_step] if x[k * x_step] != 0 else y[k * a.y]
         return
     if x_step != 0 and x_step != 1:
         for k in range(n):

@@ -69,6 +69,7 @@ _COPIES: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "flatten": _always,
     "reshape": _always,
     "cat": _always,
+    "expand": _always,
     "adaptive_avg_pool2d": _always,
     "adaptive_max_pool2d": _always,
     "max_pool2d": _one_pixel,

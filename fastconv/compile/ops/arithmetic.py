@@ -1,48 +1,93 @@
-"""Arithmetic on two activations, or on one and a constant, as steps."""
+"""Arithmetic on two activations, or on one and a constant, as steps; the choice between two, and PReLU."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ...graph.ops import FAMILIES
+from ...graph.ops.arithmetic import WHERE
 from ..strided import Operand, broadcast, constant_operand, emit_strided, steps_of
-from ..tensors import Ref
+from ..tensors import Ref, Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...graph import Node
-    from ..lowering import Emit, Lowering, Read
+    from ..lowering import Emit, Lowering, Value
 
 __all__ = ["LOWER"]
 
 
-def _arithmetic(low: Lowering, node: Node) -> Emit:
-    shapes = [low.graph.shapes[name] for name in node.inputs]
-    reads = [low.read(name, contiguous=len(shape) != 3) for name, shape in zip(node.inputs, shapes, strict=True)]
+def _written(low: Lowering, node: Node) -> Value:
     value = low.write(node)
     if len(value.shape) != 3:
         value.contiguous.add(value.made)
-    constant = constant_operand(low, node.weights["other"], value.shape) if len(reads) == 1 else None
+    return value
 
-    def operand(read: Read, shape: tuple[int, ...]) -> Operand:
+
+def _read(low: Lowering, name: str, out: tuple[int, ...]) -> Callable[[], Operand]:
+    """Say that a node reads a value, which broadcasts; return what gives the operand once steps are emitted."""
+    shape = low.graph.shapes[name]
+    read = low.read(name, contiguous=len(shape) != 3)
+
+    def operand() -> Operand:
         ref = low.ref(read)
-        return Operand(ref, broadcast(steps_of(ref.tensor, shape), shape, value.shape))
+        return Operand(ref, broadcast(steps_of(ref.tensor, shape), shape, out))
+
+    return operand
+
+
+def _result(low: Lowering, value: Value) -> Operand:
+    y = low.result(value)
+    return Operand(Ref(y), steps_of(y, value.shape))
+
+
+def _arithmetic(low: Lowering, node: Node) -> Emit:
+    out = low.graph.shapes[node.name]
+    reads = [_read(low, name, out) for name in node.inputs]
+    value = _written(low, node)
+    constant = constant_operand(low, node.weights["other"], out) if len(reads) == 1 else None
+    kind = "pow" if node.op == "float_power" else node.op
 
     def emit() -> None:
-        x, *rest = (operand(read, shape) for read, shape in zip(reads, shapes, strict=True))
-        y = low.result(value)
+        x, *rest = (read() for read in reads)
         z = constant or rest[0]
-        emit_strided(
-            low,
-            node,
-            node.op,
-            value.shape,
-            Operand(Ref(y), steps_of(y, value.shape)),
-            x,
-            z,
-            activation=node.attrs["activation"],
-        )
+        emit_strided(low, node, kind, out, _result(low, value), x, z, activation=node.attrs["activation"])
 
     return emit
 
 
-LOWER = dict.fromkeys(FAMILIES["arithmetic"], _arithmetic)
+def _where(low: Lowering, node: Node) -> Emit:
+    """All of `other`, then what the condition chooses of `input` over it."""
+    out, names = low.graph.shapes[node.name], iter(node.inputs)
+    operands: list[Callable[[], Operand] | Operand] = [
+        constant_operand(low, node.weights[role], out) if role in node.weights else _read(low, next(names), out)
+        for role in WHERE
+    ]
+    value = _written(low, node)
+
+    def emit() -> None:
+        condition, chosen, other = (item if isinstance(item, Operand) else item() for item in operands)
+        y = _result(low, value)
+        emit_strided(low, node, "copy", out, y, other, label="where: otherwise")
+        emit_strided(low, node, "put_where", out, y, condition, chosen, label="where")
+
+    return emit
+
+
+def _prelu(low: Lowering, node: Node) -> Emit:
+    out, size = low.graph.shapes[node.name], node.weights["weight"].size
+    read, value = _read(low, node.inputs[0], out), _written(low, node)
+    place = low.given(node, "weight", size)
+    weight = Tensor(1, 1, size, low.dtype, space=place["space"])
+    weight.offset, weight.strides = place["offset"], (0, 0, 0, 1)
+    z = Operand(Ref(weight), [int(axis == 0 and size > 1) for axis in range(len(out))])
+
+    def emit() -> None:
+        x, y = read(), _result(low, value)
+        emit_strided(low, node, "prelu", out, y, x, z, activation=node.attrs["activation"])
+
+    return emit
+
+
+LOWER = {**dict.fromkeys(FAMILIES["arithmetic"], _arithmetic), "where": _where, "prelu": _prelu}

@@ -102,6 +102,22 @@ def _softmax(low: Lowering, node: Node) -> Emit:
     return emit
 
 
+def _local_response_norm(low: Lowering, node: Node) -> Emit:
+    read, value = low.read(node.inputs[0]), low.write(node)
+    (channels, height, _), size = value.shape, node.attrs["size"]
+    scratch = (channels + size - 1) * low.dtype.itemsize
+    work = (size + 20) * prod(value.shape)  # a power takes about twenty multiply-adds
+
+    def emit() -> None:
+        x, y = low.ref(read), Ref(low.result(value))
+        units = (height, 1, 1, scratch)
+        low.emit(
+            Step("local_response", node.name, x, y, dict(node.attrs), label=node.op, work=work, cut=lambda _: units)
+        )
+
+    return emit
+
+
 LOWER = {
     "batch_norm": _batch_norm,
     "layer_norm": _norm,
@@ -109,4 +125,5 @@ LOWER = {
     "group_norm": _norm,
     "softmax": _softmax,
     "log_softmax": _softmax,
+    "local_response_norm": _local_response_norm,
 }

@@ -70,22 +70,16 @@ def _reshape(low: Lowering, node: Node) -> Emit:
     return lambda: None
 
 
-def _memory_order(shape: tuple[int, ...], layout: str) -> list[int]:
-    """Return a value's axes that have more than one index, from the outermost in memory on."""
-    order = (1, 2, 0) if layout == NHWC else range(len(shape))
-    return [axis for axis in order if shape[axis] > 1]
-
-
 def _permute(low: Lowering, node: Node) -> Emit:
     """Where a layout of the result is the memory of the input, nothing moves: NHWC is NCHW of the permuted image."""
-    from ..strided import Operand, emit_strided, steps_of
+    from ..strided import Operand, emit_strided, memory_order, steps_of
 
     made = low.values[node.inputs[0]].made
     shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
     dims = [dim - 1 for dim in node.attrs["dims"][1:]]
-    order = [dims.index(axis) for axis in _memory_order(shape, made)]
+    order = [dims.index(axis) for axis in memory_order(shape, made)]
     for layout in (NHWC, NCHW) if len(out) == 3 else (ROWS,):
-        if _memory_order(out, layout) == order:
+        if memory_order(out, layout) == order:
             low.view(node, low.read(node.inputs[0], made, contiguous=True), layout)
             return lambda: None
     read, value = low.read(node.inputs[0], made, contiguous=made == ROWS), low.write(node)
@@ -182,6 +176,70 @@ def _copy_part(low: Lowering, node: Node, x: Tensor, y: Tensor, shape: tuple[int
     low.emit(Step("copy", node.name, Ref(x), Ref(place), {}, label="cat", work=work))
 
 
+def _flip(low: Lowering, node: Node) -> Emit:
+    """A copy whose steps run backwards."""
+    from ..strided import Operand, emit_strided, steps_of
+
+    made, shape = low.values[node.inputs[0]].made, low.graph.shapes[node.name]
+    axes = [dim - 1 for dim in node.attrs["dims"]]
+    read, value = low.read(node.inputs[0], made, contiguous=made == ROWS), low.write(node, made)
+    if len(shape) != 3:
+        value.contiguous.add(value.made)
+
+    def emit() -> None:
+        x, y = low.ref(read), low.result(value)
+        steps = list(steps_of(x.tensor, shape))
+        begin = x.from_element(sum(steps[axis] * (shape[axis] - 1) for axis in axes))
+        for axis in axes:
+            steps[axis] = -steps[axis]
+        emit_strided(low, node, "copy", shape, Operand(Ref(y), steps_of(y, shape)), Operand(begin, steps), label="flip")
+
+    return emit
+
+
+def _expand(low: Lowering, node: Node) -> Emit:
+    """A copy that reads some axes again and again."""
+    from ..strided import Operand, broadcast, emit_strided, steps_of
+
+    shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
+    read, value = low.read(node.inputs[0], contiguous=len(shape) != 3), low.write(node)
+    if len(out) != 3:
+        value.contiguous.add(value.made)
+
+    def emit() -> None:
+        x, y = low.ref(read), low.result(value)
+        source = Operand(x, broadcast(steps_of(x.tensor, shape), shape, out))
+        emit_strided(low, node, "copy", out, Operand(Ref(y), steps_of(y, out)), source, label="expand")
+
+    return emit
+
+
+def _index_select(low: Lowering, node: Node) -> Emit:
+    """Padding's map of indices along one axis, all of them the input's."""
+    shape, out, axis = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name], node.attrs["dim"] - 1
+    index = np.array(node.attrs["index"], np.intp)
+    read, value = low.read(node.inputs[0], contiguous=len(shape) != 3), low.write(node)
+    if len(shape) == 3:
+        sizes = shape
+    else:  # of rows: those before the axis are the height, those behind it the channels, or all before the last one
+        value.contiguous.add(value.made)
+        outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+        sizes, axis = ((1, outer, shape[axis]), 2) if inner == 1 else ((outer, shape[axis], inner), 1)
+        sizes, axis = (sizes[2], *sizes[:2]), (axis + 1) % 3
+    maps = [index if i == axis else np.arange(size, dtype=np.intp) for i, size in enumerate(sizes)]
+    height, width, channels = len(maps[1]), len(maps[2]), len(maps[0])
+    names = ("channels", "rows", "columns")
+    record = {**{name: low.constant(each) for name, each in zip(names, maps, strict=True)}, "value": 0.0}
+
+    def emit() -> None:
+        x, y = low.ref(read), low.result(value)
+        if len(shape) != 3:
+            x, y = Ref(x.tensor.reshaped(*sizes[1:], sizes[0])), y.reshaped(height, width, channels)
+        low.emit(Step("pad", node.name, x, Ref(y), record, label="index select", work=prod(out)))
+
+    return emit
+
+
 LOWER = {
     "pad": _pad,
     "flatten": _reshape,
@@ -192,4 +250,7 @@ LOWER = {
     "slice": _slice,
     "cat": _cat,
     "constant": _constant,
+    "flip": _flip,
+    "expand": _expand,
+    "index_select": _index_select,
 }

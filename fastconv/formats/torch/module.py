@@ -16,6 +16,7 @@ from torch import Tensor
 from ...graph import INPUT, Graph, Node, array_id
 from ...graph.ops import FAMILIES
 from ...graph.ops.activation import ACTIVATIONS
+from ...graph.ops.arithmetic import WHERE
 
 Weights = Mapping[str, Tensor]
 
@@ -90,7 +91,12 @@ def _activate(x: Tensor, name: str, *parameters: float) -> Tensor:
     if name == "gelu":  # its parameter is by keyword only
         return F.gelu(x, approximate=str(parameters[0]))
     y: Tensor = getattr(F if hasattr(F, called) else torch, called)(x, *parameters)
-    return y
+    return _as(x, y)
+
+
+def _as(x: Tensor, y: Tensor) -> Tensor:
+    """Truths, indices and powers as numbers of the network's type."""
+    return y if y.dtype == x.dtype else y.to(x.dtype)
 
 
 # The ops that are called otherwise in PyTorch: attributes, weights, inputs -> output.
@@ -130,7 +136,23 @@ def _slice(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
 
 
 def _arithmetic(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda attrs, weights, x, *other: function(x, *(other or (weights["other"],)))
+    return lambda attrs, weights, x, *other: _as(x, function(x, *(other or (weights["other"],))))
+
+
+def _where(attrs: dict[str, Any], weights: Weights, *inputs: Tensor) -> Tensor:
+    given = iter(inputs)
+    condition, x, y = (weights[role] if role in weights else next(given) for role in WHERE)
+    return torch.where(condition != 0, x, y)
+
+
+def _reduction(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda attrs, _, x: _as(x, function(x, **attrs))
+
+
+def _prod(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
+    for dim in reversed(attrs["dim"]):  # PyTorch's takes one axis
+        x = x.prod(dim, keepdim=attrs["keepdim"])
+    return x
 
 
 _SPECIAL: dict[str, Callable[..., Tensor]] = {
@@ -148,6 +170,16 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "constant": lambda attrs, weights, x: weights["value"].expand(len(x), *weights["value"].shape),
     "identity": lambda attrs, _, x: x,
     "dropout": lambda attrs, _, x: F.dropout(x, attrs["p"], training=False),
-    **{op: _arithmetic(getattr(torch, op)) for op in FAMILIES["arithmetic"]},
+    **{op: _reduction(getattr(torch, op)) for op in FAMILIES["reduce"] if op not in ("prod", "vector_norm")},
+    "prod": _prod,
+    "vector_norm": _reduction(torch.linalg.vector_norm),
+    **{op: _arithmetic(getattr(torch, op)) for op in FAMILIES["arithmetic"] if op != "where"},
+    "where": _where,
+    "prelu": lambda attrs, weights, x: F.prelu(x, weights["weight"]),
+    "flip": lambda attrs, _, x: x.flip(attrs["dims"]),
+    "expand": lambda attrs, _, x: x.expand(-1, *attrs["shape"]),
+    "index_select": lambda attrs, _, x: x.index_select(attrs["dim"], torch.tensor(attrs["index"], device=x.device)),
+    "cumsum": lambda attrs, _, x: x.cumsum(attrs["dim"]),
+    "topk": lambda attrs, _, x: _as(x, x.topk(attrs["k"], attrs["dim"], attrs["largest"])[int(attrs["indices"])]),
     "cat": lambda attrs, _, *tensors: torch.cat(tensors, attrs["dim"]),
 }

@@ -22,7 +22,7 @@ from ...graph import INPUT
 from ...graph.builder import GraphBuilder
 from .. import axes
 from ..arrange import Arranger
-from .ops import FUNCTIONS
+from .ops import FUNCTIONS, INTEGERS
 from .values import Unusable, Value
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Reader:
     def shapes(self) -> list[tuple[int, ...]]:
         """The batched shapes of all that the current call gives."""
         return [tuple(value.shape) for value in self._call.meta["val"]]
+
+    @property
+    def used(self) -> set[int]:
+        """Which of the results of the current call, a tuple, anything reads."""
+        return {user.args[1] for user in self._call.users if user.target is operator.getitem}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -212,6 +217,11 @@ class Reader:
         """An error about the current call: it takes images of a batch together, or some of them."""
         return self.unsupported("mixes the images of a batch, which is not supported")
 
+    def check_truth(self) -> None:
+        """Refuse an operation on the bits of integers."""
+        if self.dtype != torch.bool:
+            raise self.unsupported(f"of {self.dtype} is not supported")
+
     def unsupported(self, what: str) -> UnsupportedOperatorError:
         """An error about the current call: its name, its module, what is wrong, the remedy."""
         path, kind = self._module()
@@ -256,9 +266,12 @@ class Reader:
             return self._evaluate(call.target, args, kwargs)
         packet, _, overload = name.rpartition(".")
         in_place = packet.endswith("_") and not packet.endswith("__")
-        function = FUNCTIONS.get(f"{packet[:-1]}.{overload}" if in_place else name)
+        name = f"{packet[:-1]}.{overload}" if in_place else name
+        function = FUNCTIONS.get(name)
         if function is None:
             raise self.unsupported("is not supported")
+        if name not in INTEGERS and not self.dtype.is_floating_point:
+            raise self.unsupported(f"that gives {self.dtype} is not supported")
         result = function(self, *args, **kwargs)
         if in_place:
             self._replace(args[0], result)

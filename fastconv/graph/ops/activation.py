@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError
 from ..attributes import number, shown
-from .spec import OpSpec, same_shape
+from .spec import REQUIRED, OpSpec, same_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +91,20 @@ def approximation(name: str, value: Any) -> str:
     return str(value)
 
 
+def check_lambd(lambd: float) -> None:
+    """Refuse what PyTorch refuses of softshrink."""
+    if not lambd >= 0:
+        raise ArgumentError(f"lambd must be 0 or more, got {lambd}")
+
+
+# Powers that need no logarithm -> the kernels' rows.
+_POWERS = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal", 1.0: "none", 2.0: "square", 3.0: "cube"}
+
+
+def _power(exponent: float) -> tuple[Any, ...]:
+    return (_POWERS[exponent],) if exponent in _POWERS else ("pow", exponent)
+
+
 # The order of a sigmoid's or a tanh's results is not promised where they are rounded: neither is monotonic here.
 ACTIVATIONS: Mapping[str, Activation] = {
     row.name: row
@@ -140,6 +154,19 @@ ACTIVATIONS: Mapping[str, Activation] = {
         Activation("rsqrt"),
         Activation("reciprocal", onnx="Reciprocal"),
         Activation("abs", onnx="Abs"),
+        Activation("floor", onnx="Floor"),
+        Activation("ceil", onnx="Ceil"),
+        Activation("round", onnx="Round"),
+        Activation("trunc", aten=("trunc.default", "fix.default")),
+        Activation("sign", onnx="Sign"),
+        Activation("sin", onnx="Sin"),
+        Activation("cos", onnx="Cos"),
+        Activation("pow", ("exponent", REQUIRED, number), compiled=_power, aten=("pow.Tensor_Scalar",)),
+        Activation("isnan"),
+        Activation("logical_not"),
+        Activation("threshold", ("threshold", REQUIRED, number), ("value", REQUIRED, number)),
+        Activation("hardshrink", ("lambd", 0.5, number)),
+        Activation("softshrink", ("lambd", 0.5, number), check=check_lambd),
     )
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import ModelFormatError, ShapeError
+from . import FAMILIES
 from .activation import ACTIVATION
 from .spec import ANY_RANK, OpSpec
 
@@ -13,7 +14,21 @@ if TYPE_CHECKING:
 
     from .spec import Attributes, Settled, Shape, Weights
 
-__all__ = ["SPECS"]
+__all__ = ["SPECS", "WHERE"]
+
+
+def _broadcast(shapes: Sequence[Shape], constants: Sequence[Shape]) -> Shape:
+    """What values, which have equally many axes, and constants, which may have fewer, broadcast to."""
+    rank = len(shapes[0])
+    if any(len(shape) != rank for shape in shapes) or any(len(shape) > rank for shape in constants):
+        raise ShapeError(f"needs tensors of equally many axes, got {', '.join(map(str, (*shapes, *constants)))}")
+    out: Shape = (1,) * rank
+    for shape in (*shapes, *constants):
+        lined_up = (1,) * (rank - len(shape)) + shape
+        if any(a != b and a != 1 and b != 1 for a, b in zip(out, lined_up, strict=True)):
+            raise ShapeError(f"{out} and {shape} do not broadcast: every size must be equal, or 1 in one of them")
+        out = tuple(a if b == 1 else b for a, b in zip(out, lined_up, strict=True))
+    return out
 
 
 def _arithmetic(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
@@ -21,23 +36,38 @@ def _arithmetic(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) ->
 
     Two values have equally many axes: PyTorch lines axes up from the last one, and the batch must meet the batch.
     """
-    other = weights.get("other")
-    if (other is None) == (len(shapes) == 1):
+    if ("other" in weights) != (len(shapes) == 1):
         raise ModelFormatError("needs two inputs, or one and the constant 'other'")
-    first = shapes[0]
-    second = shapes[1] if other is None else other.shape
-    if len(second) > len(first) or (other is None and len(second) < len(first)):
-        raise ShapeError(f"needs two of equally many axes, got {first} and {second}; reshape one")
-    lined_up = (1,) * (len(first) - len(second)) + second
-    out = []
-    for a, b in zip(first, lined_up, strict=True):
-        if a != b and a != 1 and b != 1:
-            raise ShapeError(f"{first} and {second} do not broadcast: every size must be equal, or 1 in one of them")
-        out.append(a if b == 1 else b)
-    return tuple(out), attrs
+    return _broadcast(shapes, [array.shape for array in weights.values()]), attrs
+
+
+WHERE = ("condition", "input", "other")
+
+
+def _where(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """Three that broadcast; those that are no constants are the inputs, in the order of `WHERE`."""
+    if len(shapes) + len(weights) != len(WHERE):
+        raise ModelFormatError(
+            f"needs {', '.join(WHERE)}, each an input or a constant; got {len(shapes)} inputs and "
+            f"{', '.join(weights) or 'no constant'}"
+        )
+    return _broadcast(shapes, [array.shape for array in weights.values()]), attrs
+
+
+def _prelu(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """Any shape, unchanged; `weight` has one element, or one for each channel."""
+    shape, size = shapes[0], weights["weight"].size
+    if size != 1 and (not shape or size != shape[0]):
+        raise ShapeError(f"weight must have one element, or one for each channel of {shape}, got {size}")
+    return shape, attrs
 
 
 SPECS = {
-    op: OpSpec(_arithmetic, ACTIVATION, optional={"other": ANY_RANK}, arity=(1, 2))
-    for op in ("add", "sub", "mul", "div", "maximum", "minimum")
+    **{
+        op: OpSpec(_arithmetic, ACTIVATION, optional={"other": ANY_RANK}, arity=(1, 2))
+        for op in FAMILIES["arithmetic"]
+        if op not in ("where", "prelu")
+    },
+    "where": OpSpec(_where, optional=dict.fromkeys(WHERE, ANY_RANK), arity=(1, 3)),
+    "prelu": OpSpec(_prelu, ACTIVATION, required={"weight": 1}),
 }

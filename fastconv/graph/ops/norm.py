@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import ShapeError
-from ..attributes import integer, integers, non_negative, positive
+from ..attributes import integer, integers, non_negative, number, positive
 from .activation import ACTIVATION
-from .spec import ANY_RANK, REQUIRED, OpSpec, axis, check_vector
+from .spec import ANY_RANK, REQUIRED, OpSpec, axis, check_vector, image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,11 @@ def _softmax(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Se
     return shapes[0], {**attrs, "dim": axis("dim", attrs["dim"], len(shapes[0]) + 1)}
 
 
+def _local_response_norm(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(C, H, W) unchanged."""
+    return image(shapes[0]), attrs
+
+
 _DIM = {"dim": (REQUIRED, integer)}
 
 SPECS = {
@@ -81,4 +86,8 @@ SPECS = {
     ),
     "softmax": OpSpec(_softmax, _DIM),
     "log_softmax": OpSpec(_softmax, _DIM),
+    "local_response_norm": OpSpec(
+        _local_response_norm,
+        {"size": (REQUIRED, positive), "alpha": (1e-4, number), "beta": (0.75, number), "k": (1.0, number)},
+    ),
 }

@@ -168,6 +168,37 @@ def _cat(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settle
     return (*before, sum(shape[dim - 1] for shape in shapes), *after), {**attrs, "dim": dim}
 
 
+def _flip(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """The indices of some axes backwards."""
+    rank = len(shapes[0]) + 1
+    dims = tuple(sorted(axis("dims", dim, rank) for dim in attrs["dims"]))
+    if len(set(dims)) != len(dims):
+        raise ArgumentError(f"dims must name every axis once, got {shown(attrs['dims'])}")
+    return shapes[0], {**attrs, "dims": dims}
+
+
+def _expand(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """Axes of one index get more, all alike; -1 stays as it is."""
+    shape, target = shapes[0], attrs["shape"]
+    if len(target) != len(shape) or any(
+        new not in (-1, size) and (size != 1 or new < 0) for new, size in zip(target, shape, strict=True)
+    ):
+        raise ShapeError(f"cannot expand {shape} to {shown(target)}: sizes stay, or become another from 1; -1 stays")
+    return tuple(size if new == -1 else new for new, size in zip(target, shape, strict=True)), attrs
+
+
+def _index_select(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """Some indices of an axis, in any order, which may be negative as in Python."""
+    shape = shapes[0]
+    dim = axis("dim", attrs["dim"], len(shape) + 1)
+    size = shape[dim - 1]
+    for index in attrs["index"]:
+        if not -size <= index < size:
+            raise ArgumentError(f"index {index} is none of the axis {dim} of {shape}, {-size}..{size - 1}")
+    settled = tuple(index + size if index < 0 else index for index in attrs["index"])
+    return (*shape[: dim - 1], len(settled), *shape[dim:]), {"dim": dim, "index": settled}
+
+
 _MANY = 2**31  # inputs
 
 SPECS = {
@@ -190,4 +221,7 @@ SPECS = {
     "constant": OpSpec(_constant, required={"value": ANY_RANK}),
     "identity": OpSpec(same_shape),
     "dropout": OpSpec(same_shape, {"p": (0.5, probability)}),
+    "flip": OpSpec(_flip, {"dims": (REQUIRED, integers)}),
+    "expand": OpSpec(_expand, {"shape": (REQUIRED, integers)}),
+    "index_select": OpSpec(_index_select, {"dim": (REQUIRED, integer), "index": (REQUIRED, integers)}),
 }

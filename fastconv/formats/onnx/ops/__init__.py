@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, constants, conv, linear, norm, pool, shape
+from . import activation, arithmetic, compare, constants, conv, linear, norm, order, pool, reduce, shape
 
 __all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "KEEP_SHAPE", "MIXED", "REASONS", "SIZED"]
 
-_FAMILIES = (activation, arithmetic, conv, linear, norm, pool, shape)
+_FAMILIES = (activation, arithmetic, compare, conv, linear, norm, order, pool, reduce, shape)
 
 FUNCTIONS = {name: function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
 FOLDS = constants.FOLDS
@@ -25,8 +25,8 @@ _QUANTISED = (
 
 # Operators whose result has the shape of their largest input: where one is refused, others are still looked at.
 KEEP_SHAPE = {
-    *arithmetic.FUNCTIONS, *activation.FUNCTIONS, *norm.FUNCTIONS, *constants.ELEMENTWISE,
-    "LRN", "LpNormalization", "MeanVarianceNormalization", "PRelu", "Shrink", "ThresholdedRelu",
+    *arithmetic.FUNCTIONS, *activation.FUNCTIONS, *compare.FUNCTIONS, *norm.FUNCTIONS, *constants.ELEMENTWISE,
+    "LpNormalization", "MeanVarianceNormalization",
 }  # fmt: skip
 
 # Operator -> what a refusal says of it.

@@ -71,3 +71,15 @@ def _hard_sigmoid(reader: Reader, x: Value, *, alpha: float, beta: float) -> Val
         return reader.along("hardsigmoid", x)
     line = affine(reader, x, alpha, beta)
     return reader.like(line, reader.builder.clamp(line.name, 0, 1))
+
+
+@FUNCTIONS("ThresholdedRelu")
+def _thresholded_relu(reader: Reader, x: Value, *, alpha: float) -> Value:
+    return reader.along("threshold", x, threshold=alpha, value=0.0)
+
+
+@FUNCTIONS("Shrink")
+def _shrink(reader: Reader, x: Value, *, bias: float, lambd: float) -> Value:
+    if bias not in (0, lambd):
+        raise reader.unsupported(f"with bias={bias:g} and lambd={lambd:g}")
+    return reader.along("hardshrink" if bias == 0 else "softshrink", x, lambd=lambd)

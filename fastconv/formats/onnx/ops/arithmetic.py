@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "affine"]
+__all__ = ["FUNCTIONS", "affine", "number", "of_rank", "of_two"]
 
 FUNCTIONS = Functions()
 
@@ -25,7 +25,7 @@ FUNCTIONS = Functions()
 def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> Value:
     """``x * scale + shift``; both broadcast with what ONNX sees."""
     arrays = [np.asarray(value, np.float64) for value in (scale, shift)]
-    x = _of_rank(reader, x, max(array.ndim for array in arrays))
+    x = of_rank(reader, x, max(array.ndim for array in arrays))
     constants = [reader.constant(x, array) for array in arrays]
     sizes = reader.builder.shape(x.name)
     reader.charge(4 * (sizes[0] if sizes else 0))
@@ -44,7 +44,7 @@ def _with_constant(reader: Reader, op: str, x: Value, constant: np.ndarray) -> V
     return reader.along(op, x, weights={"other": reader.weight(constant)})
 
 
-def _of_rank(reader: Reader, x: Value, rank: int) -> Value:
+def of_rank(reader: Reader, x: Value, rank: int) -> Value:
     """Return a value with so many axes at least: new ones of size 1 in front."""
     new = (1,) * (rank - len(x.axes))
     return reader.reshape(x, [(*new, *reader.shape(x, batch)) for batch in reader.batches]) if new else x
@@ -142,7 +142,7 @@ def _bound(name: str) -> None:
                 limits = (bound, None) if name == "Max" else (None, bound)
                 first = reader.like(first, reader.builder.clamp(first.name, *limits))
             else:
-                first = _of_rank(reader, first, other.ndim)
+                first = of_rank(reader, first, other.ndim)
                 first = _with_constant(reader, op, first, reader.constant(first, reader.weight(other)))
         result: Value = first
         return result
@@ -150,19 +150,56 @@ def _bound(name: str) -> None:
 
 @FUNCTIONS("Pow", mixed=True)
 def _pow(reader: Reader, x: Any, exponent: Any) -> Value:
-    """Powers that other functions are: 1, 2, 3, a square root, a reciprocal."""
     if not isinstance(x, Value) or isinstance(exponent, Value) or exponent.size != 1 or exponent.ndim > len(x.axes):
-        raise reader.unsupported("but to a constant number")
+        return of_two(reader, "float_power", x, exponent)
     power = reader.number("the exponent", exponent)
     names = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
     if power in names:
         return reader.along(names[power], x)
-    if power not in (1.0, 2.0, 3.0):
-        raise reader.unsupported(f"to the power of {power:g}")
-    result = x
-    for _ in range(int(power) - 1):
-        result = reader.along("mul", result, x)
-    return result
+    return reader.along("pow", x, exponent=power) if power != 1.0 else x
+
+
+def of_two(reader: Reader, op: str, x: Any, y: Any) -> Value:
+    """Two values or a value and a constant, in this order; a constant on the left becomes a value."""
+    if isinstance(x, Value) and isinstance(y, Value):
+        return _both(reader, op, x, y)
+    value, constant = (x, number(reader, y)) if isinstance(x, Value) else (y, number(reader, x))
+    value = of_rank(reader, value, constant.ndim)
+    own = np.asarray(reader.constant(value, constant))
+    if isinstance(x, Value):
+        return _with_constant(reader, op, value, own)
+    rank = len(reader.builder.shape(value.name))
+    reader.charge(own.size)
+    weights = {"value": reader.weight(own.reshape((1,) * (rank - own.ndim) + own.shape))}
+    return reader.along(op, reader.along("constant", value, weights=weights), value)
+
+
+def number(reader: Reader, array: Any) -> np.ndarray:
+    """A constant of any type as one of the Graph's."""
+    if not isinstance(array, np.ndarray):
+        raise reader.unsupported("with a number that depends on the size of the batch")
+    return array if array.dtype.kind == "f" else np.asarray(array, reader.dtype)
+
+
+@FUNCTIONS("Mod", mixed=True)
+def _mod(reader: Reader, x: Any, y: Any, *, fmod: int) -> Value:
+    if not fmod:
+        raise reader.unsupported("with fmod=0, of integers")
+    return of_two(reader, "fmod", x, y)
+
+
+@FUNCTIONS("PRelu")
+def _prelu(reader: Reader, x: Value, slope: Any) -> Value:
+    """Slopes that differ along the channels are a PReLU's; others are chosen where x is negative."""
+    if not isinstance(slope, np.ndarray):
+        raise reader.unsupported("with slopes that are computed from the input")
+    x = of_rank(reader, x, slope.ndim)
+    slopes, sizes = reader.constant(x, slope), reader.builder.shape(x.name)
+    if slopes.size == 1 or (slopes.ndim == len(sizes) and slopes.size == slopes.shape[0]):
+        reader.charge(slopes.size)
+        return reader.along("prelu", x, weights={"weight": reader.weight(slopes.reshape(-1))})
+    scaled = _with_constant(reader, "mul", x, np.asarray(slopes))
+    return reader.along("where", reader.along("gt", x, weights={"other": np.zeros((), reader.dtype)}), x, scaled)
 
 
 _bound("Max")

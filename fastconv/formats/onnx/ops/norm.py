@@ -120,3 +120,10 @@ def _along(reader: Reader, op: str, x: Value, axis: int) -> Value:
 
 _softmax("Softmax", "softmax")
 _softmax("LogSoftmax", "log_softmax")
+
+
+@FUNCTIONS("LRN")
+def _lrn(reader: Reader, x: Value, *, size: int, alpha: float, beta: float, bias: float) -> Value:
+    if size % 2 == 0:
+        raise reader.unsupported(f"with size={size}, an even number")
+    return reader.emit("local_response_norm", x, size=size, alpha=alpha, beta=beta, k=bias)

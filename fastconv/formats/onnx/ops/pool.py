@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -111,42 +110,13 @@ def _average_pool(
     return like_signal(reader, y, x)
 
 
-def _over_pixels(
-    reader: Reader, recipe: Callable[..., str], x: Value, axes: list[int] | None, keepdims: int, noop: int = 0
-) -> Value:
-    """Reduce the axes of the pixels, wherever ONNX sees them."""
-    rank = len(x.axes)
-    if not axes:
-        axes = [] if noop == 1 else list(range(rank))
-    reduced = {reader.axis(x, axis) for axis in axes}
-    if not reduced:
-        return x
-    if rank not in (3, 4) or reduced != set(range(2, rank)):
-        raise reader.unsupported(f"over the axes {sorted(axes)}, not over all pixels")
-    y = recipe(x.name, True)
-    if keepdims:
-        return reader.like(x, y)
-    return Value(
-        reader.builder.reshape(y, reader.builder.shape(y)[:1]), tuple(parts for parts in x.axes if parts[0] < 2)
-    )
-
-
-def _global(name: str, recipe: str) -> None:
+def _global(name: str, op: str) -> None:
     @FUNCTIONS(name)
     def convert(reader: Reader, x: Value) -> Value:
         plain = reader.plain(x)
         axes = list(range(2, len(plain.axes)))
-        return _over_pixels(reader, getattr(reader.builder, recipe), plain, axes, 1) if axes else plain
+        return reader.value(reader.builder.reduce(op, plain.name, axes, True)) if axes else plain
 
 
-def _reduce(name: str, recipe: str) -> None:
-    @FUNCTIONS(name)
-    def convert(reader: Reader, x: Value, axes: Any = None, *, keepdims: int, noop_with_empty_axes: int = 0) -> Value:
-        chosen = None if axes is None else reader.ints("axes", axes)
-        return _over_pixels(reader, getattr(reader.builder, recipe), x, chosen, keepdims, noop_with_empty_axes)
-
-
-for _name, _recipe in (("Average", "mean"), ("Max", "amax")):
-    _global(f"Global{_name}Pool", _recipe)
-for _name, _recipe in (("Mean", "mean"), ("Max", "amax")):
-    _reduce(f"Reduce{_name}", _recipe)
+for _name, _op in (("Average", "mean"), ("Max", "amax")):
+    _global(f"Global{_name}Pool", _op)

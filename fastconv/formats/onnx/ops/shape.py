@@ -121,12 +121,54 @@ def _unsqueeze(reader: Reader, x: Value, axes: Any) -> Value:
 
 @FUNCTIONS("Expand", sized=True, integers=True)
 def _expand(reader: Reader, x: Value, shape: Any) -> Value:
+    """To a shape, which broadcasts with the tensor's own."""
+    sizes = list(reader.builder.shape(x.name))
     for batch, array in zip(reader.batches, reader.each(shape), strict=True):
         own, wanted = reader.shape(x, batch), reader.ints("shape", array)
         full = (1,) * (len(own) - len(wanted)) + tuple(wanted)
-        if len(full) != len(own) or any(new not in (1, size) for new, size in zip(full, own, strict=True)):
-            raise reader.unsupported("to a larger shape")
+        if len(full) != len(own):
+            raise reader.unsupported("to more axes")
+        for i, (new, size) in enumerate(zip(full, own, strict=True)):
+            if new not in (1, size):
+                axis = reader.axis(x, i)
+                if axis == 0 or size != 1:
+                    raise reader.unsupported("along the batch" if axis == 0 else f"of {own} to {tuple(wanted)}")
+                sizes[axis - 1] = new
+    return x if tuple(sizes) == reader.builder.shape(x.name) else reader.along("expand", x, shape=tuple(sizes))
+
+
+@FUNCTIONS("Tile", integers=True)
+def _tile(reader: Reader, x: Value, repeats: Any) -> Value:
+    times = reader.ints("repeats", repeats)
+    if len(times) != len(x.axes) or min(times) < 0:
+        raise reader.error(f"cannot repeat {len(x.axes)} axes by {times}")
+    for axis, count in enumerate(times):
+        if count != 1:
+            size = _size_of(reader, x, axis)
+            reader.charge(_INDEX * size * count)
+            x = _select(reader, x, axis, [*range(size)] * count)
     return x
+
+
+_INDEX = 8
+"""What an index in an attribute weighs, in elements."""
+
+
+def _size_of(reader: Reader, x: Value, axis: int) -> int:
+    """The size of an axis, which is not the batch."""
+    dim = reader.axis(x, axis)
+    if dim == 0:
+        raise reader.unsupported("along the batch")
+    return reader.builder.shape(x.name)[dim - 1]
+
+
+def _select(reader: Reader, x: Value, axis: int, index: Sequence[int]) -> Value:
+    """Some indices of an axis."""
+    size = _size_of(reader, x, axis)
+    wrong = next((i for i in index if not -size <= i < size), None)
+    if wrong is not None:
+        raise reader.error(f"index {wrong} is none of {size}")
+    return reader.along("index_select", x, dim=reader.axis(x, axis), index=tuple(index))
 
 
 @FUNCTIONS("Transpose", integers=True)
@@ -233,15 +275,21 @@ def _slice(reader: Reader, x: Value, starts: Any, ends: Any, axes: Any = None, s
         raise reader.error("starts, ends, axes and steps differ in length")
     for i, axis in enumerate(chosen):
         dim = reader.axis(x, axis)
-        if by[i] < 1:
-            raise reader.unsupported(f"with step {by[i]}")
+        if by[i] == 0:
+            raise reader.error("has a step of 0")
         pairs = [(start[i], end[i]) for start, end in zip(*bounds, strict=True)]
         if dim == 0:
             _check_all_images(reader, pairs, by[i])
             continue
         if len(set(pairs)) != 1:
             raise reader.unsupported("with a number that depends on the size of the batch")
-        start, stop, _ = slice(*pairs[0]).indices(reader.builder.shape(x.name)[dim - 1])
+        size = reader.builder.shape(x.name)[dim - 1]
+        if by[i] < 0:  # what lies before the beginning is None in Python
+            backwards = range(size)[slice(pairs[0][0], None if pairs[0][1] < -size else pairs[0][1], by[i])]
+            reader.charge(_INDEX * len(backwards))
+            x = _select(reader, x, axis, backwards)
+            continue
+        start, stop, _ = slice(*pairs[0]).indices(size)
         x = _part(reader, x, dim, start, stop, by[i])
     return x
 
@@ -281,18 +329,43 @@ def parts(reader: Reader, size: int, split: Sequence[int] | None, count: int | N
     return list(split)
 
 
-@FUNCTIONS("Gather")
+@FUNCTIONS("Gather", integers=True)
 def _gather(reader: Reader, x: Value, indices: Any, *, axis: int) -> Value:
-    """One position of an axis, which is removed."""
-    dim = reader.axis(x, axis)
-    if isinstance(indices, Value) or indices.ndim or dim == 0:
-        raise reader.unsupported("along the batch" if dim == 0 else "but of one position")
-    size = reader.builder.shape(x.name)[dim - 1]
-    (index,) = reader.ints("indices", indices)
-    if not -size <= index < size:
-        raise reader.error(f"index {index} is none of {size}")
-    index += size if index < 0 else 0
-    x = _part(reader, x, dim, index, index + 1)
-    gone = axis % len(x.axes)
-    shapes = [reader.shape(x, batch) for batch in reader.batches]
-    return reader.reshape(x, [shape[:gone] + shape[gone + 1 :] for shape in shapes])
+    """Constant positions of an axis, which the axes of their array take the place of."""
+    if isinstance(indices, Value):
+        raise reader.unsupported("at positions that are computed from the input")
+    if indices.dtype.kind not in "iu":
+        raise reader.error(f"indices must be integers, got {indices.dtype}")
+    at = axis % len(x.axes) if -len(x.axes) <= axis < len(x.axes) else axis
+    reader.charge(_INDEX * indices.size)
+    y = _select(reader, x, axis, indices.reshape(-1).tolist())
+    if indices.ndim == 1:
+        return y
+    shapes = [reader.shape(y, batch) for batch in reader.batches]
+    return reader.reshape(y, [shape[:at] + indices.shape + shape[at + 1 :] for shape in shapes])
+
+
+@FUNCTIONS("GatherElements", integers=True)
+def _gather_elements(reader: Reader, x: Value, indices: Any, *, axis: int) -> Value:
+    """Constant positions of each line along an axis, for all images the same: of the flattened image, some places."""
+    if isinstance(indices, Value):
+        raise reader.unsupported("at positions that are computed from the input")
+    x = reader.plain(x)
+    sizes, dim = reader.sizes(x), reader.axis(x, axis)
+    if dim == 0 or indices.ndim != len(sizes) + 1 or len(indices) not in (1, reader.batches[0]):
+        raise reader.unsupported("along the batch, or of some images")
+    if indices.dtype.kind not in "iu" or any(
+        n > size for i, (n, size) in enumerate(zip(indices.shape[1:], sizes, strict=True), 1) if i != dim
+    ):
+        raise reader.error(f"cannot gather {indices.dtype} of shape {indices.shape} from {sizes}")
+    if len(reader.batches) > 1 or (len(indices) > 1 and (indices != indices[:1]).any()):
+        raise reader.unsupported("of some images")
+    size = sizes[dim - 1]
+    if indices.size and not -size <= indices.min() <= indices.max() < size:
+        raise reader.error(f"holds indices that are none of {size}")
+    reader.charge(prod(sizes) + _INDEX * indices.size)
+    near = tuple(slice(n) if i != dim else slice(None) for i, n in enumerate(indices.shape[1:], 1))
+    places = np.take_along_axis(np.arange(prod(sizes)).reshape(sizes)[near], indices[0], dim - 1)
+    flat = reader.emit("flatten", x) if len(sizes) != 1 else x
+    taken = reader.emit("index_select", flat, dim=1, index=tuple(places.reshape(-1).tolist()))
+    return reader.value(reader.builder.reshape(taken.name, places.shape))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, conv, linear, norm, pool, resize, shape
+from . import activation, arithmetic, compare, conv, linear, norm, order, pool, reduce, resize, shape
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "INTEGERS"]
 
-_FAMILIES = (activation, arithmetic, conv, linear, norm, pool, resize, shape)
+_FAMILIES = (activation, arithmetic, compare, conv, linear, norm, order, pool, reduce, resize, shape)
 
 FUNCTIONS = {f"aten.{name}": function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
+
+# Moving integers changes none of them.
+INTEGERS = {f"aten.{name}" for family in _FAMILIES for name in family.FUNCTIONS.integers} | {
+    f"aten.{name}" for name in shape.FUNCTIONS
+}

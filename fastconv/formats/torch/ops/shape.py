@@ -161,3 +161,103 @@ def _dropout(reader: Reader, x: Value, p: float, train: bool) -> Value:
     if train:
         raise reader.unsupported("is on in eval() mode too (pass training=self.training), which is not supported")
     return reader.along("dropout", x, attrs={"p": p}, memory=x.memory)
+
+
+@FUNCTIONS("flip.default")
+def _flip(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
+    return reader.along("flip", x, attrs={"dims": tuple(reader.axis(x, dim) for dim in dims)})
+
+
+@FUNCTIONS("expand.default", "expand_as.default", "broadcast_to.default")
+def _expand(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
+    """Axes of one index get more; the result's shape says how many."""
+    target = reader.shape
+    x = reader.reshape(x, (1,) * (len(target) - len(x.shape)) + x.shape)
+    if x.shape == target:
+        return x
+    sizes = list(reader.builder.shape(x.name))
+    for dim, (size, new) in enumerate(zip(x.shape, target, strict=True)):
+        if size != new:
+            sizes[reader.axis(x, dim) - 1] = new
+    return reader.along("expand", x, attrs={"shape": tuple(sizes)})
+
+
+def select(reader: Reader, x: Value, dim: int, index: Sequence[int]) -> Value:
+    """Some indices of an axis."""
+    return reader.along("index_select", x, attrs={"dim": reader.axis(x, dim), "index": tuple(index)})
+
+
+@FUNCTIONS("repeat.default", "tile.default")
+def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
+    rank = len(reader.shape)
+    x = reader.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)
+    for dim, count in enumerate((*(1,) * (rank - len(times)), *times)):
+        if count != 1:
+            x = select(reader, x, dim, [*range(x.shape[dim])] * count)
+    return x
+
+
+@FUNCTIONS("repeat_interleave.self_int")
+def _repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
+    if dim is None:
+        raise reader.unsupported("of the flattened images is not supported")
+    return select(reader, x, dim, [i for i in range(x.shape[dim]) for _ in range(count)])
+
+
+@FUNCTIONS("index_select.default")
+def _index_select(reader: Reader, x: Value, dim: int, index: Any) -> Value:
+    return select(reader, x, dim, _known(reader, index).reshape(-1).tolist())
+
+
+@FUNCTIONS("index.Tensor")
+def _index(reader: Reader, x: Value, indices: Sequence[Any]) -> Value:
+    """Constant indices, of integers or truths: along one axis, or anywhere in an image."""
+    known: list[Any] = [slice(None) if index is None else _known(reader, index).numpy() for index in indices]
+    dims = [dim for dim, index in enumerate(known) if not isinstance(index, slice)]
+    if len(dims) == 1 and known[dims[0]].ndim == 1:
+        index = known[dims[0]]
+        return select(reader, x, dims[0], index.nonzero()[0].tolist() if index.dtype == bool else index.tolist())
+    return _taken(reader, x, lambda places: places[tuple(known)])
+
+
+@FUNCTIONS("gather.default", "take_along_dim.default")
+def _gather(reader: Reader, x: Value, dim: int | Any, index: Any, *_: Any, **__: Any) -> Value:
+    """By constant indices, for each image the same."""
+    dim, index = (index, dim) if isinstance(index, int) else (dim, index)
+    known = _known(reader, index)
+    known = (
+        known.expand(*(n if k == 1 else k for n, k in zip(x.shape, known.shape, strict=True)))
+        if (known.shape != reader.shape)
+        else known
+    )
+    if len(known) > 1 and not bool((known == known[:1]).all()):
+        raise reader.mixed()
+    return _taken(reader, x, lambda places: _along(places, dim % len(x.shape), known.numpy()))
+
+
+def _along(places: Any, dim: int, index: Any) -> Any:
+    import numpy as np
+
+    return np.take_along_axis(places[tuple(slice(n) if i != dim else slice(None) for i, n in enumerate(index.shape))],
+                              index, dim)  # fmt: skip
+
+
+def _taken(reader: Reader, x: Value, take: Any) -> Value:
+    """What `take` makes of the places in an image, an array like the batch: of its flattened image, the same ones."""
+    import numpy as np
+
+    x = reader.plain(x)
+    image = reader.builder.shape(x.name)
+    count = int(np.prod(image))
+    batched = np.arange(count).reshape(1, *image)
+    places = take(np.broadcast_to(batched, (x.shape[0], *image)))
+    if places.shape != reader.shape or (len(places) > 1 and (places != places[:1]).any()):
+        raise reader.mixed()
+    flat = reader.reshape(x, (x.shape[0], count))
+    return reader.reshape(select(reader, flat, 1, places[0].reshape(-1).tolist()), reader.shape)
+
+
+def _known(reader: Reader, index: Any) -> Any:
+    if isinstance(index, Value):
+        raise reader.unsupported("with indices that are computed from the image is not supported")
+    return index.cpu()

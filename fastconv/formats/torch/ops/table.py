@@ -19,11 +19,22 @@ class Functions(dict[str, Callable[..., Any]]):
 
     The arguments are the call's: a Value, a tensor where it is a constant, a number. In-place calls (``relu_``) come
     under the plain name. An output that is not computed, such as the indices of a pooling, is None.
+
+    Attributes
+    ----------
+    integers : set of str
+        Those whose first result may be of integers or truths, which are then whole numbers of the Graph's type.
     """
 
-    def __call__(self, *names: str) -> Callable[[Function], Function]:
+    def __init__(self) -> None:
+        super().__init__()
+        self.integers: set[str] = set()
+
+    def __call__(self, *names: str, integers: bool = False) -> Callable[[Function], Function]:
         def register(function: Function) -> Function:
             self.update(dict.fromkeys(names, function))
+            if integers:
+                self.integers.update(names)
             return function
 
         return register
