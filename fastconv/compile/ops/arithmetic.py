@@ -17,8 +17,12 @@ __all__ = ["LOWER"]
 
 def _arithmetic(low: Lowering, node: Node) -> Emit:
     shapes = [low.graph.shapes[name] for name in node.inputs]
-    reads = [low.read(name, contiguous=len(shape) != 3) for name, shape in zip(node.inputs, shapes, strict=True)]
-    value = low.write(node)
+    out = low.graph.shapes[node.name]
+    layout = low.layout_of(*(name for name, shape in zip(node.inputs, shapes, strict=True) if shape == out))
+    reads = [
+        low.read(name, layout, contiguous=len(shape) != 3) for name, shape in zip(node.inputs, shapes, strict=True)
+    ]
+    value = low.write(node, layout)
     if len(value.shape) != 3:
         value.contiguous.add(value.made)
     constant = constant_operand(low, node.weights["other"], value.shape) if len(reads) == 1 else None
