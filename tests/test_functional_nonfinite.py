@@ -12,7 +12,7 @@ from checks import Peer, assert_agree, engine
 from numpy.typing import NDArray
 
 F32 = np.dtype(np.float32)
-ALGORITHMS = ["exact", "im2col", "packed", "direct"]
+ALGORITHMS = cases.CONV_ALGORITHMS
 BAD = [np.nan, np.inf, -np.inf]
 LENGTHS = (1, 4, 8, 16, 33)  # within a vector, a whole one, past one
 
@@ -27,8 +27,10 @@ def _sprinkled(x: NDArray[Any], seed: int = 0) -> NDArray[Any]:
     return sprinkled
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("case", [c for c in cases.CONV_SIZES + cases.CONV_ATTRIBUTES if 0 not in c.shapes[0]], ids=str)
+@pytest.mark.parametrize(
+    ("case", "algorithm"),
+    cases.with_algorithms([c for c in cases.CONV_SIZES + cases.CONV_ATTRIBUTES if 0 not in c.shapes[0]]),
+)
 def test_conv2d_spreads_them_over_their_windows_only(case: Case, algorithm: str, peer: Peer) -> None:
     x, *weights = case.arrays(F32)
     x = _sprinkled(x)
@@ -49,7 +51,7 @@ def test_conv2d_keeps_them_in_their_image_and_group(algorithm: str) -> None:
     assert np.isfinite(y[[0, 2]]).all()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "winograd"])
 @pytest.mark.parametrize("bad", BAD)
 def test_conv2d_keeps_a_bad_weight_or_bias_in_its_channel(algorithm: str, bad: float) -> None:
     rng = np.random.default_rng(0)
