@@ -9,11 +9,6 @@ cdef enum:
     FEW_TILES = 8                   # whose products with a vector of channels are accumulated at once
 
 
-cdef inline Py_ssize_t point_stride(Py_ssize_t floats) noexcept nogil:
-    """Distance from one of the 36 points to the next: an odd number of cache lines, or they would share few sets."""
-    return (floats + LINE - 1) // LINE * LINE + (LINE if (floats + LINE - 1) // LINE % 2 == 0 else 0)
-
-
 cdef inline void put(float* y, vf v, int lanes) noexcept nogil:
     if lanes == FC_W:
         v_store(y, v)
@@ -309,8 +304,8 @@ cdef void winograd_block(int scheme, const Step* s, char** base, Points* p, floa
     cdef float* v = scratch
     cdef float* m
     cdef const float* x
-    p.vstep = point_stride(tiles * c)
-    p.mstep = point_stride(tiles * p.o)
+    p.vstep = odd_lines(tiles * c)
+    p.mstep = odd_lines(tiles * p.o)
     m = scratch + p.side * p.side * p.vstep
     for r in range(row0, row1):
         i = r // rows
