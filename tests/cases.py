@@ -138,14 +138,18 @@ CONV_ALGORITHMS = ["auto", "exact", "im2col", "packed", "direct"]  # "winograd" 
 ONES = ("stride", "dilation", "groups")
 
 
+def conv_algorithms(case: Case) -> list[str]:
+    """Return the algorithms that can compute a convolution in float32."""
+    plain = case.shapes[1][2:] == (3, 3) and all(case.attrs.get(name, 1) in (1, (1, 1)) for name in ONES)
+    return [*CONV_ALGORITHMS, "winograd"] if plain else CONV_ALGORITHMS
+
+
 def with_algorithms(convolutions: list[Case]) -> list[Any]:
     """Pair convolutions with the algorithms that can compute them, for `pytest.mark.parametrize`."""
     return [
         pytest.param(case, algorithm, id=f"{case}-{algorithm}")
         for case in convolutions
-        for algorithm in (*CONV_ALGORITHMS, "winograd")
-        if algorithm != "winograd"
-        or (case.shapes[1][2:] == (3, 3) and all(case.attrs.get(name, 1) in (1, (1, 1)) for name in ONES))
+        for algorithm in conv_algorithms(case)
     ]
 
 

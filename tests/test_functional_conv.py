@@ -14,6 +14,7 @@ import fastconv.functional
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 ALGORITHMS = cases.CONV_ALGORITHMS
 
+
 @pytest.mark.parametrize(("case", "algorithm"), cases.with_algorithms(cases.CONV))
 def test_float32(case: cases.Case, algorithm: str, peer: Peer) -> None:
     arrays = case.arrays(F32)

@@ -84,6 +84,6 @@ cdef void conv_pointwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t be
         pixels = min(count * FC_NR, plane - first * FC_NR)
         copy_pixels(at(base, &s.x, i, 0, 0) + first * FC_NR, s.x.channel, K, pixels, columns)
         for j in range(count):
-            pointwise_panel(p, w, columns + j * odd_lines(K * FC_NR), <int>min(<Py_ssize_t>FC_NR, pixels - j * FC_NR), biases,
-                            at(base, &s.y, i, 0, 0) + (first + j) * FC_NR, s.y.channel)
+            pointwise_panel(p, w, columns + j * odd_lines(K * FC_NR), <int>min(<Py_ssize_t>FC_NR, pixels - j * FC_NR),
+                            biases, at(base, &s.y, i, 0, 0) + (first + j) * FC_NR, s.y.channel)
         r += count

@@ -265,7 +265,7 @@ cdef inline void transform_output(int scheme, const float* m, Py_ssize_t point, 
 
 
 cdef inline void transform_filters_2(const float* g, Py_ssize_t tap, float* u, Py_ssize_t matrix) noexcept nogil:
-    """G g G^T for 2x2 outputs, of a vector of filters. g: 9 vectors, `tap` floats apart; u: 16, `matrix` floats apart"""
+    """G g G^T for 2x2 outputs, of a vector of filters. g: 9 vectors, `tap` floats apart; u: 16, `matrix` apart"""
     cdef vf half[4][3]
     cdef vf a, b, p, q
     cdef int i
