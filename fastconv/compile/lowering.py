@@ -361,9 +361,6 @@ class Lowering:
         weight = self._from_call(node, role)
         if weight is None:
             return self.constant(k.pack_array(code, groups, node.weights[role].reshape(shape)))
-        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
-        place.offset = self.shared
-        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
         record = {
             "weight": weight,
             "groups": groups,
@@ -372,7 +369,30 @@ class Lowering:
             "taps": taps,
             "order": code,
         }
-        self.prologue.append(Step("pack", node.name, Ref(place), Ref(place), record, label=f"pack {role}"))
+        return self._made_in_call("pack", node, role, size, record)
+
+    def winograd_weight(self, node: Node, scheme: int) -> dict[str, int]:
+        """Return the place of a 3x3 weight as a scheme of Winograd's algorithm reads it, as `packed` does."""
+        k, array = self.kernels, node.weights["weight"]
+        weight = self._from_call(node, "weight")
+        if weight is None:
+            return self.constant(k.pack_winograd(scheme, array))
+        channels, inputs = array.shape[:2]
+        record = {"weight": weight, "channels": channels, "inputs": inputs, "scheme": scheme}
+        size, scratch = k.winograd_size(scheme, channels, inputs), 9 * inputs * k.NR * array.itemsize
+        return self._made_in_call("pack_winograd", node, "weight", size, record, scratch)
+
+    def _made_in_call(
+        self, kernel: str, node: Node, role: str, size: int, record: dict[str, Any], scratch: int = 0
+    ) -> dict[str, int]:
+        """Return the place of so many elements that a step of the prologue makes of a weight."""
+        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
+        place.offset = self.shared
+        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        ref, label = Ref(place), f"pack {role}"
+        self.prologue.append(
+            Step(kernel, node.name, ref, ref, record, label=label, cut=lambda images: (1, 1, 1, scratch))
+        )
         return {"space": self.shared_space, "offset": place.offset}
 
 
