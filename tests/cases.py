@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import DTypeLike, NDArray
 
 from fastconv.graph.ops.activation import ACTIVATIONS as TABLE
@@ -132,6 +133,25 @@ CONV_LAYERS = [
 ]
 
 CONV = CONV_SIZES + CONV_ATTRIBUTES + CONV_LAYERS
+
+CONV_ALGORITHMS = ["auto", "exact", "im2col", "packed", "direct"]  # "winograd" is for some convolutions
+ONES = ("stride", "dilation", "groups")
+
+
+def conv_algorithms(case: Case) -> list[str]:
+    """Return the algorithms that can compute a convolution in float32."""
+    plain = case.shapes[1][2:] == (3, 3) and all(case.attrs.get(name, 1) in (1, (1, 1)) for name in ONES)
+    return [*CONV_ALGORITHMS, "winograd"] if plain else CONV_ALGORITHMS
+
+
+def with_algorithms(convolutions: list[Case]) -> list[Any]:
+    """Pair convolutions with the algorithms that can compute them, for `pytest.mark.parametrize`."""
+    return [
+        pytest.param(case, algorithm, id=f"{case}-{algorithm}")
+        for case in convolutions
+        for algorithm in conv_algorithms(case)
+    ]
+
 
 # --- pooling ------------------------------------------------------------------------------------
 

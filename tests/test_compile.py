@@ -107,8 +107,7 @@ def test_every_algorithm_is_in_the_table_above() -> None:
     assert set(ALGORITHMS) == {"auto", "exact", "im2col", "packed", "direct", "winograd"}
 
 
-def test_auto_spreads_no_infinity_over_neighbours() -> None:
-    # Winograd's tiles would, so it is only for models; the functional API asks for "exact".
+def test_exact_spreads_no_infinity_over_neighbours() -> None:
     for shape, out, kernel, attrs, _ in LATER_LAYERS:
         graph = layer(shape, out, kernel, True, **attrs)
         assert kernel_of(graph, graph.outputs[0], algorithm="exact") in (PIXELS, TILE, DEPTHWISE)

@@ -16,7 +16,7 @@ F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 CONV_SAMPLES = [
     Case("conv2d", ((3, 4, 9, 11), (6, 4, 3, 3), (6,)), {"padding": 1, "algorithm": algorithm})
-    for algorithm in ("exact", "im2col", "packed", "direct")
+    for algorithm in ("auto", "exact", "im2col", "packed", "direct", "winograd")
 ]
 SAMPLES = [
     *CONV_SAMPLES,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cases
 import numpy as np
 import pytest
 from checks import Peer, assert_agree, engine, oracle
 
+import fastconv.functional
+
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-ALGORITHMS = ["exact", "im2col", "packed", "direct"]
+ALGORITHMS = cases.CONV_ALGORITHMS
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("case", cases.CONV, ids=str)
+@pytest.mark.parametrize(("case", "algorithm"), cases.with_algorithms(cases.CONV))
 def test_float32(case: cases.Case, algorithm: str, peer: Peer) -> None:
     arrays = case.arrays(F32)
     expected = peer("conv2d", *arrays, **case.attrs)
@@ -55,7 +58,7 @@ def test_a_single_pixel_lands_where_it_should(algorithm: str) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "winograd"])
 @pytest.mark.parametrize("bias", [0.0, 3.5])
 def test_zero_weights_return_the_bias(algorithm: str, bias: float) -> None:
     x = np.ones((2, 5, 6, 7), F32)
@@ -64,7 +67,7 @@ def test_zero_weights_return_the_bias(algorithm: str, bias: float) -> None:
     np.testing.assert_array_equal(y, np.full((2, 9, 6, 7), bias, F32))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "winograd"])
 def test_sums_of_integers_are_exact(algorithm: str) -> None:
     # Small integers: every partial sum is exact in float32, whatever the order.
     rng = np.random.default_rng(0)
@@ -74,8 +77,7 @@ def test_sums_of_integers_are_exact(algorithm: str) -> None:
     np.testing.assert_array_equal(engine("conv2d", x, w, padding=1, algorithm=algorithm), expected)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("case", cases.CONV_LAYERS, ids=str)
+@pytest.mark.parametrize(("case", "algorithm"), cases.with_algorithms(cases.CONV_LAYERS))
 def test_an_image_keeps_its_bits_in_any_batch(case: cases.Case, algorithm: str) -> None:
     x, *weights = case.arrays(F32)
     rng = np.random.default_rng(0)
@@ -84,3 +86,51 @@ def test_an_image_keeps_its_bits_in_any_batch(case: cases.Case, algorithm: str) 
     together = engine("conv2d", batch, *weights, **case.attrs, algorithm=algorithm)
     np.testing.assert_array_equal(together[1], alone[0])
     np.testing.assert_array_equal(together[3], alone[0])
+
+
+def test_winograd_is_what_pays_for_its_weights() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 64, 56, 56)).astype(F32)
+    w = rng.standard_normal((64, 64, 3, 3)).astype(F32)
+    winograd, exact = (engine("conv2d", x, w, padding=1, algorithm=name) for name in ("winograd", "exact"))
+    assert_agree(winograd, exact, F32)
+    assert winograd.tobytes() != exact.tobytes()
+    assert engine("conv2d", x, w, padding=1).tobytes() == winograd.tobytes()
+    pixel = x[:, :, :3, :3].copy()  # one output: all of the work would be the transform of the weights
+    winograd, exact, chosen = (engine("conv2d", pixel, w, algorithm=name) for name in ("winograd", "exact", "auto"))
+    assert winograd.tobytes() != exact.tobytes()
+    assert chosen.tobytes() == exact.tobytes()
+
+
+@pytest.mark.parametrize("of", ["input", "weight", "sum"])
+def test_what_winograd_leaves_not_finite_has_the_bits_of_another_kernel(of: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 6, 9, 8)).astype(F32)
+    w = rng.standard_normal((7, 6, 3, 3)).astype(F32)
+    sound = [0, 2, 4]
+    if of == "input":
+        x[1, 2, 8, 7], x[3, 0, 0, 0] = np.inf, np.nan
+    elif of == "weight":
+        w[6, 5, 2, 2] = -np.inf
+        sound = []
+    else:  # d0 - d2 overflows, and no output does
+        x[1, 0, 2:5:2] = 3e38
+        x[1, 0, 2] = -3e38
+        w[:, 0] *= 1e-3
+    broken = [i for i in range(5) if i not in sound and not (of == "sum" and i == 3)]
+    winograd, exact = (engine("conv2d", x, w, padding=1, algorithm=name) for name in ("winograd", "exact"))
+    assert np.isfinite(exact[1]).all() == (of == "sum")
+    for i in range(5):
+        assert (winograd[i].tobytes() == exact[i].tobytes()) == (i in broken)
+        alone = engine("conv2d", x[i : i + 1], w, padding=1, algorithm="winograd")
+        assert alone.tobytes() == winograd[i : i + 1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("attrs", "kernel", "dtype"),
+    [({"stride": 2}, 3, F32), ({"dilation": 2}, 3, F32), ({"groups": 2}, 3, F32), ({}, 5, F32), ({}, 3, F64)],
+)
+def test_winograd_is_for_3x3(attrs: dict[str, int], kernel: int, dtype: Any) -> None:
+    x, w = np.ones((1, 4, 9, 9), dtype), np.ones((4, 4 // attrs.get("groups", 1), kernel, kernel), dtype)
+    with pytest.raises(fastconv.UnsupportedOperatorError, match="conv2d: algorithm='winograd' cannot"):
+        fastconv.functional.conv2d(x, w, algorithm="winograd", **attrs)

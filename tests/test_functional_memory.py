@@ -34,7 +34,7 @@ def call_all() -> None:
         arrays = case.arrays(np.float32)
         engine(case.op, *arrays, **case.attrs)
         if case.op == "conv2d":
-            for algorithm in ("im2col", "packed", "direct"):
+            for algorithm in cases.conv_algorithms(case):
                 engine(case.op, *arrays, **case.attrs, algorithm=algorithm)
         elif "max_pool" in case.op:
             engine(case.op, *arrays, **case.attrs, return_indices=True)

@@ -11,8 +11,10 @@ from cases import Case
 from checks import Peer, assert_agree, engine
 from numpy.typing import NDArray
 
+from fastconv.machine.cpu import kernels
+
 F32 = np.dtype(np.float32)
-ALGORITHMS = ["exact", "im2col", "packed", "direct"]
+ALGORITHMS = cases.CONV_ALGORITHMS
 BAD = [np.nan, np.inf, -np.inf]
 LENGTHS = (1, 4, 8, 16, 33)  # within a vector, a whole one, past one
 
@@ -27,8 +29,10 @@ def _sprinkled(x: NDArray[Any], seed: int = 0) -> NDArray[Any]:
     return sprinkled
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("case", [c for c in cases.CONV_SIZES + cases.CONV_ATTRIBUTES if 0 not in c.shapes[0]], ids=str)
+@pytest.mark.parametrize(
+    ("case", "algorithm"),
+    cases.with_algorithms([c for c in cases.CONV_SIZES + cases.CONV_ATTRIBUTES if 0 not in c.shapes[0]]),
+)
 def test_conv2d_spreads_them_over_their_windows_only(case: Case, algorithm: str, peer: Peer) -> None:
     x, *weights = case.arrays(F32)
     x = _sprinkled(x)
@@ -49,7 +53,7 @@ def test_conv2d_keeps_them_in_their_image_and_group(algorithm: str) -> None:
     assert np.isfinite(y[[0, 2]]).all()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "winograd"])
 @pytest.mark.parametrize("bad", BAD)
 def test_conv2d_keeps_a_bad_weight_or_bias_in_its_channel(algorithm: str, bad: float) -> None:
     rng = np.random.default_rng(0)
@@ -60,6 +64,34 @@ def test_conv2d_keeps_a_bad_weight_or_bias_in_its_channel(algorithm: str, bad: f
     y = engine("conv2d", x, w, b, algorithm=algorithm)
     np.testing.assert_array_equal(y[:, [4, 7]], np.full((2, 2, 4, 5), bad, F32))
     assert np.isfinite(np.delete(y, [4, 7], axis=1)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 8, 9, 15, 16, 17, 63, 64, 65, 129, 300])
+def test_images_that_are_not_finite_are_found(size: int, dtype: type) -> None:
+    not_finite = kernels().not_finite
+    x = np.full((3, size), np.finfo(dtype).max, dtype)
+    x[:, ::2] *= -1
+    assert not_finite(x, 1) is None
+    for place in range(3 * size):
+        image, element = divmod(place, size)
+        kept, x[image, element] = x[image, element], BAD[place % 3]
+        found = not_finite(x, 1)
+        assert found is not None
+        assert found.tolist() == [i == image for i in range(3)]
+        x[image, element] = kept
+
+
+def test_images_that_are_not_finite_are_found_by_two_threads() -> None:
+    x = np.zeros((3, 100_001), F32)  # the threads' shares meet within an image
+    assert kernels().not_finite(x, 2) is None
+    for place in (0, 100_000, 150_000, 150_001, 150_002, 300_002):
+        x.flat[place] = np.nan
+        found = kernels().not_finite(x, 2)
+        assert found is not None
+        assert found.tolist() == [i == place // 100_001 for i in range(3)]
+        x.flat[place] = 0
+    assert kernels().not_finite(x[:0], 2) is None
 
 
 @pytest.mark.parametrize("op", ["relu", "leaky_relu", "hardtanh", "relu6", "sigmoid", "tanh"])

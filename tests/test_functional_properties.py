@@ -233,7 +233,7 @@ def check_like_torch(case: Case, dtype: Any, **own: Any) -> None:
 FLOATS = st.sampled_from([np.float32, np.float64])
 
 
-@given(_conv2d(), st.sampled_from(["exact", "im2col", "packed", "direct"]))
+@given(_conv2d(), st.sampled_from(["auto", "exact", "im2col", "packed", "direct"]))
 def test_conv2d(case: Case, algorithm: str) -> None:
     check_like_torch(case, np.float32, algorithm=algorithm)
 

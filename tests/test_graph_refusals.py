@@ -81,7 +81,7 @@ def test_arity_of_the_others() -> None:
 def test_what_does_not_broadcast() -> None:
     flat = Node("flat", "flatten")
     refused(
-        ShapeError, "x: needs two of equally many axes, got .* reshape one", flat, Node("x", "mul", (INPUT, "flat"))
+        ShapeError, "x: needs tensors of equally many axes, got .* reshape one", flat, Node("x", "mul", (INPUT, "flat"))
     )
     for shape in ((7,), (2, 1, 1, 1)):
         node = Node("x", "sub", (INPUT,), {}, {"other": np.ones(shape, np.float32)})

@@ -190,11 +190,24 @@ def test_weights_may_come_with_the_call(shape: tuple[int, ...], out: int, attrs:
     assert program(x[:0], *weights).shape == (0, *fixed.output_shapes[0])
 
 
-def test_winograd_s_weights_are_transformed_beforehand() -> None:
+@pytest.mark.parametrize("channels", [1, 3, 8, 9, 17, 33])
+def test_winograd_s_weights_may_come_with_the_call(channels: int) -> None:
+    net = Net(channels, 7, 9)
+    net.conv(channels + 2, 3)
+    graph = net.graph()
+    x, weights = batch_of(graph, 3), weights_of(graph)
+    fixed = compile_graph(graph, threads=2, kernel="winograd_2x2")
+    program = compile_graph(graph, threads=2, kernel="winograd_2x2", weights_in_call=True)
+    assert [step["kernel"] for step in program.steps[:2]] == ["pack_winograd", "pack"]
+    assert program.run_all((x, *weights)).tobytes() == fixed(x).tobytes()
+    other = [w[::-1].copy() for w in weights]
+    assert program(x, *other).tobytes() != fixed(x).tobytes()
+    assert program(x, *weights).tobytes() == fixed(x).tobytes()
+
+
+def test_f_4x4_takes_no_weights_with_the_call() -> None:
     with pytest.raises(UnsupportedOperatorError, match="kernel='winograd_4x4' cannot"):
         compile_graph(layer(), kernel="winograd_4x4", weights_in_call=True)
-    program = compile_graph(layer(), weights_in_call=True)
-    assert not any("winograd" in step["kernel"] for step in program.steps)
 
 
 def test_weights_that_no_step_can_take_are_refused() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from graphs import build, conv, linear, norm, op, pool
 from hypothesis import given
 from hypothesis import strategies as st
-from rewriting import rewritten_by, summary
+from rewriting import assert_untouched, rewritten_by, summary
 
 from fastconv import rewrite
 from fastconv.graph import INPUT, Graph, Node
@@ -64,8 +64,9 @@ def test_optimizing_twice_is_optimizing_once() -> None:
 
 
 def test_every_rule_is_in_use() -> None:
-    names = {rule.__name__ for rule in rewrite.RULES}
-    assert names == {name for module in (remove, fold, fuse) for name in module.__all__}
+    rows = {(row.file, row.name) for row in rewrite.RULES}
+    modules = {"remove": remove, "fold": fold, "fuse": fuse}
+    assert rows == {(file, name) for file, module in modules.items() for name in module.__all__}
 
 
 CHANNELS = 3
@@ -113,3 +114,11 @@ def graphs(draw: st.DrawFn) -> Graph:
 def test_rewriting_keeps_the_outputs_of_random_networks(graph: Graph) -> None:
     for rule in (*rewrite.RULES, rewrite.RULES):
         rewritten_by(rule, graph)
+
+
+@given(graph=graphs())
+def test_a_rule_that_is_passed_over_would_change_nothing(graph: Graph) -> None:
+    modules = {"remove": remove, "fold": fold, "fuse": fuse}
+    for row in rewrite.RULES:
+        if not row.likely(rewrite.Draft(graph)):
+            assert_untouched(getattr(modules[row.file], row.name), graph)

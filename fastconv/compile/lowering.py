@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["Lowering", "Read", "Value"]
 
 
+# Operators that read an image as rows of its planes; those that leave it in the layout in which they find it.
+_IN_PLANES = frozenset(("flatten", "group_norm", "layer_norm", "linear", "matmul", "reshape", "rms_norm"))
+_IN_ANY = frozenset((
+    *ACTIVATIONS, "add", "cat", "div", "dropout", "identity", "log_softmax", "maximum", "minimum", "mul", "slice",
+    "softmax", "sub",
+))  # fmt: skip
+
+
 class Value:
     """A value of the graph: how its producer leaves it, what its readers need, and the tensors that hold it.
 
@@ -136,6 +144,8 @@ class Lowering:
                     self.inputs.append((array.shape, False))
         self._unread = {key for key in self._call_weights if 0 not in graph.shapes[key[0]]}
         self.first_output = caller + len(self.inputs)
+        self.readers = graph.consumers()
+        self._wants: dict[str, set[str]] = {}
         image = len(graph.input_shape) == 3
         value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
         value.contiguous.add(value.made)
@@ -196,6 +206,32 @@ class Lowering:
         value.viewed = source
         value.contiguous.add(value.made)
         return value
+
+    def layout_of(self, *names: str) -> str:
+        """Return the layout of what is computed element by element from values: planes only where all are.
+
+        An image from the caller is in planes too, but what reads a result made of it wants it otherwise.
+        """
+        images = [
+            self.values[name].made if name != INPUT else NHWC for name in names if len(self.graph.shapes[name]) == 3
+        ]
+        return NCHW if images and all(made == NCHW for made in images) else NHWC
+
+    def layout_for(self, name: str) -> str:
+        """Return the layout in which the readers of an image want it, for a producer that leaves it in any."""
+        return NHWC if NHWC in self._wanted(name) else NCHW
+
+    def _wanted(self, name: str) -> set[str]:
+        """Return the layouts that the readers of a value want; of those that take any, what their readers want."""
+        if name not in self._wants:
+            wanted: set[str] = set()
+            for node in self.readers.get(name, ()):
+                if node.op in _IN_ANY:
+                    wanted |= self._wanted(node.name)
+                elif node.op != "permute":
+                    wanted.add(NCHW if node.op in _IN_PLANES else NHWC)
+            self._wants[name] = wanted
+        return self._wants[name]
 
     def only_returned(self, node: Node) -> bool:
         """Tell whether a node's result is an output that no other node reads."""
@@ -325,9 +361,6 @@ class Lowering:
         weight = self._from_call(node, role)
         if weight is None:
             return self.constant(k.pack_array(code, groups, node.weights[role].reshape(shape)))
-        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
-        place.offset = self.shared
-        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
         record = {
             "weight": weight,
             "groups": groups,
@@ -336,7 +369,30 @@ class Lowering:
             "taps": taps,
             "order": code,
         }
-        self.prologue.append(Step("pack", node.name, Ref(place), Ref(place), record, label=f"pack {role}"))
+        return self._made_in_call("pack", node, role, size, record)
+
+    def winograd_weight(self, node: Node, scheme: int) -> dict[str, int]:
+        """Return the place of a 3x3 weight as a scheme of Winograd's algorithm reads it, as `packed` does."""
+        k, array = self.kernels, node.weights["weight"]
+        weight = self._from_call(node, "weight")
+        if weight is None:
+            return self.constant(k.pack_winograd(scheme, array))
+        channels, inputs = array.shape[:2]
+        record = {"weight": weight, "channels": channels, "inputs": inputs, "scheme": scheme}
+        size, scratch = k.winograd_size(scheme, channels, inputs), 9 * inputs * k.NR * array.itemsize
+        return self._made_in_call("pack_winograd", node, "weight", size, record, scratch)
+
+    def _made_in_call(
+        self, kernel: str, node: Node, role: str, size: int, record: dict[str, Any], scratch: int = 0
+    ) -> dict[str, int]:
+        """Return the place of so many elements that a step of the prologue makes of a weight."""
+        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
+        place.offset = self.shared
+        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        ref, label = Ref(place), f"pack {role}"
+        self.prologue.append(
+            Step(kernel, node.name, ref, ref, record, label=label, cut=lambda images: (1, 1, 1, scratch))
+        )
         return {"space": self.shared_space, "offset": place.offset}
 
 

@@ -74,7 +74,8 @@ def emit_strided(
     """Emit ``y = act(kind(x, z))`` over the axes of `shape`, the result's.
 
     Axes are put in the order of y's memory; neighbours that all three walk as one become one. The outermost stays
-    apart: its indices are what threads share.
+    apart: its indices are what threads share. A copy that is dense in x along another axis than in y has that axis
+    last but one: both are copied in squares.
     """
     none = (0,) * len(shape)
     rows = zip(shape, y.steps, x.steps, none if z is None else z.steps, strict=True)
@@ -87,6 +88,12 @@ def emit_strided(
             joined.append((size, *steps))
     while len(joined) < 2:
         joined.insert(0, (1, 0, 0, 0))
+    if kind == "copy":
+        dense = next((at for at, (_, _, step, _) in enumerate(joined[:-1]) if step == 1), None)
+        if dense is not None and joined[-1][1] == 1:
+            joined.insert(len(joined) - 1, joined.pop(dense))
+            if len(joined) == 2:
+                joined.insert(0, (1, 0, 0, 0))
     if joined[-1][1] == 0:  # an axis of one element
         joined[-1] = (1, 1, 1, 1)
     if len(joined) > low.kernels.STRIDED_AXES_AT_MOST:

@@ -6,20 +6,46 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import ArgumentError, ShapeError
+from ..machine.cpu import kernels
 from .one_op import Array, Pair, compiled, one_op
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ..kernels._kernels import Program
+
 __all__ = ["conv2d"]
 
-Algorithm: TypeAlias = Literal["exact", "im2col", "packed", "direct"]
+Algorithm: TypeAlias = Literal["auto", "exact", "im2col", "packed", "direct", "winograd"]
 
-_ALGORITHMS = ("exact", "im2col", "packed", "direct")
-
-
+_ALGORITHMS = ("auto", "exact", "im2col", "packed", "direct", "winograd")
 _ATTRIBUTES = ("stride", "padding", "dilation", "groups")
-_compiled = compiled("conv2d", _ATTRIBUTES, ("weight", "bias"), lambda values: str(values[-1]))
+
+
+def _checked(program: Program, values: tuple[Any, ...], threads: int) -> Callable[..., Any]:
+    """Return what runs a program, and once more without Winograd the images of which that leaves something not finite.
+
+    That finds all that Winograd's algorithm may get wrong. Its formula, Y = A^T [(G g G^T) * (B^T d B)] A, equals the
+    convolution for all numbers, so each product d[k] g[j] that belongs to an output comes to it along some path of
+    coefficients other than zero. On that path are additions and multiplications alone, and none of these makes a NaN
+    or an infinity finite. So an output whose window or filter holds one is not finite; it may be NaN where an
+    infinity is right. The same goes for sums that overflow on the way and would not have without the transforms.
+    """
+    if all(step["kernel"] != "conv_winograd" for step in program.steps):
+        return program
+    not_finite = kernels().not_finite
+
+    def run(x: Array, *weights: Array) -> Array:
+        y: Array = program(x, *weights)
+        images = not_finite(y, threads)
+        if images is not None:
+            y[images] = _entry.run((x[images], *weights), (*values[:-1], "exact"))
+        return y
+
+    return run
+
+
+_compiled = compiled("conv2d", _ATTRIBUTES, ("weight", "bias"), lambda values: str(values[-1]), _checked)
 
 
 def _prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
@@ -49,7 +75,7 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
     *,
-    algorithm: Algorithm = "exact",
+    algorithm: Algorithm = "auto",
 ) -> Array:
     """Convolve (cross-correlate) images with a bank of kernels.
 
@@ -63,11 +89,11 @@ def conv2d(
         ``'valid'``
     groups : int
         Channels are split into this many groups that do not see each other.
-    algorithm : {'exact', 'im2col', 'packed', 'direct'}
-        Which kernel computes it, to test or time one: im2col + BLAS, im2col + the packed tile,
-        direct; by default what is estimated to be the fastest of those that keep a NaN or an infinity to the outputs
-        whose window it stands in. One that cannot do this convolution raises
-        `fastconv.UnsupportedOperatorError`.
+    algorithm : {'auto', 'exact', 'im2col', 'packed', 'direct', 'winograd'}
+        Which kernel computes it, to test or time one: im2col + BLAS, im2col + the packed tile, direct, or Winograd's
+        F(2x2, 3x3), after which an image whose result holds a NaN or an infinity is computed again by another
+        kernel; by default what is estimated to be the fastest, and ``'exact'`` is the fastest without Winograd. One
+        that cannot do this convolution raises `fastconv.UnsupportedOperatorError`.
 
     Returns
     -------

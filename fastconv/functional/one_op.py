@@ -18,7 +18,7 @@ from ..machine.cpu import default_threads, kernels
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..kernels._kernels import Cache, OneOp
+    from ..kernels._kernels import Cache, OneOp, Program
 
 __all__ = [
     "CACHED",
@@ -102,11 +102,13 @@ def compiled(
     names: tuple[str, ...],
     weights: tuple[str, ...] = (),
     algorithm: Callable[[tuple[Any, ...]], str] = lambda values: "exact",
+    checked: Callable[[Program, tuple[Any, ...], int], Callable[..., Any]] = lambda program, values, threads: program,
 ) -> Prepare:
     """Make what prepares the Program of an op of images.
 
     `names` are those of its attributes, `weights` those of the arrays behind the input. `algorithm` finds the
-    convolution's among the attributes' values.
+    convolution's among the attributes' values. `checked` takes a Program whose weights come with the call, those
+    values and the number of threads, and returns what is called in its place.
     """
 
     def prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
@@ -114,7 +116,7 @@ def compiled(
         graph = one_node(op, x, dict(zip(names, values, strict=False)), dict(zip(weights, arrays[1:], strict=False)))
         program = compile_graph(graph, threads=threads, algorithm=algorithm(values), weights_in_call=len(arrays) > 1)
         nbytes = program.workspace_bytes * program.threads
-        run = program if len(arrays) > 1 else program.run
+        run = checked(program, values, threads) if len(arrays) > 1 else program.run
         return (run if batched else lambda image, *rest: run(image[np.newaxis], *rest)[0]), nbytes
 
     return prepare

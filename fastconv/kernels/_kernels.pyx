@@ -26,7 +26,7 @@ stands where:
     flat.pxi         the same on the caller's memory, for fastconv.functional
     pack.pxi         weights in the order the kernels read them
     program.pxi      Program: one call, one release of the GIL, a flat loop over steps
-    planes.pxi       what runs on the caller's planes: global means, padding
+    planes.pxi       what runs on the caller's planes: global means, what is not finite, padding
     linear_rows.pxi  linear layers whose weights come with the call
     entry.pxi        OneOp: the compiled entry of fastconv.functional, and what it remembers
     measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone

@@ -432,10 +432,29 @@ cdef inline void activate_doubles(int kind, double a, double b, const vd* x, vd*
     activate_vectors(kind, a, b, x, y, n)
 
 
+cdef inline void activate_short_rows(int kind, double a, double b, float** rows, Py_ssize_t m, Py_ssize_t shift,
+                                     Py_ssize_t n) noexcept nogil:
+    """rows[i][shift : shift + n] = act(of that) for m rows of a few vectors, which are not worth aligning."""
+    cdef Py_ssize_t i, k
+    cdef vf* y
+    cdef vf va = v_set1(<float>a), vb = v_set1(<float>b)
+    for i in range(m):
+        y = <vf*>(rows[i] + shift)
+        k = 0
+        while k + FC_W <= n:
+            v_put(y, k, activation(kind, v_get(<const vf*>y, k), va, vb))
+            k += FC_W
+        if k < n:
+            v_put_n(y, k, activation(kind, v_get_else(<const vf*>y, k, <int>(n - k), va), va, vb), <int>(n - k))
+
+
 ctypedef void (*floats_function)(int, double, double, const vf*, vf*, Py_ssize_t) noexcept nogil
 ctypedef void (*doubles_function)(int, double, double, const vd*, vd*, Py_ssize_t) noexcept nogil
 
+ctypedef void (*rows_function)(int, double, double, float**, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+
 cdef extern from "simd.h" nogil:
+    void switch_rows "FC_SWITCH_KIND" (int most, int kind, rows_function f, ...)
     void switch_floats "FC_SWITCH_KIND" (int most, int kind, floats_function f, ...)
     void switch_doubles "FC_SWITCH_KIND" (int most, int kind, doubles_function f, ...)
 
@@ -446,3 +465,9 @@ cdef void activate_run(int kind, double a, double b, const real* x, real* y, Py_
         switch_floats(ACT_KINDS - 1, kind, activate_floats, a, b, <const vf*>x, <vf*>y, n)
     else:
         switch_doubles(ACT_KINDS - 1, kind, activate_doubles, a, b, <const vd*>x, <vd*>y, n)
+
+
+cdef void activate_rows(int kind, double a, double b, float** rows, Py_ssize_t m, Py_ssize_t shift,
+                        Py_ssize_t n) noexcept nogil:
+    """`activate_run` of elements [shift, shift + n) of m rows."""
+    switch_rows(ACT_KINDS - 1, kind, activate_short_rows, a, b, rows, m, shift, n)

@@ -69,11 +69,9 @@ cdef void run_inline(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* of
 cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
                    Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
     """`run_inline` with every activation."""
-    cdef Py_ssize_t i
     run_inline(m, nv, a, offsets, segments, length, b, e, z, y)
     if e.kind > LAST_INLINE:
-        for i in range(m):
-            activate_stored(y[i] + e.shift, (nv - 1) * FC_W + e.valid, e)
+        activate_rows(e.kind, <double>e.a, <double>e.b, y, m, e.shift, (nv - 1) * FC_W + e.valid)
 
 
 cdef inline Py_ssize_t rows_at_once(Py_ssize_t m, int nv) noexcept nogil:
@@ -230,11 +228,38 @@ cdef void conv_packed(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin
                 conv_panel(s, &p.tile, base, row0, row1, k, columns, NULL)
 
 
+cdef extern from *:
+    """
+    #if FC_W == 16
+    #define FC_DW 8                     /* 14 vectors of x for 7 taps, 8 sums, one of w: 23 of 32 registers */
+    #else
+    #define FC_DW 4                     /* 10, 4 and 1 of 16 */
+    #endif
+    """
+    enum:
+        FC_DW                           # pixels of depthwise's tile
+
+
+cdef inline void depthwise_store(int m, const Step* s, const Epilogue* e, int lanes, const vf* acc, const float* z,
+                                 float* y) noexcept nogil:
+    """y = act(acc + bias + z) for m neighbouring pixels of one vector of channels; z: the residual or NULL"""
+    cdef vf v
+    cdef int i
+    for i in range(m):
+        v = acc[i] + v_load(e.bias)
+        if z != NULL:
+            v = v + (v_load(z + i * s.z.pixel) if lanes == FC_W else v_load_n(z + i * s.z.pixel, lanes))
+        v = activate_inline(v, e)
+        if lanes == FC_W:
+            v_store(y + i * s.y.pixel, v)
+        else:
+            v_store_n(y + i * s.y.pixel, v, lanes)
+
+
 cdef inline void depthwise_pixels(int m, const Step* s, const DepthwiseRecord* p, const float* x, const float* w,
                                   const Epilogue* e, int lanes, const float* z, float* y) noexcept nogil:
-    """m neighbouring output pixels of one vector of channels. x: at the window of the first; w: (taps, padded c);
-    z: the residual or NULL."""
-    cdef vf acc[8]
+    """m neighbouring output pixels of one vector of channels. x: at the window of the first; w: (taps, padded c)"""
+    cdef vf acc[FC_DW]
     cdef vf wv
     cdef int i
     cdef Py_ssize_t ky, kx, step = p.sw * s.x.pixel
@@ -252,52 +277,93 @@ cdef inline void depthwise_pixels(int m, const Step* s, const DepthwiseRecord* p
             else:
                 for i in range(m):
                     acc[i] = v_fma(v_load_n(xt + i * step, lanes), wv, acc[i])
-    for i in range(m):
-        wv = acc[i] + v_load(e.bias)
-        if z != NULL:
-            wv = wv + (v_load(z + i * s.z.pixel) if lanes == FC_W else v_load_n(z + i * s.z.pixel, lanes))
-        acc[i] = activate_inline(wv, e)
-        if lanes == FC_W:
-            v_store(y + i * s.y.pixel, acc[i])
-        else:
-            v_store_n(y + i * s.y.pixel, acc[i], lanes)
+    depthwise_store(m, s, e, lanes, acc, z, y)
+
+
+cdef inline void depthwise_windows(int kw, int sw, const Step* s, const DepthwiseRecord* p, const float* x,
+                                   const float* w, const Epilogue* e, const float* z, float* y) noexcept nogil:
+    """`depthwise_pixels` of a tile in whole vectors; neighbours in a row are loaded once. kw, sw: constants"""
+    cdef vf acc[FC_DW]
+    cdef vf pixels[7 * 2 + 7]               # of FC_DW <= 8 windows, 7 wide, 2 apart, at most
+    cdef vf wv
+    cdef int i, j
+    cdef Py_ssize_t ky
+    for i in range(FC_DW):
+        acc[i] = v_set1(0)
+    for ky in range(p.kh):
+        for j in range((FC_DW - 1) * sw + kw):
+            pixels[j] = v_load(x + j * s.x.pixel)
+        for j in range(kw):
+            wv = v_load(w)
+            w += p.padded
+            for i in range(FC_DW):
+                acc[i] = v_fma(pixels[i * sw + j], wv, acc[i])
+        x += p.dh * s.x.row
+    depthwise_store(FC_DW, s, e, FC_W, acc, z, y)
+
+
+cdef inline void depthwise_tile(const Step* s, const DepthwiseRecord* p, const float* x, const float* w,
+                                const Epilogue* e, int lanes, const float* z, float* y) noexcept nogil:
+    """`depthwise_pixels` of a tile, by the usual windows' own code"""
+    if lanes < FC_W or p.dw != 1:
+        depthwise_pixels(FC_DW, s, p, x, w, e, lanes, z, y)
+    elif p.kw == 3 and p.sw == 1:
+        depthwise_windows(3, 1, s, p, x, w, e, z, y)
+    elif p.kw == 3 and p.sw == 2:
+        depthwise_windows(3, 2, s, p, x, w, e, z, y)
+    elif p.kw == 5 and p.sw == 1:
+        depthwise_windows(5, 1, s, p, x, w, e, z, y)
+    elif p.kw == 5 and p.sw == 2:
+        depthwise_windows(5, 2, s, p, x, w, e, z, y)
+    elif p.kw == 7 and p.sw == 1:
+        depthwise_windows(7, 1, s, p, x, w, e, z, y)
+    else:
+        depthwise_pixels(FC_DW, s, p, x, w, e, lanes, z, y)
 
 
 cdef void depthwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                     char* scratch) noexcept nogil:
     """groups == channels in == channels out: each channel under its own kh x kw window, channels in the lanes.
 
-    record: DepthwiseRecord. A unit is `block` rows.
+    record: DepthwiseRecord. A unit is `block` rows. All channels of some pixels come before the next pixels: their
+    windows are in the L1 cache then.
     """
     cdef const DepthwiseRecord* p = <const DepthwiseRecord*>s.record
     cdef Epilogue e = epilogue(NULL, &p.activation)
     cdef const float* bias = <const float*>start(base, &p.bias)
     cdef const float* w = <const float*>start(base, &p.weight)
-    cdef Py_ssize_t r, i, oy, ox, k, v, ow = s.y.w, step = p.sw * s.x.pixel
-    cdef int lanes
+    cdef Py_ssize_t r, i, oy, ox, k, v, ow = s.y.w, c = s.x.c
+    cdef int lanes, m
     cdef const float* x
     cdef const float* z = NULL
     cdef float* y
     for r in range(first_row(s, begin), last_row(s, n, end)):
         i = r // s.units.rows
         oy = r - i * s.units.rows
-        for v in range((s.x.c + FC_W - 1) // FC_W):
-            k = v * FC_W
-            lanes = <int>min(s.x.c - k, FC_W)
-            e.bias = bias + k
-            x = at(base, &s.x, i, oy * p.sh, 0) + k
-            y = at(base, &s.y, i, oy, 0) + k
+        ox = 0
+        while ox < ow:
+            m = FC_DW
+            if ow - ox < FC_DW:             # the last tile is moved back over what is done, but not with a residual
+                if ow < FC_DW or s.has_z:
+                    m = 1
+                else:
+                    ox = ow - FC_DW
+            x = at(base, &s.x, i, oy * p.sh, ox * p.sw)
+            y = at(base, &s.y, i, oy, ox)
             if s.has_z:
-                z = at(base, &s.z, i, oy, 0) + k
-            ox = 0
-            while ox + 8 <= ow:
-                depthwise_pixels(8, s, p, x + ox * step, w + k, &e, lanes, z + ox * s.z.pixel if s.has_z else NULL,
-                                 y + ox * s.y.pixel)
-                ox += 8
-            while ox < ow:
-                depthwise_pixels(1, s, p, x + ox * step, w + k, &e, lanes, z + ox * s.z.pixel if s.has_z else NULL,
-                                 y + ox * s.y.pixel)
-                ox += 1
+                z = at(base, &s.z, i, oy, ox)
+            for v in range((c + FC_W - 1) // FC_W):
+                k = v * FC_W
+                lanes = <int>min(c - k, FC_W)
+                e.bias = bias + k
+                if m == FC_DW:
+                    depthwise_tile(s, p, x + k, w + k, &e, lanes, z + k if s.has_z else NULL, y + k)
+                else:
+                    depthwise_pixels(1, s, p, x + k, w + k, &e, lanes, z + k if s.has_z else NULL, y + k)
             if e.kind > LAST_INLINE:
-                for ox in range(ow):
-                    activate_stored(y + ox * s.y.pixel, lanes, &e)
+                if s.y.pixel == c:
+                    activate_stored(y, m * c, &e)
+                else:
+                    for k in range(m):
+                        activate_stored(y + k * s.y.pixel, c, &e)
+            ox += m

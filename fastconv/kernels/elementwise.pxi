@@ -232,10 +232,14 @@ cdef void affine(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
 
 cdef void softmax(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                   real* scratch) noexcept nogil:
-    """softmax or log_softmax over an axis of contiguous images. record: SoftmaxRecord. A unit is an image."""
+    """softmax or log_softmax over an axis of contiguous images. record: SoftmaxRecord.
+
+    A row, of which a unit is `block`, is one of the p.outer indices before the axis; y may be x.
+    """
     cdef const SoftmaxRecord* p = <const SoftmaxRecord*>s.record
-    cdef Py_ssize_t i
-    for i in range(begin, end):
+    cdef Py_ssize_t r, i, k, per = softmax_units(p.inner)
+    for r in range(first_row(s, begin), last_row(s, n, end)):
+        i = r // s.units.rows
+        k = r - i * s.units.rows
         softmax_rows(p.log, <const real*>start(base, &s.x.place) + i * s.x.image,
-                     <real*>start(base, &s.y.place) + i * s.y.image, p.size, p.inner, 0,
-                     p.outer * softmax_units(p.inner))
+                     <real*>start(base, &s.y.place) + i * s.y.image, p.size, p.inner, k * per, (k + 1) * per)

@@ -131,36 +131,6 @@ cdef void conv_im2col(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin
                     activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>y, y, channels)
 
 
-cdef void unfold_row(const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t ky, Py_ssize_t kx, Py_ssize_t sh,
-                     Py_ssize_t sw, Py_ssize_t top, Py_ssize_t left, Py_ssize_t oh, Py_ssize_t ow,
-                     real* out) noexcept nogil:
-    """What one tap (ky, kx, already dilated) of one channel sees at every output pixel. x: (h, w); out: (oh, ow)"""
-    cdef Py_ssize_t oy, ox, iy, ix
-    for oy in range(oh):
-        iy = oy * sh - top + ky
-        for ox in range(ow):
-            ix = ox * sw - left + kx
-            out[oy * ow + ox] = x[iy * w + ix] if 0 <= iy < h and 0 <= ix < w else 0
-
-
-cdef void fold_plane(const real* cols, Py_ssize_t h, Py_ssize_t w, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t dh,
-                     Py_ssize_t dw, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t top, Py_ssize_t left,
-                     Py_ssize_t oh, Py_ssize_t ow, real* out) noexcept nogil:
-    """The sum of every tap's contribution to one channel. cols: (kh, kw, oh, ow); out: (h, w)"""
-    cdef Py_ssize_t ky, kx, oy, ox, iy, ix
-    memset(out, 0, h * w * sizeof(real))
-    for ky in range(kh):
-        for kx in range(kw):
-            for oy in range(oh):
-                iy = oy * sh - top + ky * dh
-                if iy < 0 or iy >= h:
-                    continue
-                for ox in range(ow):
-                    ix = ox * sw - left + kx * dw
-                    if 0 <= ix < w:
-                        out[iy * w + ix] += cols[((ky * kw + kx) * oh + oy) * ow + ox]
-
-
 cdef struct SlidingBlock:
     Py_ssize_t kh
     Py_ssize_t kw
@@ -176,23 +146,98 @@ cdef struct SlidingBlock:
     Py_ssize_t ow
 
 
+cdef inline Py_ssize_t begin_inside(Py_ssize_t shift, Py_ssize_t stride, Py_ssize_t count) noexcept nogil:
+    """The first of `count` positions i whose i * stride + shift is not below 0; `count` where none is."""
+    return 0 if shift >= 0 else min(count, (stride - 1 - shift) // stride)
+
+
+cdef inline Py_ssize_t end_inside(Py_ssize_t shift, Py_ssize_t stride, Py_ssize_t size, Py_ssize_t count
+                                  ) noexcept nogil:
+    """One past the last of `count` positions i whose i * stride + shift is below `size`."""
+    return 0 if shift >= size else min(count, (size - shift + stride - 1) // stride)
+
+
+cdef inline void move_vectors(bint add, const vreal* x, vreal* y, Py_ssize_t n) noexcept nogil:
+    """y = x, or y + x, of n >= lanes elements: whole vectors, the last of which overlaps the one before."""
+    cdef int lanes = v_lanes(x)
+    cdef Py_ssize_t k = 0
+    cdef vreal v = v_get(x, n - lanes)
+    if add:
+        v = v + v_get(y, n - lanes)         # before any of it is written
+    while k + lanes < n:
+        v_put(y, k, v_get(y, k) + v_get(x, k) if add else v_get(x, k))
+        k += lanes
+    v_put(y, n - lanes, v)
+
+
+cdef inline void move_run(bint add, const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """y = x, or y + x, of n elements: runs of a row, too short to be worth a call of memcpy."""
+    cdef Py_ssize_t k
+    if real is float and n >= FC_W:
+        move_vectors(add, <const vf*>x, <vf*>y, n)
+    elif real is double and n >= FC_W // 2:
+        move_vectors(add, <const vd*>x, <vd*>y, n)
+    else:
+        for k in range(n):
+            y[k] = y[k] + x[k] if add else x[k]
+
+
+cdef void unfold_tap(const real* x, const SlidingBlock* b, Py_ssize_t tap, real* out) noexcept nogil:
+    """What one tap of one channel sees at every position of the block. x: (h, w); out: (oh, ow)"""
+    cdef Py_ssize_t down = tap // b.kw * b.dh - b.top, right = tap % b.kw * b.dw - b.left
+    cdef Py_ssize_t first = begin_inside(right, b.sw, b.ow), last = max(first, end_inside(right, b.sw, b.w, b.ow))
+    cdef Py_ssize_t top = begin_inside(down, b.sh, b.oh), bottom = max(top, end_inside(down, b.sh, b.h, b.oh))
+    cdef Py_ssize_t oy, ox, sw = b.sw
+    cdef const real* row
+    memset(out, 0, top * b.ow * sizeof(real))
+    memset(out + bottom * b.ow, 0, (b.oh - bottom) * b.ow * sizeof(real))
+    for oy in range(top, bottom):
+        row = x + (oy * b.sh + down) * b.w + right
+        for ox in range(first):
+            out[oy * b.ow + ox] = 0
+        if sw == 1:
+            move_run(False, row + first, out + oy * b.ow + first, last - first)
+        else:
+            for ox in range(first, last):
+                out[oy * b.ow + ox] = row[ox * sw]
+        for ox in range(last, b.ow):
+            out[oy * b.ow + ox] = 0
+
+
+cdef void fold_plane(const real* columns, const SlidingBlock* b, real* out) noexcept nogil:
+    """The sum of every tap's contribution to one channel. columns: (kh * kw, oh, ow); out: (h, w)"""
+    cdef Py_ssize_t tap, oy, ox, down, right, first, last, sw = b.sw
+    cdef const real* x
+    cdef real* row
+    memset(out, 0, b.h * b.w * sizeof(real))
+    for tap in range(b.kh * b.kw):
+        down, right = tap // b.kw * b.dh - b.top, tap % b.kw * b.dw - b.left
+        first, last = begin_inside(right, b.sw, b.ow), end_inside(right, b.sw, b.w, b.ow)
+        for oy in range(begin_inside(down, b.sh, b.oh), end_inside(down, b.sh, b.h, b.oh)):
+            x = columns + (tap * b.oh + oy) * b.ow
+            row = out + (oy * b.sh + down) * b.w + right
+            if sw == 1:
+                move_run(True, x + first, row + first, last - first)
+            else:
+                for ox in range(first, last):
+                    row[ox * sw] += x[ox]
+
+
 cdef void unfold_planes(const real* x, Py_ssize_t planes, const SlidingBlock* b, int threads, real* out) noexcept nogil:
     """x: (planes, h, w) -> out: (planes, kh * kw, oh * ow)"""
     cdef Py_ssize_t u, plane, tap, taps = b.kh * b.kw
     for u in prange(planes * taps, num_threads=threads, schedule="static"):
         plane = u // taps
         tap = u % taps
-        unfold_row(x + plane * b.h * b.w, b.h, b.w, tap // b.kw * b.dh, tap % b.kw * b.dw, b.sh, b.sw, b.top, b.left,
-                   b.oh, b.ow, out + u * b.oh * b.ow)
+        unfold_tap(x + plane * b.h * b.w, b, tap, out + u * b.oh * b.ow)
 
 
-cdef void fold_planes(const real* cols, Py_ssize_t planes, const SlidingBlock* b, int threads,
+cdef void fold_planes(const real* columns, Py_ssize_t planes, const SlidingBlock* b, int threads,
                       real* out) noexcept nogil:
-    """cols: (planes, kh * kw, oh * ow) -> out: (planes, h, w)"""
+    """columns: (planes, kh * kw, oh * ow) -> out: (planes, h, w)"""
     cdef Py_ssize_t plane
     for plane in prange(planes, num_threads=threads, schedule="static"):
-        fold_plane(cols + plane * b.kh * b.kw * b.oh * b.ow, b.h, b.w, b.kh, b.kw, b.dh, b.dw, b.sh, b.sw, b.top,
-                   b.left, b.oh, b.ow, out + plane * b.h * b.w)
+        fold_plane(columns + plane * b.kh * b.kw * b.oh * b.ow, b, out + plane * b.h * b.w)
 
 
 cdef SlidingBlock sliding_block(kernel, dilation, padding, stride, size, blocks) except *:

@@ -81,36 +81,27 @@ cdef void pack_weight(const PackRecord* p, const real* w, real* out) noexcept no
         w += channels * K
 
 
-cdef void pack_points(const PackRecord* p, int scheme, const float* w, float* out) noexcept nogil:
-    """Winograd's matrices G g G^T, in float64 until they are stored, each in the order PANELS.
+cdef Py_ssize_t winograd_matrices(Py_ssize_t scheme) noexcept nogil:
+    """How many matrices of weights a scheme has."""
+    return (WINOGRAD_SIZES[scheme].own + 1) * (WINOGRAD_SIZES[scheme].own + 1)
 
-    w: (O, I, 3, 3); out: (matrices, panels of (I, FC_NR))
+
+cdef void transform_weight(const WinogradPackRecord* p, const float* w, float* out, float* scratch) noexcept nogil:
+    """G g G^T of every filter, channels in the lanes. w: (O, I, 3, 3); out: (matrices, panels of (I, FC_NR))
+
+    scratch: (9, I, FC_NR)
     """
-    cdef Py_ssize_t points = WINOGRAD_SIZES[scheme].own + 1
-    cdef Py_ssize_t matrix = packed_channels(PANELS, p.channels) * p.per_group
-    cdef Py_ssize_t o, i, x, y, k, first = 0, width = 0
-    cdef double half[6][3]
-    cdef double value
-    cdef const float* g
-    cdef float* point
-    memset(out, 0, points * points * matrix * sizeof(float))
-    for o in range(p.channels):
-        if o == first + width:
-            first += width
-            width = block_width(PANELS, p.channels, first)
-        for i in range(p.per_group):
-            g = w + (o * p.per_group + i) * 9
-            for x in range(points):
-                for k in range(3):
-                    half[x][k] = (WINOGRAD_G[scheme][x][0] * g[k] + WINOGRAD_G[scheme][x][1] * g[3 + k]
-                                  + WINOGRAD_G[scheme][x][2] * g[6 + k])
-            point = out + first * p.per_group + i * width + o - first
-            for x in range(points):
-                for y in range(points):
-                    value = 0
-                    for k in range(3):
-                        value += half[x][k] * WINOGRAD_G[scheme][y][k]
-                    point[(x * points + y) * matrix] = <float>value
+    cdef Py_ssize_t matrix = packed_channels(PANELS, p.channels) * p.inputs, first = 0, k, width
+    while first < p.channels:
+        width = block_width(PANELS, p.channels, first)
+        pack_block(w + first * p.inputs * 9, min(width, p.channels - first), p.inputs, 9, width, scratch)
+        for k in range(p.inputs * width // FC_W):
+            if p.scheme == F2:
+                transform_filters_2(scratch + k * FC_W, p.inputs * width, out + k * FC_W, matrix)
+            else:
+                transform_filters(<int>p.scheme, scratch + k * FC_W, p.inputs * width, out + k * FC_W, matrix)
+        out += p.inputs * width
+        first += width
 
 
 cdef void pack(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
@@ -118,6 +109,13 @@ cdef void pack(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
     """`pack_weight` as a step, for weights that come with the call. y: where to; record: PackRecord."""
     cdef const PackRecord* p = <const PackRecord*>s.record
     pack_weight(p, <const real*>start(base, &p.weight), <real*>start(base, &s.y.place))
+
+
+cdef void pack_points(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
+                      char* scratch) noexcept nogil:
+    """`transform_weight` as a step, for weights that come with the call. y: where to; record: WinogradPackRecord."""
+    cdef const WinogradPackRecord* p = <const WinogradPackRecord*>s.record
+    transform_weight(p, <const float*>start(base, &p.weight), <float*>start(base, &s.y.place), <float*>scratch)
 
 
 cdef object aligned(Py_ssize_t size, dtype):
@@ -152,16 +150,20 @@ def pack_array(Py_ssize_t order, Py_ssize_t groups, cnp.ndarray weight):
     return out
 
 
+def winograd_size(int scheme, Py_ssize_t channels, Py_ssize_t inputs):
+    """Elements that a weight (channels, inputs, 3, 3) takes as one of the WINOGRAD schemes reads it."""
+    return winograd_matrices(scheme) * packed_channels(PANELS, channels) * inputs
+
+
 def pack_winograd(int scheme, cnp.ndarray weight):
     """Return a C-contiguous float32 weight, (O, I, 3, 3), as one of the WINOGRAD schemes reads it: flat, aligned."""
-    cdef PackRecord p
-    cdef cnp.ndarray out
+    cdef WinogradPackRecord p
+    cdef cnp.ndarray out, scratch
     cdef const float* w = <const float*>cnp.PyArray_DATA(weight)
-    cdef float* packed
-    p.channels, p.per_group = (<object>weight).shape[:2]
-    points = WINOGRAD_SIZES[scheme].own + 1
-    out = aligned(points * points * packed_size(PANELS, 1, p.channels, p.per_group), weight.dtype)
-    packed = <float*>cnp.PyArray_DATA(out)
+    p.scheme = scheme
+    p.channels, p.inputs = (<object>weight).shape[:2]
+    out = aligned(winograd_size(scheme, p.channels, p.inputs), weight.dtype)
+    scratch = aligned(9 * p.inputs * FC_NR, weight.dtype)
     with nogil:
-        pack_points(&p, scheme, w, packed)
+        transform_weight(&p, w, <float*>cnp.PyArray_DATA(out), <float*>cnp.PyArray_DATA(scratch))
     return out

@@ -2,6 +2,7 @@
 
 cdef enum:
     MEAN_LANES = 64                 # partial sums of a mean: chains enough for any width of vector
+    FINITE_CHAINS = 8               # of FMAs, to hide their latency
 
 
 cdef void plane_mean(const real* x, Py_ssize_t size, real* y) noexcept nogil:
@@ -53,6 +54,66 @@ def plane_means(cnp.ndarray x, int threads):
         else:
             plane_means_of(<const double*>cnp.PyArray_DATA(x), <double*>cnp.PyArray_DATA(out), planes, size, threads)
     return out
+
+
+cdef bint finite_vectors(const vreal* x, Py_ssize_t n) noexcept nogil:
+    """Whether none of n elements is a NaN or an infinity: times 0, these are NaN, and so is any sum they enter."""
+    cdef vreal sums[FINITE_CHAINS]
+    cdef vreal zero = v_all(x, 0)
+    cdef Py_ssize_t k = 0
+    cdef int i, lanes = v_lanes(x)
+    for i in range(FINITE_CHAINS):
+        sums[i] = zero
+    while k + FINITE_CHAINS * lanes <= n:
+        for i in range(FINITE_CHAINS):
+            sums[i] = v_fma(v_get(x, k + i * lanes), zero, sums[i])
+        k += FINITE_CHAINS * lanes
+    while k + lanes <= n:
+        sums[0] = v_fma(v_get(x, k), zero, sums[0])
+        k += lanes
+    if k < n:
+        sums[0] = v_fma(v_get_else(x, k, <int>(n - k), zero), zero, sums[0])
+    for i in range(1, FINITE_CHAINS):
+        sums[0] = sums[0] + sums[i]
+    return v_sum(sums[0]) == 0
+
+
+cdef void mark_not_finite(const real* x, Py_ssize_t size, Py_ssize_t begin, Py_ssize_t end, uint8_t* marks
+                          ) noexcept nogil:
+    """Set the marks of images with elements in [begin, end) that are not finite. x: (images, size)"""
+    cdef Py_ssize_t i, stop
+    cdef bint finite
+    while begin < end:
+        i = begin // size
+        stop = min(end, (i + 1) * size)
+        if real is float:
+            finite = finite_vectors(<const vf*>(x + begin), stop - begin)
+        else:
+            finite = finite_vectors(<const vd*>(x + begin), stop - begin)
+        if not finite:
+            marks[i] = 1
+        begin = stop
+
+
+def not_finite(cnp.ndarray x, int threads):
+    """Which images hold a NaN or an infinity. x: (n, ...), C-contiguous -> (n,) bool, or None where none does"""
+    cdef cnp.npy_intp n = cnp.PyArray_DIMS(x)[0]
+    cdef Py_ssize_t elements = cnp.PyArray_SIZE(x), t
+    cdef cnp.ndarray marks = cnp.PyArray_ZEROS(1, &n, cnp.NPY_BOOL, 0)
+    cdef uint8_t* mark = <uint8_t*>cnp.PyArray_DATA(marks)
+    threads = useful_threads(elements, SHARE_COPYING, threads)
+    with nogil:
+        for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+            if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
+                mark_not_finite(<const float*>cnp.PyArray_DATA(x), elements // n if n else 1, elements * t // threads,
+                                elements * (t + 1) // threads, mark)
+            else:
+                mark_not_finite(<const double*>cnp.PyArray_DATA(x), elements // n if n else 1, elements * t // threads,
+                                elements * (t + 1) // threads, mark)
+    for t in range(n):
+        if mark[t]:
+            return marks
+    return None
 
 
 cdef void take_row(const real* x, const Py_ssize_t* positions, Py_ssize_t n, Py_ssize_t start, Py_ssize_t stop,

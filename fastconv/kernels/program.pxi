@@ -20,12 +20,13 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[25] KERNELS = [
+cdef Kernel[26] KERNELS = [
     Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
            <void*>zero_border[double]),
     Kernel("pad", <void*>load[PadRecord], sizeof(PadRecord), <void*>pad[float], <void*>pad[double]),
     Kernel("pack", <void*>load[PackRecord], sizeof(PackRecord), <void*>pack[float], <void*>pack[double]),
+    Kernel("pack_winograd", <void*>load[WinogradPackRecord], sizeof(WinogradPackRecord), <void*>pack_points, NULL),
     Kernel("conv_direct", <void*>load[TileRecord], sizeof(TileRecord), <void*>conv_direct, NULL),
     Kernel("linear", <void*>load[TileRecord], sizeof(TileRecord), <void*>linear, NULL),
     Kernel("conv_packed", <void*>load[PackedRecord], sizeof(PackedRecord), <void*>conv_packed, NULL),

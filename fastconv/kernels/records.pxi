@@ -221,6 +221,13 @@ cdef struct PackRecord:
     Py_ssize_t taps
     Py_ssize_t order            # a PackOrder
 
+# A weight (channels, inputs, 3, 3) as the caller gave it -> the matrices of a Winograd scheme.
+cdef struct WinogradPackRecord:
+    Place weight
+    Py_ssize_t channels
+    Py_ssize_t inputs
+    Py_ssize_t scheme
+
 
 cdef int refuse_unknown(str what, dict given, dict known) except -1:
     """ValueError where `given`, or a dict within it, has a key that `known`, made from the struct, has not."""
@@ -256,6 +263,7 @@ ctypedef fused Record:
     PadRecord
     BorderRecord
     PackRecord
+    WinogradPackRecord
 
 ctypedef int (*loader)(void* out, str kernel, dict given) except -1
 

@@ -197,6 +197,11 @@ cdef void arithmetic_run(const StridedRecord* p, const Axis* a, const real* x, c
             y[k * a.y] = target[k]
 
 
+cdef inline bint is_transpose(const StridedRecord* p, const Axis* axes) noexcept nogil:
+    """Whether the last two of three axes or more are copied from (a, b) to (b, a), both dense in one of them."""
+    return p.kind == COPY and p.count > 2 and axes[p.count - 1].y == 1 and axes[p.count - 2].x == 1
+
+
 cdef void strided(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                   real* scratch) noexcept nogil:
     """y = act(f(x, z)). record: StridedRecord. A unit is `block` indices of the outermost axis; y is neither x nor z.
@@ -206,12 +211,14 @@ cdef void strided(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py
     cdef const StridedRecord* p = <const StridedRecord*>s.record
     cdef const Axis* axes = <const Axis*>start(base, &p.axes)
     cdef const Axis* inner = axes + p.count - 1
+    cdef bint squares = real is float and is_transpose(p, axes)
+    cdef Py_ssize_t outer = p.count - 1 - squares           # axes that are gone through one index at a time
     cdef Py_ssize_t at[STRIDED_AXES]
     cdef Py_ssize_t r, i, k, axis, now, runs = 1
     cdef const real* x
     cdef const real* z
     cdef real* y
-    for axis in range(1, p.count - 1):
+    for axis in range(1, outer):
         runs *= axes[axis].size
     for r in range(first_row(s, begin), last_row(s, n, end)):
         i = r // s.units.rows
@@ -225,11 +232,14 @@ cdef void strided(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py
             at[axis] = 0
         for k in range(runs):
             now = 0
+            if real is float and squares:
+                transpose(inner.size, inner[-1].size, x, inner.x, y, inner[-1].y)
+                now = inner.size
             while now < inner.size:
                 arithmetic_run(p, inner, x + now * inner.x, z + now * inner.z, y + now * inner.y,
                                min(<Py_ssize_t>STRIDED_RUN, inner.size - now), scratch)
                 now += STRIDED_RUN
-            axis = p.count - 2                          # the next run
+            axis = outer - 1                            # the next run
             while axis > 0:
                 at[axis] += 1
                 x += axes[axis].x

@@ -17,6 +17,15 @@ cdef enum:
     AHEAD = 768                     # floats of weights between those in use and those prefetched
     TILES = 8                       # tiles whose row pointers are gathered before they run
 
+
+cdef inline Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
+    """Distance from one block of so many floats to the next: an odd number of cache lines.
+
+    Blocks that are filled side by side, a line of each at a time, would else share few of the cache's sets.
+    """
+    return ((floats + LINE - 1) // LINE | 1) * LINE
+
+
 # What follows the sum: bias, residual, activation, and where the results go.
 cdef struct Epilogue:
     const float* bias               # (nv * W,) or NULL

@@ -262,3 +262,49 @@ cdef inline void transform_output(int scheme, const float* m, Py_ssize_t point, 
         d = fc_hide(d + point)
     outputs(scheme, t, out + MAX_STEP)
     outputs(scheme, u, out + 3 * MAX_STEP)
+
+
+cdef inline void transform_filters_2(const float* g, Py_ssize_t tap, float* u, Py_ssize_t matrix) noexcept nogil:
+    """G g G^T for 2x2 outputs, of a vector of filters. g: 9 vectors, `tap` floats apart; u: 16, `matrix` apart"""
+    cdef vf half[4][3]
+    cdef vf a, b, p, q
+    cdef int i
+    for i in range(3):
+        a, b = v_load(g + i * tap), v_load(g + (6 + i) * tap)
+        p, q = v_set1(0.5) * (a + b), v_set1(0.5) * v_load(g + (3 + i) * tap)
+        half[0][i] = a
+        half[1][i] = p + q
+        half[2][i] = p - q
+        half[3][i] = b
+    for i in range(4):
+        p, q = v_set1(0.5) * (half[i][0] + half[i][2]), v_set1(0.5) * half[i][1]
+        v_store(u, half[i][0])
+        v_store(u + matrix, p + q)
+        v_store(u + 2 * matrix, p - q)
+        v_store(u + 3 * matrix, half[i][2])
+        u += 4 * matrix
+
+
+cdef inline void transform_filters(int scheme, const float* g, Py_ssize_t tap, float* u, Py_ssize_t matrix
+                                   ) noexcept nogil:
+    """The same for any scheme, in float64 until it is stored: the rows of G divide by 6 and 24."""
+    cdef double taps[9][FC_W]
+    cdef double half[6][3][FC_W]
+    cdef double value
+    cdef const double* row
+    cdef Py_ssize_t points = WINOGRAD_SIZES[scheme].own + 1, x, y, k, j
+    for k in range(9):
+        for j in range(FC_W):
+            taps[k][j] = g[k * tap + j]
+    for x in range(points):
+        row = WINOGRAD_G[scheme][x]
+        for k in range(3):
+            for j in range(FC_W):
+                half[x][k][j] = row[0] * taps[k][j] + row[1] * taps[3 + k][j] + row[2] * taps[6 + k][j]
+    for x in range(points):
+        for y in range(points):
+            row = WINOGRAD_G[scheme][y]
+            for j in range(FC_W):
+                value = half[x][0][j] * row[0] + half[x][1][j] * row[1] + half[x][2][j] * row[2]
+                u[j] = <float>value
+            u += matrix

@@ -17,6 +17,7 @@ __all__ = ["POINTWISE"]
 
 # Rows of the tile, here output channels, that are enough chains of FMAs to hide their latency.
 _ENOUGH_ROWS = 4
+_GAP = 2 * 16  # floats: up to two cache lines keep panels off each other's cache sets
 
 
 class Pointwise(ConvKernel):
@@ -60,7 +61,7 @@ class Pointwise(ConvKernel):
         panels = -(-y.h * y.w // k.NR)
         most = max(1, k.POINTWISE_AT_ONCE // (x.c * k.NR))
         block = share(most, panels * images, 1, low.threads)
-        return panels, block, 1, (layer.out[0] + most * x.c) * k.NR * 4
+        return panels, block, 1, (layer.out[0] * k.NR + most * (x.c * k.NR + _GAP)) * 4
 
 
 POINTWISE = Pointwise()

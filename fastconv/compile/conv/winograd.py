@@ -31,6 +31,8 @@ _INPUT_FEW, _OUTPUT_FEW = 4.0, 5.2  # where the sums stay in L1: `few_channels` 
 _PARTIAL = 1.25
 # Rows of a product that are enough chains of FMAs to hide their latency, by the number of registers.
 _ENOUGH_ROWS = {32: 2.4, 16: 4}
+# Cycles, where weights come with the call: of a filter's transform, and of an output that is checked to be finite.
+_FILTER, _CHECK = 24.0, 0.4
 # Weights larger than this share of the last-level cache come from memory.
 _CACHED_SHARE = 0.5
 
@@ -66,7 +68,7 @@ class Winograd(ConvKernel):
     def can(self, layer: Layer, machine: Machine) -> bool:
         return (
             not layer.double
-            and not layer.weights_in_call  # they are transformed here, by no step
+            and (self.step == 2 or not layer.weights_in_call)  # 1e-5 is promised there; 9e-6 has been seen of F(4x4)
             and layer.kernel == (3, 3)
             and layer.groups == 1
             and self.scheme(machine.winograd, layer) is not None
@@ -92,7 +94,10 @@ class Winograd(ConvKernel):
         after = _OUTPUT_FEW if few else _OUTPUT
         if o % machine.vector and machine.registers == 16:
             after *= _PARTIAL
-        return products * (1 + before * padded_c / (padded_o * c) + after / c)
+        cost = products * (1 + before * padded_c / (padded_o * c) + after / c)
+        if layer.weights_in_call:
+            cost += o * (_FILTER * c + _CHECK * oh * ow)
+        return cost
 
     def fuses_pool(self, layer: Layer, kernels: Kernels) -> bool:
         """2x2 windows, inside a tile. An activation before the pool must be one that stays in a register."""
@@ -114,7 +119,7 @@ class Winograd(ConvKernel):
         k, channels, scheme = low.kernels, layer.out[0], self.scheme(low.kernels.WINOGRAD, layer)
         assert scheme is not None  # `can` holds
         return {
-            "weight": low.constant(k.pack_winograd(scheme, node.weights["weight"])),
+            "weight": low.winograd_weight(node, scheme),
             "bias": low.packed(node, "bias", "panels", 1, (channels, 1, 1)),
             "scheme": scheme,
             "wide": -(-layer.out[2] // self.step),

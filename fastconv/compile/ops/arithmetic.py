@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 __all__ = ["LOWER"]
 
 
-def _written(low: Lowering, node: Node) -> Value:
-    value = low.write(node)
+def _layout(low: Lowering, node: Node) -> str:
+    """Where the inputs lie that are as large as the result."""
+    out = low.graph.shapes[node.name]
+    return low.layout_of(*(name for name in node.inputs if low.graph.shapes[name] == out))
+
+
+def _written(low: Lowering, node: Node, layout: str) -> Value:
+    value = low.write(node, layout)
     if len(value.shape) != 3:
         value.contiguous.add(value.made)
     return value
 
 
-def _read(low: Lowering, name: str, out: tuple[int, ...]) -> Callable[[], Operand]:
+def _read(low: Lowering, name: str, out: tuple[int, ...], layout: str) -> Callable[[], Operand]:
     """Say that a node reads a value, which broadcasts; return what gives the operand once steps are emitted."""
     shape = low.graph.shapes[name]
-    read = low.read(name, contiguous=len(shape) != 3)
+    read = low.read(name, layout, contiguous=len(shape) != 3)
 
     def operand() -> Operand:
         ref = low.ref(read)
@@ -43,9 +49,9 @@ def _result(low: Lowering, value: Value) -> Operand:
 
 
 def _arithmetic(low: Lowering, node: Node) -> Emit:
-    out = low.graph.shapes[node.name]
-    reads = [_read(low, name, out) for name in node.inputs]
-    value = _written(low, node)
+    out, layout = low.graph.shapes[node.name], _layout(low, node)
+    reads = [_read(low, name, out, layout) for name in node.inputs]
+    value = _written(low, node, layout)
     constant = constant_operand(low, node.weights["other"], out) if len(reads) == 1 else None
     kind = "pow" if node.op == "float_power" else node.op
 
@@ -59,12 +65,12 @@ def _arithmetic(low: Lowering, node: Node) -> Emit:
 
 def _where(low: Lowering, node: Node) -> Emit:
     """All of `other`, then what the condition chooses of `input` over it."""
-    out, names = low.graph.shapes[node.name], iter(node.inputs)
+    out, names, layout = low.graph.shapes[node.name], iter(node.inputs), _layout(low, node)
     operands: list[Callable[[], Operand] | Operand] = [
-        constant_operand(low, node.weights[role], out) if role in node.weights else _read(low, next(names), out)
+        constant_operand(low, node.weights[role], out) if role in node.weights else _read(low, next(names), out, layout)
         for role in WHERE
     ]
-    value = _written(low, node)
+    value = _written(low, node, layout)
 
     def emit() -> None:
         condition, chosen, other = (item if isinstance(item, Operand) else item() for item in operands)
@@ -76,8 +82,8 @@ def _where(low: Lowering, node: Node) -> Emit:
 
 
 def _prelu(low: Lowering, node: Node) -> Emit:
-    out, size = low.graph.shapes[node.name], node.weights["weight"].size
-    read, value = _read(low, node.inputs[0], out), _written(low, node)
+    out, size, layout = low.graph.shapes[node.name], node.weights["weight"].size, _layout(low, node)
+    read, value = _read(low, node.inputs[0], out, layout), _written(low, node, layout)
     place = low.given(node, "weight", size)
     weight = Tensor(1, 1, size, low.dtype, space=place["space"])
     weight.offset, weight.strides = place["offset"], (0, 0, 0, 1)

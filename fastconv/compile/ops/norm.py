@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..tensors import NCHW, Ref, Step
+from ..tensors import NCHW, NHWC, Ref, Step
 
 if TYPE_CHECKING:
     from ...graph import Node
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..tensors import Tensor
 
 __all__ = ["LOWER"]
+
+_AT_ONCE = 4096  # elements of softmax in a unit, at least
 
 
 def _batch_norm(low: Lowering, node: Node) -> Emit:
@@ -81,10 +83,11 @@ def _norm(low: Lowering, node: Node) -> Emit:
 
 
 def _softmax(low: Lowering, node: Node) -> Emit:
-    read, value = low.read(node.inputs[0], contiguous=True), low.write(node)
+    layout = low.layout_of(node.inputs[0])
+    read, value = low.read(node.inputs[0], layout, contiguous=True), low.write(node, layout)
     value.contiguous.add(value.made)
     shape, axis = value.shape, node.attrs["dim"] - 1
-    if len(shape) == 3:  # in memory, (H, W, C)
+    if value.made == NHWC:
         shape, axis = (shape[1], shape[2], shape[0]), {0: 2, 1: 0, 2: 1}[axis]
     record = {
         "outer": prod(shape[:axis]),
@@ -97,7 +100,8 @@ def _softmax(low: Lowering, node: Node) -> Emit:
         x = low.ref(read)
         y = Ref(low.result(value))
         work = 8 * prod(shape)  # an exponential takes about so many multiply-adds
-        low.emit(Step("softmax", node.name, x, y, record, label=node.op, work=work, cut=lambda images: (1, 1, 1, 0)))
+        units = (record["outer"], -(-_AT_ONCE // prod(shape[axis:])), 1, 0)
+        low.emit(Step("softmax", node.name, x, y, record, label=node.op, work=work, cut=lambda images: units))
 
     return emit
 

@@ -56,7 +56,7 @@ def _reshape(low: Lowering, node: Node) -> Emit:
     An image that is flattened for linear layers alone stays in NHWC order; they permute their weights instead.
     """
     shape, source = low.graph.shapes[node.name], low.graph.shapes[node.inputs[0]]
-    readers = low.graph.consumers()[node.name]
+    readers = low.readers[node.name]
     if (
         node.op == "flatten"
         and len(shape) == 1
@@ -82,7 +82,8 @@ def _permute(low: Lowering, node: Node) -> Emit:
         if memory_order(out, layout) == order:
             low.view(node, low.read(node.inputs[0], made, contiguous=True), layout)
             return lambda: None
-    read, value = low.read(node.inputs[0], made, contiguous=made == ROWS), low.write(node)
+    read = low.read(node.inputs[0], made, contiguous=made == ROWS)
+    value = low.write(node, low.layout_for(node.name))
     if len(out) != 3:
         value.contiguous.add(value.made)
 
@@ -126,7 +127,7 @@ def _slice(low: Lowering, node: Node) -> Emit:
 def _constant(low: Lowering, node: Node) -> Emit:
     from ..strided import Operand, constant_operand, emit_strided, steps_of
 
-    value = low.write(node)
+    value = low.write(node, low.layout_for(node.name))
     if len(value.shape) != 3:
         value.contiguous.add(value.made)
     x = constant_operand(low, node.weights["value"], value.shape)
@@ -147,8 +148,9 @@ def _cat(low: Lowering, node: Node) -> Emit:
     """Each input is copied to its place."""
     axis = node.attrs["dim"] - 1
     parts = [low.graph.shapes[name][axis] for name in node.inputs]
-    reads = [low.read(name) if size else None for name, size in zip(node.inputs, parts, strict=True)]
-    value = low.write(node)
+    layout = low.layout_of(*node.inputs)
+    reads = [low.read(name, layout) if size else None for name, size in zip(node.inputs, parts, strict=True)]
+    value = low.write(node, layout)
     value.contiguous.add(value.made)
 
     def emit() -> None:
@@ -166,8 +168,8 @@ def _copy_part(low: Lowering, node: Node, x: Tensor, y: Tensor, shape: tuple[int
     """Copy x to index `at` of axis `axis` of y, whose shape is `shape`."""
     work = x.h * x.w * x.c
     if len(shape) == 3:
-        _, row, pixel, _ = y.strides
-        place = y.part(x.h, x.w, x.c, at * (1, row, pixel)[axis])
+        _, row, pixel, channel = y.strides
+        place = y.part(x.h, x.w, x.c, at * (channel, row, pixel)[axis])
     else:  # a pixel for each index of the axes before, the axes behind in its channels
         outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
         size = work // outer

@@ -56,6 +56,8 @@ class Header:  # a NamedTuple would take a part of a millisecond of every start 
 
 def to_float32(array: np.ndarray, error: Callable[[str], ModelFormatError]) -> np.ndarray:
     """Return a weight as float32 in this machine's byte order; `error` makes the error of what is wrong with it."""
+    if array.dtype == np.float32:  # in this machine's byte order
+        return array
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise error(f"has dtype {array.dtype.name}; weights are floating-point numbers")
     with np.errstate(over="ignore"):

@@ -21,7 +21,8 @@ def _broadcast(shapes: Sequence[Shape], constants: Sequence[Shape]) -> Shape:
     """What values, which have equally many axes, and constants, which may have fewer, broadcast to."""
     rank = len(shapes[0])
     if any(len(shape) != rank for shape in shapes) or any(len(shape) > rank for shape in constants):
-        raise ShapeError(f"needs tensors of equally many axes, got {', '.join(map(str, (*shapes, *constants)))}")
+        given = " and ".join(map(str, (*shapes, *constants)))
+        raise ShapeError(f"needs tensors of equally many axes, got {given}; reshape one")
     out: Shape = (1,) * rank
     for shape in (*shapes, *constants):
         lined_up = (1,) * (rank - len(shape)) + shape
