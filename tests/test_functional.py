@@ -29,6 +29,16 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "dilation": 1,
         "groups": 1,
     },
+    "conv_transpose2d": {
+        "input": REQUIRED,
+        "weight": REQUIRED,
+        "bias": None,
+        "stride": 1,
+        "padding": 0,
+        "output_padding": 0,
+        "groups": 1,
+        "dilation": 1,
+    },
     "max_pool2d": {
         "input": REQUIRED,
         "kernel_size": REQUIRED,
@@ -95,7 +105,7 @@ SIGNATURES |= {
 }
 FLOATS = [np.float32, np.float64]
 POOLING_CASES = cases.MAX_POOL + cases.AVG_POOL + cases.ADAPTIVE
-OTHER_CASES = cases.UNFOLD + cases.FOLD + cases.PAD + cases.POINTWISE
+OTHER_CASES = cases.CONV_TRANSPOSE + cases.UNFOLD + cases.FOLD + cases.PAD + cases.POINTWISE
 
 
 def torch_signature(op: str) -> dict[str, Any]:

@@ -128,13 +128,13 @@ class Lowering:
             spaces[name] for name in ("fixed", "arena", "shared", "caller")
         )
         self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
-        self._call_weights: dict[tuple[str, str], int] = {}  # (node, role) -> memory space
+        self.call_weights: dict[tuple[str, str], dict[str, int]] = {}  # (node, role) -> place
         if weights_in_call:
             for node in graph.nodes:
                 for role, array in node.weights.items():
-                    self._call_weights[node.name, role] = caller + len(self.inputs)
+                    self.call_weights[node.name, role] = {"space": caller + len(self.inputs), "offset": 0}
                     self.inputs.append((array.shape, False))
-        self._unread = {key for key in self._call_weights if 0 not in graph.shapes[key[0]]}
+        self._unread = {key for key in self.call_weights if 0 not in graph.shapes[key[0]]}
         self.first_output = caller + len(self.inputs)
         image = len(graph.input_shape) == 3
         value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
@@ -302,15 +302,19 @@ class Lowering:
         """Return the place of a weight as PyTorch has it; an absent one is zeros."""
         if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        return self._from_call(node, role) or self.constant(node.weights[role])
+        return self.from_call(node, role) or self.constant(node.weights[role])
 
-    def _from_call(self, node: Node, role: str) -> dict[str, int] | None:
-        """Return the place of a weight that comes with the call."""
-        key = node.name, role
-        if key not in self._call_weights:
-            return None
-        self._unread.discard(key)
-        return {"space": self._call_weights[key], "offset": 0}
+    def from_call(self, node: Node, role: str) -> dict[str, int] | None:
+        """Return the place of a weight that comes with the call; None where it is a constant."""
+        self._unread.discard((node.name, role))
+        return self.call_weights.get((node.name, role))
+
+    def shared_tensor(self, size: int) -> Tensor:
+        """Return a tensor that the prologue writes, once per call."""
+        tensor = Tensor(1, 1, size, self.dtype, space=self.shared_space)
+        tensor.offset = self.shared
+        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        return tensor
 
     def packed(self, node: Node, role: str, order: str, groups: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return the place of a weight in the order that a kernel reads (PACK_ORDERS); an absent one is zeros.
@@ -322,12 +326,10 @@ class Lowering:
         size = k.packed_size(code, groups, channels // groups, inputs * taps)
         if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        weight = self._from_call(node, role)
+        weight = self.from_call(node, role)
         if weight is None:
             return self.constant(k.pack_array(code, groups, node.weights[role].reshape(shape)))
-        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
-        place.offset = self.shared
-        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        place = self.shared_tensor(size)
         record = {
             "weight": weight,
             "groups": groups,

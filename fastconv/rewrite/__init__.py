@@ -2,8 +2,9 @@
 
     optimize = RULES applied in order, once each, to one draft, which is checked when it becomes a Graph
 
-remove  nodes that change nothing        fold  into weights and attributes
-fuse    into the producer's epilogue     draft the nodes under work, and how two are merged
+remove  nodes that change nothing        fold    into weights and attributes
+fuse    into the producer's epilogue     signal  no reshapes between layers of signals
+draft   the nodes under work, and how two are merged
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .draft import Draft
 from .fold import fold_batch_norm, fold_channel_shuffle, fold_padding
 from .fuse import fuse_activation, fuse_pool, fuse_residual, hoist_activation
-from .remove import drop_identities, drop_unused
+from .remove import drop_identities, drop_unused, lift_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,11 @@ __all__ = ["RULES", "Rule", "optimize"]
 
 Rule: TypeAlias = Callable[[Draft], None]
 
+
 RULES: tuple[Rule, ...] = (
     drop_unused,
     drop_identities,
+    lift_signals,
     fold_padding,
     fold_channel_shuffle,
     fold_batch_norm,

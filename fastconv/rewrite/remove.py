@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..graph import Node
     from .draft import Draft
 
-__all__ = ["drop_identities", "drop_unused"]
+__all__ = ["drop_identities", "drop_unused", "lift_signals"]
 
 
 def drop_unused(draft: Draft) -> None:
@@ -44,6 +44,14 @@ def drop_identities(draft: Draft) -> None:
             outputs.add(source)
     draft.nodes = kept
     draft.rename(renamed)
+
+
+def lift_signals(draft: Draft) -> None:
+    """Remove the reshapes between layers of signals, which are images of height 1 (`signal.lift`)."""
+    if any(node.op == "reshape" for node in draft.nodes.values()):
+        from .signal import lift  # most networks have none
+
+        lift(draft)
 
 
 def _is_identity(draft: Draft, node: Node) -> bool:
