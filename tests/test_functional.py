@@ -99,6 +99,15 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "group_norm": {"input": REQUIRED, "num_groups": REQUIRED, "weight": None, "bias": None, "eps": 1e-5},
     "pad": {"input": REQUIRED, "pad": REQUIRED, "mode": "constant", "value": None},
 }
+# Those of signals are those of images, but for the mean's divisor.
+SIGNATURES |= {
+    op.replace("2d", "1d"): {name: default for name, default in SIGNATURES[op].items() if name != "divisor_override"}
+    for op in (
+        *("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d"),
+        "adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+    )
+}
 # The functions of C++ that tell no signature.
 SIGNATURES |= {
     op: {"input": REQUIRED} for op in ("gelu", "logsigmoid", "erf", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs")
