@@ -63,6 +63,10 @@ def _apply(op: str, attrs: dict[str, Any], weights: dict[str, F64], x: F64, *oth
             x = reference.pad(x, (left, right, top, bottom))
         result: F64 = getattr(reference, op)(x, **weights, **attrs)
         return result + others[0] if others else result
+    if op == "conv_transpose2d":  # padding that differs between the ends of an axis is cut off
+        top, bottom, left, right = attrs.pop("padding")
+        whole = reference.conv_transpose2d(x, **weights, **attrs)
+        return whole[..., top : whole.shape[-2] - bottom, left : whole.shape[-1] - right]
     if op == "pad":
         attrs["pad"] = attrs.pop("padding")
     y: F64 = getattr(reference, op)(x, *others, **weights, **attrs)

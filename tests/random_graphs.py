@@ -52,6 +52,26 @@ def _conv2d(draw: st.DrawFn, shape: Shape) -> Drawn:
     return attrs, weights
 
 
+def _conv_transpose2d(draw: st.DrawFn, shape: Shape) -> Drawn:
+    channels = shape[0] if shape else 1
+    groups = draw(st.sampled_from([1, 1, 1, *(g for g in range(1, channels + 1) if channels % g == 0)]))
+    out = max(1, draw(st.sampled_from(CHANNELS)) // groups)
+    kernel = draw(st.sampled_from([(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (1, 3), (2, 5)]))
+    stride, dilation = draw(_pair), draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 3)]))
+    most = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
+    attrs = {
+        "stride": stride,
+        "dilation": dilation,
+        "padding": draw(st.one_of(st.integers(0, 2), st.tuples(_small, _small, _small, _small))),
+        "output_padding": (draw(st.integers(0, most[0])), draw(st.integers(0, most[1]))),
+        "groups": groups,
+    }
+    weights: dict[str, tuple[int, ...]] = {"weight": (channels, out, *kernel)}
+    if draw(st.booleans()):
+        weights["bias"] = (out * groups,)
+    return attrs, weights
+
+
 def _linear(draw: st.DrawFn, shape: Shape) -> Drawn:
     out = draw(st.sampled_from(CHANNELS))
     weights: dict[str, tuple[int, ...]] = {"weight": (out, shape[-1])}
@@ -208,6 +228,7 @@ def _constant(draw: st.DrawFn, shape: Shape) -> Drawn:
 
 OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive,
@@ -266,6 +287,7 @@ FOR_IMAGES: _Motifs = {
     ("conv2d", "batch_norm", "relu"): 2,
     ("conv2d", "batch_norm", "add", "relu"): 2,
     ("conv2d", "add"): 2,
+    ("conv_transpose2d", "batch_norm", "relu"): 2,
     ("add",): 2,
     ("adaptive_avg_pool2d", "conv2d", "sigmoid", "mul"): 2,
     ("matmul", "tanh"): 2,
@@ -294,7 +316,7 @@ FOR_OTHERS: _Motifs = {
     ("reshape",): 2,
     ("reshape", "permute", "reshape"): 2,
     **SENSITIVE,
-    **{(op,): 1 for op in OPS if "pool" not in op and op != "conv2d" and op not in _SENSITIVE},
+    **{(op,): 1 for op in OPS if "pool" not in op and "conv" not in op and op not in _SENSITIVE},
 }
 
 

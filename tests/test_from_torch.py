@@ -517,7 +517,7 @@ def test_labels_and_preprocessing_that_do_not_fit(options: dict, message: str) -
 UNSUPPORTED = {
     "layer": (nn.Sequential(nn.Sequential(nn.Hardshrink())), r"0\.0 \(torch.*Hardshrink\): aten.hardshrink"),
     "call": (Functional(lambda _, x: F.hardshrink(x)), r"forward of .*Functional: aten.hardshrink.default"),
-    "conv_transpose": (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d"),
+    "conv3d": (Functional(lambda _, x: F.conv3d(x.unsqueeze(2), torch.ones(2, 4, 1, 3, 3))), "conv3d"),
     "batch_statistics": (nn.BatchNorm2d(4, track_running_stats=False), "statistics of the batch"),
     "dropout_in_eval": (Functional(lambda _, x: F.dropout(x)), "training=self.training"),
     "random": (Functional(lambda _, x: x + torch.rand(1)), "random"),

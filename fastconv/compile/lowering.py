@@ -136,13 +136,13 @@ class Lowering:
             spaces[name] for name in ("fixed", "arena", "shared", "caller")
         )
         self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
-        self._call_weights: dict[tuple[str, str], int] = {}  # (node, role) -> memory space
+        self.call_weights: dict[tuple[str, str], dict[str, int]] = {}  # (node, role) -> place
         if weights_in_call:
             for node in graph.nodes:
                 for role, array in node.weights.items():
-                    self._call_weights[node.name, role] = caller + len(self.inputs)
+                    self.call_weights[node.name, role] = {"space": caller + len(self.inputs), "offset": 0}
                     self.inputs.append((array.shape, False))
-        self._unread = {key for key in self._call_weights if 0 not in graph.shapes[key[0]]}
+        self._unread = {key for key in self.call_weights if 0 not in graph.shapes[key[0]]}
         self.first_output = caller + len(self.inputs)
         self.readers = graph.consumers()
         self._wants: dict[str, set[str]] = {}
@@ -338,15 +338,19 @@ class Lowering:
         """Return the place of a weight as PyTorch has it; an absent one is zeros."""
         if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        return self._from_call(node, role) or self.constant(node.weights[role])
+        return self.from_call(node, role) or self.constant(node.weights[role])
 
-    def _from_call(self, node: Node, role: str) -> dict[str, int] | None:
-        """Return the place of a weight that comes with the call."""
-        key = node.name, role
-        if key not in self._call_weights:
-            return None
-        self._unread.discard(key)
-        return {"space": self._call_weights[key], "offset": 0}
+    def from_call(self, node: Node, role: str) -> dict[str, int] | None:
+        """Return the place of a weight that comes with the call; None where it is a constant."""
+        self._unread.discard((node.name, role))
+        return self.call_weights.get((node.name, role))
+
+    def shared_tensor(self, size: int) -> Tensor:
+        """Return a tensor that the prologue writes, once per call."""
+        tensor = Tensor(1, 1, size, self.dtype, space=self.shared_space)
+        tensor.offset = self.shared
+        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        return tensor
 
     def packed(self, node: Node, role: str, order: str, groups: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return the place of a weight in the order that a kernel reads (PACK_ORDERS); an absent one is zeros.
@@ -358,7 +362,7 @@ class Lowering:
         size = k.packed_size(code, groups, channels // groups, inputs * taps)
         if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        weight = self._from_call(node, role)
+        weight = self.from_call(node, role)
         if weight is None:
             return self.constant(k.pack_array(code, groups, node.weights[role].reshape(shape)))
         record = {
@@ -374,7 +378,7 @@ class Lowering:
     def winograd_weight(self, node: Node, scheme: int) -> dict[str, int]:
         """Return the place of a 3x3 weight as a scheme of Winograd's algorithm reads it, as `packed` does."""
         k, array = self.kernels, node.weights["weight"]
-        weight = self._from_call(node, "weight")
+        weight = self.from_call(node, "weight")
         if weight is None:
             return self.constant(k.pack_winograd(scheme, array))
         channels, inputs = array.shape[:2]
@@ -386,9 +390,7 @@ class Lowering:
         self, kernel: str, node: Node, role: str, size: int, record: dict[str, Any], scratch: int = 0
     ) -> dict[str, int]:
         """Return the place of so many elements that a step of the prologue makes of a weight."""
-        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
-        place.offset = self.shared
-        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        place = self.shared_tensor(size)
         ref, label = Ref(place), f"pack {role}"
         self.prologue.append(
             Step(kernel, node.name, ref, ref, record, label=label, cut=lambda images: (1, 1, 1, scratch))

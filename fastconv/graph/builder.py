@@ -157,15 +157,33 @@ class GraphBuilder:
         shape = self.shape(x)
         if len(shape) not in (2, 3):
             raise ShapeError(f"{op}: needs the pixels of (C, H, W) or (C, L), got shape {shape}")
-        image = self.reshape(x, (*shape, 1)) if len(shape) == 2 else x
-        pooled = self.add(op, image, output_size=1)
+        pooled = self.add(op, self.image(x), output_size=1)
         return self.reshape(pooled, (shape[0], *(1 for _ in shape[1:] if keepdim)))
 
-    def reshape(self, x: str, shape: Sequence[int]) -> str:
+    def reshape(self, x: str, shape: Sequence[int], name: str | None = None) -> str:
         """Give the values another shape, without batch; to one axis it is `flatten`, for images of any size."""
         if tuple(shape) == self.shape(x):
             return x
-        return self.flatten(x) if len(shape) == 1 else self.add("reshape", x, shape=tuple(shape))
+        return self.flatten(x) if len(shape) == 1 else self.add("reshape", x, name=name, shape=tuple(shape))
+
+    def image(self, x: str) -> str:
+        """Give a signal (C, L) a height of 1; an image stays."""
+        shape = self.shape(x)
+        if len(shape) == 3:
+            return x
+        if len(shape) != 2:
+            raise ShapeError(f"needs an image (C, H, W) or a signal (C, L), got shape {shape}")
+        return self.reshape(x, (shape[0], 1, shape[1]), self._beside("image"))
+
+    def signal(self, x: str) -> str:
+        """Take away the height of an image (C, 1, L)."""
+        channels, _, length = self.shape(x)
+        return self.reshape(x, (channels, length), self._beside("signal"))
+
+    def _beside(self, name: str) -> str:
+        """Return a name for what is not the layer itself, which has the name that naming gives."""
+        given = self._naming(name) if self._naming else name
+        return given if given.endswith(name) else f"{given}.{name}"
 
     def flatten(self, x: str) -> str:
         """Give the values one axis; one that has one already is returned."""

@@ -84,7 +84,7 @@ def profile(graph: Graph, optimized: Graph, program: Any, batch: np.ndarray, rep
     rows = []
     for name, time in seconds.items():
         # A step may belong to no node: bringing the images into the layout used inside does.
-        parts = [original[part] for part in names_of(nodes[name])] if name in nodes else []
+        parts = [original[part] for part in names_of(nodes[name]) if part in original] if name in nodes else []
         operations = 2 * len(batch) * sum(graph.macs(part) for part in parts)
         rows.append(
             LayerProfile(

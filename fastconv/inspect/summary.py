@@ -134,17 +134,17 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
     counted: set[tuple[int, Shape]] = set()
     rows = []
     for node in optimized.nodes:
-        parts = [original[name] for name in names_of(node)]
-        last = max(parts, key=lambda part: order[part.name])
+        parts = [original[name] for name in names_of(node) if name in original]  # rewriting may add a reshape
+        last = max(parts, key=lambda part: order[part.name], default=None)
         rows.append(
             LayerSummary(
-                name=" + ".join(part.name for part in parts),
-                op=" + ".join(part.op for part in parts),
+                name=" + ".join(part.name for part in parts) or node.name,
+                op=" + ".join(part.op for part in parts) or node.op,
                 input_shape=optimized.shapes[node.inputs[0]],
                 output_shape=optimized.shapes[node.name],
                 parameters=sum(_count_parameters(part, counted) for part in parts),
                 macs=sum(graph.macs(part) for part in parts),
-                receptive_field=fields[last.name],
+                receptive_field=None if last is None else fields[last.name],
                 kernel=kernels_of(node.name, steps),
             )
         )

@@ -107,6 +107,15 @@ def _conv2d(attrs: dict[str, Any], weights: Weights, x: Tensor, *residual: Tenso
     return y + residual[0] if residual else y
 
 
+def _conv_transpose2d(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
+    arguments: dict[str, Any] = {**attrs, **weights}
+    top, bottom, left, right = arguments.pop("padding")
+    if (top, left) == (bottom, right):
+        return F.conv_transpose2d(x, padding=(top, left), **arguments)
+    y = F.conv_transpose2d(x, **arguments)
+    return y[..., top : y.shape[-2] - bottom, left : y.shape[-1] - right]
+
+
 def _linear(attrs: dict[str, Any], weights: Weights, x: Tensor, *residual: Tensor) -> Tensor:
     y = F.linear(x, **weights)
     return y + residual[0] if residual else y
@@ -135,6 +144,7 @@ def _arithmetic(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
     "linear": _linear,
     "pad": _pad,
     "flatten": lambda attrs, _, x: x.flatten(attrs["start_dim"], attrs["end_dim"]),
