@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UnsupportedOperatorError
-from ..graph import INPUT
 from ..graph.ops import family_of
 from ..graph.ops.activation import ACTIVATIONS
 from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
@@ -127,7 +126,7 @@ class Lowering:
         self.fixed, self.arena, self.shared_space, caller = (
             spaces[name] for name in ("fixed", "arena", "shared", "caller")
         )
-        self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
+        self.inputs: list[tuple[tuple[int, ...], bool]] = [(shape, True) for shape in graph.inputs.values()]
         self._call_weights: dict[tuple[str, str], int] = {}  # (node, role) -> memory space
         if weights_in_call:
             for node in graph.nodes:
@@ -136,11 +135,12 @@ class Lowering:
                     self.inputs.append((array.shape, False))
         self._unread = {key for key in self._call_weights if 0 not in graph.shapes[key[0]]}
         self.first_output = caller + len(self.inputs)
-        image = len(graph.input_shape) == 3
-        value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
-        value.contiguous.add(value.made)
-        value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller)
-        self.values = {INPUT: value}
+        self.values: dict[str, Value] = {}
+        for index, (name, shape) in enumerate(graph.inputs.items()):
+            image = len(shape) == 3
+            value = self.values[name] = Value(name, shape, NCHW if image else ROWS)
+            value.contiguous.add(value.made)
+            value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller + index)
 
     @property
     def double(self) -> bool:
