@@ -19,19 +19,13 @@ import torch
 from ...errors import UnsupportedOperatorError
 from ...graph import INPUT
 from ...graph.builder import GraphBuilder
-from .ops import Value, convert
+from .ops import FUNCTIONS
+from .values import Unusable, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.export import ExportedProgram
-
-
-class _Unusable:
-    """In place of a value that the network must not use, with the reason."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
 
 
 class Reader:
@@ -155,7 +149,7 @@ class Reader:
         kwargs = {key: self._resolve(arg) for key, arg in call.kwargs.items()}
         if call.target is operator.getitem:
             value = args[0][args[1]]
-            return _Unusable("takes the indices of a pooling") if value is None else value
+            return Unusable("takes the indices of a pooling") if value is None else value
         name = str(call.target)
         if name.startswith("aten._assert"):  # what export knows about dtypes, not part of the network
             return None
@@ -163,7 +157,10 @@ class Reader:
             return self._evaluate(call.target, args, kwargs)
         packet, _, overload = name.rpartition(".")
         in_place = packet.endswith("_") and not packet.endswith("__")
-        result = convert(self, f"{packet[:-1]}.{overload}" if in_place else name, args, kwargs)
+        function = FUNCTIONS.get(f"{packet[:-1]}.{overload}" if in_place else name)
+        if function is None:
+            raise self.unsupported("is not supported")
+        result = function(self, *args, **kwargs)
         if in_place:
             self._replace(args[0], result)
         return result
@@ -175,7 +172,7 @@ class Reader:
         if not isinstance(arg, torch.fx.Node):
             return arg
         value = self._values[arg]
-        if isinstance(value, _Unusable):
+        if isinstance(value, Unusable):
             raise self.unsupported(f"{value.reason}, which is not supported")
         return value
 
@@ -196,7 +193,7 @@ class Reader:
         for call, value in self._values.items():
             if isinstance(value, Value) and value.memory is before.memory:
                 reason = "uses a tensor that was changed in place through another shape of it"
-                self._values[call] = after if value is before else _Unusable(reason)
+                self._values[call] = after if value is before else Unusable(reason)
 
     def _outputs(self) -> tuple[str, ...]:
         spec = self._program.call_spec.out_spec

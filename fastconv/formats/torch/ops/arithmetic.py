@@ -1,0 +1,111 @@
+"""Arithmetic of values, and with constants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ....errors import ArgumentError, UnsupportedOperatorError
+from ..values import Value
+from .table import Functions
+
+if TYPE_CHECKING:
+    from ..reader import Reader
+
+__all__ = ["FUNCTIONS", "affine"]
+
+FUNCTIONS = Functions()
+
+
+@FUNCTIONS("add.Tensor")
+def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
+    if not isinstance(x, Value) and isinstance(other, Value):
+        return _scaled(reader, other, alpha, x)
+    if not isinstance(other, Value):
+        return _with_constant(reader, "add", x, alpha * other, shift=alpha * other)
+    return two(reader, "add", x, other if alpha == 1 else affine(reader, other, alpha))
+
+
+@FUNCTIONS("sub.Tensor")
+def _sub(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
+    if not isinstance(x, Value):
+        return _scaled(reader, other, -alpha, x)
+    if not isinstance(other, Value):
+        return _with_constant(reader, "sub", x, alpha * other, shift=-alpha * other)
+    return two(reader, "sub", x, other if alpha == 1 else affine(reader, other, alpha))
+
+
+def _scaled(reader: Reader, x: Value, scale: float, constant: Any) -> Value:
+    """``scale * x + constant``, whatever the constant broadcasts to."""
+    return _with_constant(reader, "add", x if scale == 1 else affine(reader, x, scale), constant, shift=constant)
+
+
+@FUNCTIONS("rsub.Scalar", "rsub.Tensor")
+def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Value:
+    return _sub(reader, other, x, alpha=alpha)
+
+
+@FUNCTIONS("mul.Tensor")
+def _mul(reader: Reader, x: Any, other: Any) -> Value:
+    if isinstance(x, Value) and isinstance(other, Value):
+        return two(reader, "mul", x, other)
+    x, other = (x, other) if isinstance(x, Value) else (other, x)
+    return _with_constant(reader, "mul", x, other, scale=other)
+
+
+@FUNCTIONS("div.Tensor")
+def _div(reader: Reader, x: Any, other: Any) -> Value:
+    if not isinstance(x, Value):
+        return _mul(reader, reader.emit("reciprocal", other), x)
+    if isinstance(other, Value):
+        return two(reader, "div", x, other)
+    if isinstance(other, (int, float)):
+        return affine(reader, x, 1 / other)
+    return _with_constant(reader, "div", x, other)
+
+
+@FUNCTIONS("maximum.default", "max.other")
+def _maximum(reader: Reader, x: Any, other: Any) -> Value:
+    return two(reader, "maximum", x, other)
+
+
+@FUNCTIONS("minimum.default", "min.other")
+def _minimum(reader: Reader, x: Any, other: Any) -> Value:
+    return two(reader, "minimum", x, other)
+
+
+def two(reader: Reader, op: str, x: Any, other: Any) -> Value:
+    """Two values, or one and a constant where the order does not matter, that broadcast."""
+    if not (isinstance(x, Value) and isinstance(other, Value)):
+        x, other = (x, other) if isinstance(x, Value) else (other, x)
+        return _with_constant(reader, op, x, other)
+    if len(x.shape) != len(other.shape):
+        raise reader.unsupported("mixes the images of a batch, which is not supported")
+    return reader.emit(op, x, other)
+
+
+def _with_constant(reader: Reader, op: str, x: Value, constant: Any, **scaled: Any) -> Value:
+    """A value and a constant: by channel where that is what it is, else as it broadcasts."""
+    import torch
+
+    other = torch.as_tensor(constant, device="cpu")
+    if scaled:
+        try:
+            return affine(reader, x, **scaled)
+        except UnsupportedOperatorError:
+            pass
+    return reader.emit(op, x, weights={"other": reader.one_image(other, len(x.shape))})
+
+
+@FUNCTIONS("neg.default")
+def _neg(reader: Reader, x: Value) -> Value:
+    return affine(reader, x, -1)
+
+
+def affine(reader: Reader, x: Value, scale: Any = 1, shift: Any = 0) -> Value:
+    import torch
+
+    tensors = (torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in (scale, shift))
+    try:
+        return reader.apply(reader.builder.affine, x, *(tensor.detach().numpy() for tensor in tensors))
+    except ArgumentError:
+        raise reader.unsupported("is supported with a number, or with one for each channel") from None

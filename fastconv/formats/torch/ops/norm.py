@@ -1,0 +1,88 @@
+"""Normalisation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .table import Functions
+
+if TYPE_CHECKING:
+    from ..reader import Reader
+    from ..values import Value
+
+__all__ = ["FUNCTIONS"]
+
+FUNCTIONS = Functions()
+
+
+@FUNCTIONS("batch_norm.default")
+def _batch_norm(
+    reader: Reader,
+    x: Value,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Value:
+    if training:
+        raise reader.unsupported("with the statistics of the batch is not supported")
+    weights = {"running_mean": running_mean, "running_var": running_var}
+    weights |= {"weight": weight, "bias": bias}
+    return reader.emit("batch_norm", x, weights=weights, attrs={"eps": eps})
+
+
+@FUNCTIONS("layer_norm.default")
+def _layer_norm(
+    reader: Reader, x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Value:
+    attrs = {"normalized_shape": normalized_shape, "eps": eps}
+    return reader.emit("layer_norm", x, weights={"weight": weight, "bias": bias}, attrs=attrs)
+
+
+@FUNCTIONS("rms_norm.default")
+def _rms_norm(reader: Reader, x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Value:
+    import torch
+
+    attrs = {"normalized_shape": normalized_shape, "eps": torch.finfo(reader.dtype).eps if eps is None else eps}
+    return reader.emit("rms_norm", x, weights={"weight": weight}, attrs=attrs)
+
+
+@FUNCTIONS("group_norm.default")
+def _group_norm(
+    reader: Reader, x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Value:
+    attrs = {"num_groups": num_groups, "eps": eps}
+    return reader.emit("group_norm", x, weights={"weight": weight, "bias": bias}, attrs=attrs)
+
+
+@FUNCTIONS("instance_norm.default")
+def _instance_norm(
+    reader: Reader,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+) -> Value:
+    """Every channel is a group of its own; with running statistics it is a batch norm."""
+    if not use_input_stats:
+        return _batch_norm(reader, x, weight, bias, running_mean, running_var, False, momentum, eps, False)
+    return _group_norm(reader, x, x.shape[1], weight, bias, eps)
+
+
+@FUNCTIONS("softmax.int")
+def _softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
+    return reader.emit("softmax", x, attrs={"dim": dim})
+
+
+@FUNCTIONS("log_softmax.int")
+def _log_softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
+    return reader.emit("log_softmax", x, attrs={"dim": dim})

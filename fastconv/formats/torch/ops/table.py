@@ -1,0 +1,49 @@
+"""The table in which a family collects its ATen calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ..reader import Reader
+    from ..values import Value
+
+__all__ = ["Functions", "layer"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Functions(dict[str, Callable[..., Any]]):
+    """ATen call, without ``aten.`` -> ``(reader, *args, **kwargs) -> Value``, or a tuple of what it gives.
+
+    The arguments are the call's: a Value, a tensor where it is a constant, a number. In-place calls (``relu_``) come
+    under the plain name. An output that is not computed, such as the indices of a pooling, is None.
+    """
+
+    def __call__(self, *names: str) -> Callable[[Function], Function]:
+        def register(function: Function) -> Function:
+            self.update(dict.fromkeys(names, function))
+            return function
+
+        return register
+
+
+def layer(op: str, weights: tuple[str, ...] = (), attrs: tuple[str, ...] = ()) -> Callable[..., Value]:
+    """Read a call that has a node of the same meaning.
+
+    Parameters
+    ----------
+    op
+        The node's operator, which checks and completes the attributes.
+    weights, attrs
+        What the call's arguments after the input are.
+    """
+
+    def read(reader: Reader, x: Any, *args: Any, **kwargs: Any) -> Value:
+        given = dict(zip((*weights, *attrs), args, strict=False))
+        given |= {"padding" if key == "pad" else key: value for key, value in kwargs.items()}
+        arrays = {role: given.pop(role, None) for role in weights}
+        return reader.emit(op, x, weights=arrays, attrs=given)
+
+    return read
