@@ -282,7 +282,8 @@ def check_one(path: Path, x: np.ndarray) -> Any:
 def test_several_outputs_keep_their_names(tmp_path: Path) -> None:
     nodes = [node("Relu", ["x"], ["r"], name="first"), node("Neg", ["r"], ["n"], name="second")]
     graph = check(model(nodes, outputs=["n", "r", "x"]), tmp_path, 2, 3, 8, 8)
-    assert graph.outputs == ("n", "r", "x")
+    assert graph.output_names == ("n", "r", "x")
+    assert graph.outputs == ("second", "first", "x")
 
 
 def test_names_are_those_of_the_nodes(tmp_path: Path) -> None:

@@ -179,21 +179,23 @@ def output_names(value: Any, outputs: tuple[str, ...]) -> tuple[str, ...]:
     result = names("output_names", value)
     if len(result) != len(outputs):
         raise ArgumentError(f"output_names must name each of {len(outputs)} outputs, got {len(result)} names")
-    for name in result:
-        if not name or result.count(name) > 1:
-            raise ArgumentError(f"output_names must be different, none of them empty, got {at.shown(name)}")
+    if "" in result or len(set(result)) != len(result):
+        raise ArgumentError(f"output_names must be different, none of them empty, got {at.shown(result)}")
     return result
 
 
 def unique_names(wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the names, and ``name#2`` for one that stands in the list before."""
-    result: dict[str, None] = {}
+    taken = set(wanted)
+    counts: dict[str, int] = {}
+    result = []
     for name in wanted:
-        unique, count = name, 1
-        while unique in result or (count > 1 and unique in wanted):
+        count = counts.get(name, 0) + 1
+        unique = name
+        while count > 1 and (unique := f"{name}#{count}") in taken:
             count += 1
-            unique = f"{name}#{count}"
-        result[unique] = None
+        counts[name] = count
+        result.append(unique)
     return tuple(result)
 
 

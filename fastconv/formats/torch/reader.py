@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from ...errors import UnsupportedOperatorError
-from ...graph import INPUT
 from ...graph.builder import GraphBuilder
 from .ops import FUNCTIONS
 from .values import Unusable, Value
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
 class Reader:
     """Turns the calls of an exported program into nodes, one after the other."""
 
-    def __init__(self, program: ExportedProgram, root: str, input_shape: Sequence[int], batch: int) -> None:
-        self.builder = GraphBuilder(input_shape, naming=self._path)
+    def __init__(self, program: ExportedProgram, root: str, inputs: Mapping[str, Sequence[int]], batch: int) -> None:
+        self.builder = GraphBuilder(inputs, naming=self._path)
+        self._inputs = dict(zip(program.graph_signature.user_inputs, inputs, strict=True))
         self._program = program
         self._root = root
         self._batch = batch
@@ -142,7 +142,7 @@ class Reader:
             return program.state_dict.get(target, program.constants.get(target))
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
-        return Value(INPUT, tuple(call.meta["val"].shape))
+        return Value(self._inputs[call.name], tuple(call.meta["val"].shape))
 
     def _function(self, call: Any) -> Any:
         args = [self._resolve(arg) for arg in call.args]
@@ -196,16 +196,7 @@ class Reader:
                 self._values[call] = after if value is before else Unusable(reason)
 
     def _outputs(self) -> tuple[str, ...]:
-        spec = self._program.call_spec.out_spec
         signature = self._program.graph_signature
-        flat = spec.is_leaf() or (
-            spec.type in (tuple, list) and all(spec.child(i).is_leaf() for i in range(spec.num_children))
-        )
-        if not flat:
-            raise UnsupportedOperatorError(
-                f"{self._root}: returns a {getattr(spec.type, '__name__', spec.type)}; wrap it in "
-                "a module that returns a tensor or a tuple of tensors"
-            )
         calls = {call.name: call for call in self._program.graph.nodes}
         names: list[str] = []
         for output in signature.user_outputs:
@@ -213,13 +204,13 @@ class Reader:
             if isinstance(value, torch.Tensor) and value.dim() and len(value) == self._batch:
                 self._call = calls[output]
                 image = self.one_image(value, value.dim())
-                value = self.emit("constant", Value(INPUT, ()), weights={"value": image})
+                value = self.emit("constant", Value(self.builder.inputs[0], ()), weights={"value": image})
             if not isinstance(value, Value):
                 raise UnsupportedOperatorError(
                     f"{self._root}: output {len(names)} does not depend on the input; return "
                     "only what is computed from the image"
                 )
-            if value.name == INPUT:
+            if value.name in self.builder.inputs:
                 self._call = calls[output]
                 value = self.emit("identity", value)
             names.append(value.name)
