@@ -481,11 +481,6 @@ def test_weights_outside_may_be_computed_with(tmp_path: Path) -> None:
 
 
 def test_inputs(tmp_path: Path) -> None:
-    proto = model([node("Add", ["x", "z"], ["y"])], initializers=[tensor("z", 1.0)])
-    del proto.graph.initializer[:]
-    proto.graph.input.append(onnx.helper.make_tensor_value_info("z", TensorProto.FLOAT, ("N", 3, 8, 8)))
-    with pytest.raises(UnsupportedOperatorError, match=r"2 inputs \('x', 'z'\); networks of one are supported"):
-        load(written(proto, tmp_path))
     with pytest.raises(DTypeError, match="elements of type INT64; needs FLOAT"):
         load(written(model([node("Relu", ["x"], ["y"])], dtype=TensorProto.INT64), tmp_path))
     with pytest.raises(ShapeError, match="without a batch in front"):

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, constants, conv, linear, norm, pool, shape
+from . import activation, arithmetic, constants, conv, linear, norm, pool, resize, shape
 
 __all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "KEEP_SHAPE", "MIXED", "REASONS", "SIZED"]
 
-_FAMILIES = (activation, arithmetic, conv, linear, norm, pool, shape)
+_FAMILIES = (activation, arithmetic, conv, linear, norm, pool, resize, shape)
 
 FUNCTIONS = {name: function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
 FOLDS = constants.FOLDS
