@@ -253,6 +253,39 @@ def test_layer(layer: nn.Module) -> None:
     check(layer, IMAGE, tolerance=1e-6)
 
 
+def _windows(x: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Apply a function to the 6 windows of 5x6 pixels of each of 4x10x18's images, each an image of its own."""
+    x = F.pad(x, (0, 5, 0, -1)).permute(0, 2, 3, 1)
+    n, h, w, c = x.shape
+    parts = x.view(n, 2, 5, 3, 6, c).permute(0, 1, 3, 2, 4, 5).reshape(n * 6, 30, c)
+    y = function(parts.view(n, 6, 30, c) if function is not torch.tanh and function is not _masked else parts)
+    return y.reshape(n, 2, 3, 5, 6, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _masked(parts: torch.Tensor) -> torch.Tensor:
+    """Attention of each window with a mask of its own, as Swin's shifted windows have it."""
+    mask = torch.linspace(-2, 2, 6 * 900, dtype=parts.dtype).view(6, 30, 30)
+    heads = parts.reshape(-1, 30, 2, 2).permute(0, 2, 1, 3)
+    scores = heads @ heads.transpose(-2, -1)
+    scores = scores.view(-1, 6, 2, 30, 30) + mask.unsqueeze(1).unsqueeze(0)
+    return (F.softmax(scores.view(-1, 2, 30, 30), -1) @ heads).transpose(1, 2).reshape(-1, 30, 4)
+
+
+def _heads(tokens: torch.Tensor) -> torch.Tensor:
+    """Attention as nn.MultiheadAttention writes it: (L, N, C), with N * heads in one axis."""
+    length, n, channels = tokens.shape
+    q = tokens.contiguous().view(length, n * 2, channels // 2).transpose(0, 1)
+    y = F.softmax(torch.bmm(q * 0.5, q.transpose(1, 2)), -1) @ q
+    return y.transpose(0, 1).contiguous().view(length * n, channels).view(length, n, channels).transpose(0, 1)
+
+
+def _mask_of_regions(x: torch.Tensor) -> torch.Tensor:
+    mask = x.new_zeros((11, 13))
+    mask[:4, 2:] = 1
+    mask[5:, :].add_(torch.ones_like(x)[0, 0, 5:])
+    return mask
+
+
 CALLS = {
     "mean": lambda x: x.mean((2, 3)),
     "mean_from_the_end": lambda x: x.mean([-1, -2], keepdim=True),
@@ -277,6 +310,20 @@ CALLS = {
     "upsampled": lambda x: nn.Upsample(scale_factor=2)(x) + nn.Upsample(scale_factor=2, mode="bicubic")(x),
     "pixels_shuffled": lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2)[:, :, 1:21, 2:22], 5),
     "batched_product": lambda x: torch.bmm(x.flatten(2), x.flatten(2).transpose(1, 2)),
+    "matrix_left": lambda x: torch.arange(33.0, dtype=x.dtype).view(3, 11) @ x,
+    "windows": lambda x: _windows(x, lambda y: F.softmax(y, -1) + torch.arange(6.0).view(6, 1, 1)),
+    "shifted_windows": lambda x: torch.roll(_windows(torch.roll(x, (-1, 2), (2, 3)), torch.tanh), (1, -2), (2, 3)),
+    "windows_with_a_mask": lambda x: _windows(x, _masked),
+    "batch_in_the_middle": lambda x: F.layer_norm(x.permute(2, 0, 3, 1), (4,)).permute(1, 3, 0, 2),
+    "batch_beside_heads": lambda x: _heads(x.flatten(2).permute(2, 0, 1)),
+    "two_axes_around_the_batch": lambda x: (
+        torch.tanh(x.permute(1, 0, 2, 3).reshape(-1, 13)).view(4, -1, 11, 13)[:, :, 1].transpose(0, 1)
+    ),
+    "einsum": lambda x: torch.einsum("nchw, ndhw -> ncd", x, x * 2),
+    "einsum_of_a_constant": lambda x: torch.einsum("nchw,kc->nhkw", x, torch.arange(8.0, dtype=x.dtype).view(2, 4)),
+    "einsum_rows": lambda x: torch.einsum("nchw,nchv->ncwv", x, x),
+    "baddbmm": lambda x: torch.baddbmm(x[:, 0], x[:, 1, :, :11], x[:, 2], beta=0.5, alpha=2),
+    "filled": lambda x: x + _mask_of_regions(x),
     "stacked": lambda x: torch.stack([x, F.relu(x)], 2),
     "unbound": lambda x: x.unbind(2)[3] + x[:, :, -1],
     "chunked": lambda x: torch.cat(x.chunk(3, 1)[::-1], 1),
@@ -477,11 +524,20 @@ UNSUPPORTED = {
     "indices": (nn.MaxPool2d(2, return_indices=True), "indices"),
     "batch_mixed": (Functional(lambda _, x: x.view(-1, 4)), "mixes the images"),
     "batch_flattened": (Functional(lambda _, x: x.flatten()), "mixes the images"),
-    "cat_batch": (Functional(lambda _, x: torch.cat([x, x])), "along the batch"),
+    "cat_batch": (Functional(lambda _, x: torch.cat([x, x])), "mixes the images"),
+    "batch_in_rows": (Functional(lambda _, x: F.softmax(x.transpose(0, 1), 1)), "mixes the images"),
+    "batch_not_first": (Functional(lambda _, x: F.relu(x.transpose(0, 1))), "mixes the images"),
+    "image_of_a_batch": (Functional(lambda _, x: x[0]), "mixes the images"),
+    "parameter_in_place": (
+        Functional(lambda self, x: x + self.p.relu_(), p=nn.Parameter(torch.ones(1), requires_grad=False)),
+        "parameter or a buffer in place",
+    ),
+    "einsum_of_one": (Functional(lambda _, x: torch.einsum("nchw->nc", x)), "einsum.*of other than two operands"),
+    "einsum_sum": (Functional(lambda _, x: torch.einsum("nchw,nc->nh", x, x[:, :, 0, 0])), "that sums over an axis"),
     "mean_batch": (Functional(lambda _, x: x.mean(0)), r"axes \[0\]"),
     "mean_all": (Functional(lambda _, x: x.mean((1, 2, 3))), r"axes \[1, 2, 3\]"),
     "constant_for_each_image": (Functional(lambda _, x: x + torch.arange(13.0).view(13, 1, 1, 1)), "mixes the images"),
-    "matrix_left": (Functional(lambda _, x: torch.ones(11, 11) @ x), "on its right"),
+    "matrices_left": (Functional(lambda _, x: torch.ones(4, 11, 11) @ x), "constants that are matrices"),
     "integers": (Functional(lambda _, x: x.long().float()), "torch.int64"),
     "comparison": (Functional(lambda _, x: torch.where(x > 0, x, 0)), "aten.gt"),
     "set": (Functional(lambda _, x: {F.relu(x)}), "Functional: returns a set; wrap it"),

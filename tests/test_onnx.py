@@ -374,9 +374,9 @@ def test_external_data(one_file: bool, tmp_path: Path) -> None:
 # Refusals ----------------------------------------------------------------------------------------
 
 REFUSED = {
-    "batch_in_a_reshape": ([node("Reshape", ["x", "s"], ["y"])], [ints("s", 1, -1)], "Reshape that mixes the images"),
-    "flatten_all": ([node("Flatten", ["x"], ["y"], axis=0)], [], "Flatten that mixes the images"),
-    "batch_into_channels": ([node("Reshape", ["x", "s"], ["y"])], [ints("s", -1, 8)], "mixes the images"),
+    "batch_in_a_reshape": ([node("Reshape", ["x", "s"], ["y"])], [ints("s", 1, -1)], "not the batch alone"),
+    "flatten_all": ([node("Flatten", ["x"], ["y"], axis=0)], [], "output .y. of a tensor that has not the batch"),
+    "batch_into_channels": ([node("Reshape", ["x", "s"], ["y"])], [ints("s", -1, 8)], "not the batch alone"),
     "scaled_by_the_batch": (
         [
             node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"]),
@@ -398,7 +398,7 @@ REFUSED = {
     ),
     "softmax_of_the_batch": ([node("Softmax", ["x"], ["y"], axis=0)], [], "Softmax along the batch"),
     "concat_of_the_batch": ([node("Concat", ["x", "x"], ["y"], axis=0)], [], "Concat along the batch"),
-    "batch_last": ([node("Transpose", ["x"], ["y"], perm=[1, 2, 3, 0])], [], "first axis is not the batch"),
+    "batch_last": ([node("Transpose", ["x"], ["y"], perm=[1, 2, 3, 0])], [], "has not the batch alone as its first"),
     "quantised": (
         [node("QuantizeLinear", ["x", "s"], ["y"])], [tensor("s", 1.0)], r"QuantizeLinear \(quantised networks"
     ),
@@ -414,7 +414,7 @@ REFUSED = {
         [node("Pow", ["x", "e"], ["y"])], [tensor("e", np.full((1,) * 5, 2.0))], "Pow but to a constant number"
     ),
     "constant_for_each_image": (
-        [node("Mul", ["x", "c"], ["y"])], [tensor("c", random(13, 1, 1, 1))], "Mul with a constant that has more axes"
+        [node("Mul", ["x", "c"], ["y"])], [tensor("c", random(13, 1, 1, 1))], "Mul with a constant that differs between"
     ),
     "constant_output": ([node("Constant", [], ["y"], value=tensor("", 1.0))], [], "does not depend on the input"),
     "training": (
@@ -466,8 +466,8 @@ def test_what_comes_after_a_refusal_is_looked_at(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperatorError) as caught:
         load(written(model(nodes, initializers=constants), tmp_path))
     message = str(caught.value).split("not supported: ")[1]
-    names = "LRN (1 node: 'e'); ThresholdedRelu (1 node: 'plus'); Einsum (1 node: 'sum')"
-    assert message == f"{names}; nodes that depend on these and were not tried: 1; docs/onnx.md lists what is"
+    names = "LRN (1 node: 'e'); ThresholdedRelu (1 node: 'plus'); Einsum 'ij->ij' of other than two operands (1 node: "
+    assert message == f"{names}'sum'); nodes that depend on these and were not tried: 1; docs/onnx.md lists what is"
 
 
 def test_weights_outside_may_be_computed_with(tmp_path: Path) -> None:
@@ -558,6 +558,14 @@ NEWER: dict[str, tuple[list[Any], list[Any]]] = {
             node("Softmax", ["s"], ["p"], axis=-1), node("MatMul", ["p", "x"], ["y"]),
         ],
         [],
+    ),
+    "products": (
+        [
+            node("MatMul", ["m", "x"], ["a"]), node("Transpose", ["a"], ["b"], perm=[2, 0, 1, 3]),
+            node("Einsum", ["b", "x"], ["c"], equation="hnci,njiw->njhcw"),
+            node("Einsum", ["c", "k"], ["y"], equation="njhcw,wk->njhkc"),
+        ],
+        [tensor("m", random(5, 8)), tensor("k", random(8, 3))],
     ),
     "shuffle": (
         [

@@ -19,7 +19,7 @@ nn = torch.nn
 
 from interpreter import run_graph  # noqa: E402
 from onnx_models import check_file  # noqa: E402
-from torchvision_nets import models  # noqa: E402
+from torchvision_nets import attention, models  # noqa: E402
 
 import fastconv  # noqa: E402
 from fastconv.errors import UnsupportedOperatorError  # noqa: E402
@@ -190,6 +190,20 @@ def test_what_mixes_images_is_refused(tmp_path: Path) -> None:
 
 
 # torchvision -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "exporter"),
+    [("vit", "torchscript"), ("vit", "dynamo"), ("swin", "torchscript"), ("maxvit", "torchscript")],
+)
+def test_attention(name: str, exporter: str, images: int, tmp_path: Path) -> None:
+    """Windows and heads share an axis with the batch; a file for one image takes any number too."""
+    net = attention(name)
+    export(net, torch.randn(images, 3, 32, 32), tmp_path / "net.onnx", exporter)
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        check_file(tmp_path / "net.onnx", x.numpy(), [net(x).numpy()])
 
 
 CLASSIFIERS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from torchvision_nets import models, randomised
+from torchvision_nets import ATTENTION, attention, models, randomised
 
 import fastconv
 
@@ -31,3 +31,18 @@ def test_a_classifier_equals_pytorch(name: str) -> None:
     assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
     assert (actual.argmax(1) == expected.argmax(1)).all()
     assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max(), "the outputs depend on the image"
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention_equals_pytorch(name: str) -> None:
+    """Windows and heads beside the batch, shifted windows with masks, relative positions."""
+    import torch
+
+    torch.manual_seed(0)
+    net = attention(name)
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = net(x).numpy()
+    actual = fastconv.from_torch(net, (3, 32, 32))(x.numpy())
+    assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.ptp(expected, axis=0).max() > 1e-2 * np.abs(expected).max(), "the outputs depend on the image"

@@ -37,3 +37,28 @@ def randomised(net: Any, channels: int = 3) -> Any:
                 last.weight.mul_(0.3)
         net.train()(torch.randn(16, channels, 64, 64, generator=generator))
     return net.eval()
+
+
+ATTENTION = {
+    "vit": lambda m: m.VisionTransformer(
+        image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=48, mlp_dim=64, num_classes=10
+    ),
+    "swin": lambda m: m.SwinTransformer(
+        patch_size=[4, 4], embed_dim=24, depths=[2, 2], num_heads=[3, 6], window_size=[3, 3], num_classes=10
+    ),
+    "maxvit": lambda m: m.MaxVit(
+        input_size=(32, 32), stem_channels=16, partition_size=4, block_channels=[16, 32], block_layers=[1, 1],
+        head_dim=8, stochastic_depth_prob=0.1, num_classes=10,
+    ),
+}  # fmt: skip
+
+
+def attention(name: str) -> Any:
+    """Return a small network of `ATTENTION` for images of 3x32x32, whose parameters all matter."""
+    import torch
+
+    net = ATTENTION[name](models()).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return net

@@ -7,6 +7,7 @@ not supported is collected, and refused together at the end.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ import numpy as np
 from ...errors import FastconvError, ModelFormatError, UnsupportedOperatorError
 from ...graph.attributes import shown
 from ...graph.builder import GraphBuilder
+from .. import axes
+from ..arrange import Arranger
 from .file import opset_of
 from .fold import fold
 from .inputs import batch_of, inputs_of
@@ -70,8 +73,9 @@ class Reader:
         self.builder = GraphBuilder(
             {name: given.shape for name, given in inputs.items()}, dtype=self.dtype, naming=self._name
         )
+        self._arranger = Arranger(self.builder, self.batches)
         for name, given in inputs.items():
-            self._values[given.name] = Value(name, range(len(given.shape) + 1), given.floating)
+            self._values[given.name] = Value(name, axes.identity(len(given.shape) + 1), given.floating)
 
     def read(self) -> Graph:
         """Read all nodes."""
@@ -101,13 +105,15 @@ class Reader:
         """Add a node whose inputs have the batch first and the other axes in ONNX's order."""
         return self.value(self._add(op, [self.plain(x).name for x in inputs], weights or {}, attrs))
 
-    def along(self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray] | None = None, **attrs: Any) -> Value:
+    def along(
+        self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray | None] | None = None, **attrs: Any
+    ) -> Value:
         """Add a node that leaves axes where they are, for inputs whose axes have one order."""
         return self.like(inputs[0], self._add(op, [x.name for x in inputs], weights or {}, attrs))
 
     def value(self, name: str) -> Value:
         """Return a node's output as ONNX sees it where nothing was transposed."""
-        return Value(name, range(len(self.builder.shape(name)) + 1))
+        return Value(name, axes.identity(len(self.builder.shape(name)) + 1))
 
     def like(self, x: Value, name: str) -> Value:
         """Return a node's output whose axes have the order of those of `x`."""
@@ -116,8 +122,7 @@ class Reader:
 
     def shape(self, x: Value, batch: int) -> tuple[int, ...]:
         """Return the shape that ONNX sees, for a batch of this size."""
-        sizes = (batch, *self.builder.shape(x.name))
-        return tuple(sizes[axis] for axis in x.axes)
+        return axes.sizes(x.axes, self.builder.shape(x.name), batch)
 
     def sizes(self, x: Value) -> tuple[int, ...]:
         """Return the shape of one image of a value that is `plain`."""
@@ -128,38 +133,75 @@ class Reader:
         return self._made.get(x.name)
 
     def axis(self, x: Value, axis: int) -> int:
-        """Return the Graph's axis for one of ONNX's, which may be negative; the batch has 0."""
+        """Return the Graph's axis for one of ONNX's, which may be negative; the batch has 0, alone or among others."""
         rank = len(x.axes)
         if not -rank <= axis < rank:
             raise self.error(f"axis {axis} is none of {rank}")
-        return x.axes[axis]
+        parts = x.axes[axis]
+        return parts[0] if len(parts) == 1 else 0
+
+    def arranged(self, x: Value) -> Value:
+        """Return a value whose axes the Graph has in ONNX's order, but the batch first."""
+        return Value(*self._arranger.arranged(x.name, x.axes), x.floating)
 
     def plain(self, x: Value) -> Value:
-        """Return a value whose axes the Graph has in ONNX's order."""
-        if x.axes == tuple(range(len(x.axes))):
-            return x
-        if x.axes[0] != 0:
-            raise self.unsupported("of a tensor whose first axis is not the batch")
-        if self._keeps_order(x):
-            name = self.builder.reshape(x.name, self.shape(x, 1)[1:])
-        else:
-            name = self._add("permute", [x.name], {}, {"dims": x.axes})
-        return Value(name, range(len(x.axes)), x.floating)
+        """Return a value as the Graph has it: the batch is the first axis, and all are in ONNX's order."""
+        try:
+            name = self._arranger.plain(x.name, x.axes)
+        except axes.MixedError:
+            raise self.unsupported("of a tensor that has not the batch alone as its first axis") from None
+        return Value(name, axes.identity(len(x.axes)), x.floating)
 
-    def _keeps_order(self, x: Value) -> bool:
-        """Whether the elements of an image come in the Graph's order: only axes of size 1 were moved."""
-        sizes = (0, *self.builder.shape(x.name))
-        moved = [axis for axis in x.axes if sizes[axis] != 1]
-        return x.axes[0] == 0 and moved == sorted(moved)
+    def alike(self, *values: Value) -> list[Value]:
+        """Return values whose axes lie alike on the Graph's, of as many axes: those with fewer get some in front."""
+        with self._unmixed():
+            places = self._arranger.alike(*((x.name, x.axes) for x in values))
+        return [Value(*place, x.floating) for place, x in zip(places, values, strict=True)]
+
+    def trailing(
+        self, op: str, *inputs: Value, count: int, weights: Mapping[str, np.ndarray | None] | None = None, **attrs: Any
+    ) -> Value:
+        """Add a node that computes along the last `count` axes of its inputs, for each index of the others."""
+        values = self.alike(*(self.arranged(x) for x in inputs))
+        if any(self.axis(values[0], axis) == 0 for axis in range(-count, 0)):
+            raise self.unsupported("along the batch")
+        return self.along(op, *values, weights=weights, **attrs)
 
     def reshape(self, x: Value, shapes: Sequence[Sequence[int]]) -> Value:
         """Give a value another shape, which is named with the batch and for each of its sizes."""
-        rest = tuple(shapes[0][1:])
-        for shape, batch in zip(shapes, self.batches, strict=True):
-            if tuple(shape) != (batch, *rest):
-                raise self.unsupported("that mixes the images of a batch")
-        x = x if self._keeps_order(x) else self.plain(x)
-        return Value(self.builder.reshape(x.name, rest), range(len(rest) + 1), x.floating)
+        with self._unmixed():
+            return Value(*self._arranger.reshaped(x.name, x.axes, shapes), x.floating)
+
+    def constant(self, x: Value, array: np.ndarray) -> np.ndarray:
+        """Return a constant that broadcasts with `x`, the same for all images, as it does with the Graph's value."""
+        try:
+            return self._arranger.constant(x.name, x.axes, array)
+        except axes.MixedError:
+            raise self.unsupported("with a constant that differs between images") from None
+
+    def filled(self, constant: Any, like: Value) -> Value:
+        """Return a constant as a value whose axes lie as those of `like`, with all its sizes."""
+        images = []
+        for batch, array in zip(self.batches, self.each(constant), strict=True):
+            if array.ndim != len(like.axes):
+                raise self.error("joins tensors of different numbers of axes")
+            try:
+                images.append(axes.constant(like.axes, self.builder.shape(like.name), batch, array))
+            except axes.MixedError:
+                raise self.unsupported("with a constant that differs between images") from None
+        image = images[0]
+        if any(not np.array_equal(image, other, equal_nan=True) for other in images[1:]):
+            raise self.unsupported("with a constant that differs between images")
+        self.charge(image.size)
+        image = self.weight(image.reshape((1,) * (sum(map(len, like.axes)) - 1 - image.ndim) + image.shape))
+        return self.like(like, self._add("constant", [like.name], {"value": image}, {}))
+
+    @contextmanager
+    def _unmixed(self) -> Iterator[None]:
+        try:
+            yield
+        except axes.MixedError:
+            raise self.unsupported("that mixes the images of a batch") from None
 
     def weight(self, array: Any, transposed: bool = False) -> np.ndarray:
         """Return a constant in the Graph's dtype; the same array for the same one."""
@@ -298,7 +340,7 @@ class Reader:
         try:
             source = self.plain(value).name
         except UnsupportedOperatorError as error:
-            raise UnsupportedOperatorError(f"output {shown(name)}: the Transpose {error} is not supported") from None
+            raise UnsupportedOperatorError(f"output {shown(name)} {error} is not supported") from None
         return self.builder.add("identity", source, name=name) if source in self.builder.inputs else source
 
     def _drop_unused(self, outputs: Sequence[str]) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..axes import Axes
+
 __all__ = ["BATCHES", "Constant", "Sized", "Unusable", "Value"]
 
 BATCHES = (13, 1021)
@@ -28,18 +30,18 @@ class Value:
     ----------
     name : str
         The Graph's name for it.
-    axes : tuple of int
-        ONNX's axis i is the Graph's axis ``axes[i]``, both counted with the batch. A Transpose only
-        changes this, so that two which cancel leave nothing behind.
+    axes : Axes
+        How ONNX's axes lie on the Graph's. A Transpose only changes this, so that two which cancel leave nothing
+        behind.
     floating : bool
         False where the elements are integers, as those of an image of bytes before its Cast.
     """
 
     __slots__ = ("axes", "floating", "name")
 
-    def __init__(self, name: str, axes: Sequence[int], floating: bool = True) -> None:
+    def __init__(self, name: str, axes: Axes, floating: bool = True) -> None:
         self.name = name
-        self.axes = tuple(axes)
+        self.axes = axes
         self.floating = floating
 
 

@@ -11,6 +11,7 @@ Two things happen here so that the entries of :mod:`.ops` can stay simple:
 from __future__ import annotations
 
 import operator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 
 from ...errors import UnsupportedOperatorError
 from ...graph.builder import GraphBuilder
+from .. import axes
+from ..arrange import Arranger
 from .ops import FUNCTIONS
 from .values import Unusable, Value
 
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.export import ExportedProgram
+
+
+_FILLING = {
+    f"aten.{call}.default" for call in ("new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
+}
+"""Calls that give a constant: of their first argument they take only the shape and the dtype."""
 
 
 class Reader:
@@ -36,8 +45,11 @@ class Reader:
         self._program = program
         self._root = root
         self._batch = batch
+        self._arranger = Arranger(self.builder, [batch])
         self._values: dict[torch.fx.Node, Any] = {}  # Value, Tensor, tuple of them, None
         self._arrays: dict[tuple[Any, ...], tuple[np.ndarray, torch.Tensor]] = {}
+        given = (*program.state_dict.values(), *program.constants.values())
+        self._given = {tensor.untyped_storage().data_ptr() for tensor in given if isinstance(tensor, torch.Tensor)}
         self._call: Any = None  # the fx.Node being read
 
     def read(self) -> tuple[str, ...]:
@@ -77,7 +89,7 @@ class Reader:
         attrs: Mapping[str, Any] | None = None,
         memory: object = None,
     ) -> Value:
-        """Add a node; return its output.
+        """Add a node whose inputs have the batch first, and the other axes as PyTorch has them; return its output.
 
         Parameters
         ----------
@@ -89,33 +101,116 @@ class Reader:
         memory : object, optional
             That of the input, where the output is a view of it.
         """
-        names = self._names_of(inputs)
-        arrays = {role: self._array(role, tensor) for role, tensor in (weights or {}).items() if tensor is not None}
-        return self._value(self.builder.add(op, *names, weights=arrays, **(attrs or {})), memory)
+        names = [self.plain(x).name for x in inputs]
+        name = self._add(op, names, weights or {}, attrs or {})
+        return self.value(name, axes.identity(1 + len(self.builder.shape(name))), memory)
 
-    def apply(self, recipe: Callable[..., str], x: Any, *args: Any, memory: object = None) -> Value:
+    def along(
+        self,
+        op: str,
+        *inputs: Any,
+        weights: Mapping[str, Any] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        memory: object = None,
+    ) -> Value:
+        """Add a node that leaves axes where they are; `inputs` have the same axes, which `attrs` name as the Graph."""
+        first = self.checked(inputs[0])
+        name = self._add(op, [self.checked(x).name for x in inputs], weights or {}, attrs or {})
+        return self.value(name, first.axes, memory)
+
+    def trailing(
+        self,
+        op: str,
+        *inputs: Any,
+        count: int,
+        weights: Mapping[str, Any] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Value:
+        """Add a node that computes along the last `count` axes of its inputs, for each index of the others."""
+        inputs = self.alike(*(self.arranged(x) for x in inputs))
+        for axis in range(-count, 0):
+            self.axis(inputs[0], axis)
+        return self.along(op, *inputs, weights=weights, attrs=attrs)
+
+    def apply(self, recipe: Callable[..., str], x: Any, *args: Any) -> Value:
         """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``; return its output."""
-        (name,) = self._names_of((x,))
-        return self._value(recipe(name, *args), memory)
+        name = recipe(self.plain(x).name, *args)
+        return self.value(name, axes.identity(1 + len(self.builder.shape(name))))
 
-    def one_image(self, constant: torch.Tensor, rank: int) -> torch.Tensor:
-        """Return a constant of `rank` batched axes for one image; refuse one that is not the same for all."""
-        if constant.dim() < rank:
-            return constant
-        if constant.dim() > rank or not (len(constant) == 1 or bool((constant == constant[:1]).all())):
-            raise self.unsupported("mixes the images of a batch, which is not supported")
-        return constant[0]
+    def value(self, name: str, its_axes: axes.Axes, memory: object = None) -> Value:
+        """Return what the network's tensor is that lies so on a node's output."""
+        return Value(name, its_axes, axes.sizes(its_axes, self.builder.shape(name), self._batch), memory)
 
-    def _names_of(self, inputs: Sequence[Any]) -> list[str]:
-        """The names of what the current call reads, which must give a batch of images."""
-        if not all(isinstance(value, Value) for value in inputs):
+    def checked(self, x: Any) -> Value:
+        """Return a value; refuse a constant."""
+        if not isinstance(x, Value):
             raise self.unsupported("of a constant is not supported")
-        if not self.shape or self.shape[0] != self._batch:
-            raise self.unsupported("mixes the images of a batch, which is not supported")
-        return [x.name for x in inputs]
+        return x
 
-    def _value(self, name: str, memory: object) -> Value:
-        return Value(name, (self._batch, *self.builder.shape(name)), memory)
+    def axis(self, x: Value, dim: int) -> int:
+        """Return the Graph's axis for one of PyTorch's, which may be negative."""
+        parts = x.axes[dim]
+        if len(parts) != 1 or parts == (0,):
+            raise self.mixed()
+        return parts[0]
+
+    def arranged(self, x: Any) -> Value:
+        """Return a value whose axes the Graph has in PyTorch's order, but the batch first."""
+        known = self.checked(x)
+        return Value(*self._arranger.arranged(known.name, known.axes), known.shape, known.memory)
+
+    def alike(self, *values: Any) -> tuple[Value, ...]:
+        """Return values whose axes lie alike on the Graph's, of as many axes: those with fewer get some in front."""
+        known = [self.checked(x) for x in values]
+        with self._unmixed():
+            places = self._arranger.alike(*((x.name, x.axes) for x in known))
+        return tuple(self.value(*place, x.memory) for place, x in zip(places, known, strict=True))
+
+    def plain(self, x: Any) -> Value:
+        """Return a value as the Graph has it: the batch is the first axis, and all are in PyTorch's order."""
+        known = self.checked(x)
+        with self._unmixed():
+            name = self._arranger.plain(known.name, known.axes)
+        return Value(name, axes.identity(len(known.axes)), known.shape, known.memory)
+
+    def reshape(self, x: Any, shape: Sequence[int]) -> Value:
+        """Return a view of a value under another shape, batched."""
+        known, target = self.checked(x), tuple(shape)
+        if known.shape == target:
+            return known
+        with self._unmixed():
+            return Value(*self._arranger.reshaped(known.name, known.axes, [target]), target, known.memory)
+
+    def constant(self, x: Value, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a constant that broadcasts with `x`, the same for all images, as it does with the Graph's value."""
+        with self._unmixed():
+            return torch.as_tensor(self._arranger.constant(x.name, x.axes, tensor.detach().cpu().numpy()))
+
+    @contextmanager
+    def _unmixed(self) -> Iterator[None]:
+        try:
+            yield
+        except axes.MixedError:
+            raise self.mixed() from None
+
+    def filled(self, tensor: torch.Tensor, like: Value | None = None) -> Value:
+        """Return a constant as a value whose axes lie as those of `like`, or as the Graph has them."""
+        its_axes, shape = axes.identity(tensor.dim()), tuple(tensor.shape[1:])
+        if like is not None:
+            its_axes, shape = like.axes, self.builder.shape(like.name)
+        with self._unmixed():
+            image = axes.constant(its_axes, shape, self._batch, tensor.detach().cpu().numpy())
+        image = image.reshape((1,) * (sum(map(len, its_axes)) - 1 - image.ndim) + image.shape)
+        source = self.builder.inputs[0] if like is None else like.name
+        return self.value(self._add("constant", [source], {"value": torch.as_tensor(image)}, {}), its_axes)
+
+    def _add(self, op: str, names: Sequence[str], weights: Mapping[str, Any], attrs: Mapping[str, Any]) -> str:
+        arrays = {role: self._array(role, tensor) for role, tensor in weights.items() if tensor is not None}
+        return self.builder.add(op, *names, weights=arrays, **attrs)
+
+    def mixed(self) -> UnsupportedOperatorError:
+        """An error about the current call: it takes images of a batch together, or some of them."""
+        return self.unsupported("mixes the images of a batch, which is not supported")
 
     def unsupported(self, what: str) -> UnsupportedOperatorError:
         """An error about the current call: its name, its module, what is wrong, the remedy."""
@@ -142,7 +237,8 @@ class Reader:
             return program.state_dict.get(target, program.constants.get(target))
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
-        return Value(self._inputs[call.name], tuple(call.meta["val"].shape))
+        shape = tuple(call.meta["val"].shape)
+        return Value(self._inputs[call.name], axes.identity(len(shape)), shape)
 
     def _function(self, call: Any) -> Any:
         args = [self._resolve(arg) for arg in call.args]
@@ -153,6 +249,9 @@ class Reader:
         name = str(call.target)
         if name.startswith("aten._assert"):  # what export knows about dtypes, not part of the network
             return None
+        if name in _FILLING:
+            like = call.args[0].meta["val"]
+            args[0] = torch.empty((), dtype=like.dtype).expand(like.shape)
         if not any(isinstance(value, Value) for value in _flat([args, kwargs])):
             return self._evaluate(call.target, args, kwargs)
         packet, _, overload = name.rpartition(".")
@@ -182,7 +281,13 @@ class Reader:
             raise self.unsupported("is not supported")
         if torch.Tag.nondeterministic_seeded in target.tags:
             raise self.unsupported("is random")
-        if target._schema.is_mutable and not str(target).startswith("aten.detach_."):
+        changed = [
+            args[i] if i < len(args) else kwargs[argument.name]
+            for i, argument in enumerate(target._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+        given = any(tensor.untyped_storage().data_ptr() in self._given for tensor in changed)
+        if given and not str(target).startswith("aten.detach_."):
             raise self.unsupported("changes a parameter or a buffer in place")
         with torch.no_grad():
             return target(*args, **kwargs)
@@ -203,17 +308,15 @@ class Reader:
             value = self._resolve(calls[output]) if output in calls else output
             if isinstance(value, torch.Tensor) and value.dim() and len(value) == self._batch:
                 self._call = calls[output]
-                image = self.one_image(value, value.dim())
-                value = self.emit("constant", Value(self.builder.inputs[0], ()), weights={"value": image})
+                value = self.filled(value)
             if not isinstance(value, Value):
                 raise UnsupportedOperatorError(
                     f"{self._root}: output {len(names)} does not depend on the input; return "
                     "only what is computed from the image"
                 )
-            if value.name in self.builder.inputs:
-                self._call = calls[output]
-                value = self.emit("identity", value)
-            names.append(value.name)
+            self._call = calls.get(output, self._call)
+            name = self.plain(value).name
+            names.append(self.builder.add("identity", name) if name in self.builder.inputs else name)
         return tuple(names)
 
     def _array(self, role: str, tensor: Any) -> np.ndarray:

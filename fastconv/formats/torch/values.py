@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..axes import Axes
+
 __all__ = ["Unusable", "Value"]
 
 
@@ -12,16 +17,19 @@ class Value:
     ----------
     name : str
         The Graph's name for it.
+    axes : Axes
+        How its axes lie on the Graph's.
     shape : tuple of int
         Batched.
     memory : object
         Shared by all that live in the same memory, so that in-place calls find them.
     """
 
-    __slots__ = ("memory", "name", "shape")
+    __slots__ = ("axes", "memory", "name", "shape")
 
-    def __init__(self, name: str, shape: tuple[int, ...], memory: object = None) -> None:
+    def __init__(self, name: str, axes: Axes, shape: tuple[int, ...], memory: object = None) -> None:
         self.name = name
+        self.axes = axes
         self.shape = shape
         self.memory = object() if memory is None else memory
 

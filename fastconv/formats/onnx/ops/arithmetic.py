@@ -8,6 +8,7 @@ import numpy as np
 
 from ....errors import ArgumentError, ShapeError
 from ....graph.ops import OPS
+from ...axes import arranged
 from ..values import Value
 from .table import Functions
 
@@ -20,12 +21,12 @@ __all__ = ["FUNCTIONS", "affine"]
 
 FUNCTIONS = Functions()
 
-_WHAT = "with a constant that has more axes, or differs between images"
-
 
 def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> Value:
     """``x * scale + shift``; both broadcast with what ONNX sees."""
-    constants = [_in_order(reader, x, np.asarray(value, np.float64)) for value in (scale, shift)]
+    arrays = [np.asarray(value, np.float64) for value in (scale, shift)]
+    x = _of_rank(reader, x, max(array.ndim for array in arrays))
+    constants = [reader.constant(x, array) for array in arrays]
     sizes = reader.builder.shape(x.name)
     reader.charge(4 * (sizes[0] if sizes else 0))
     try:
@@ -39,29 +40,19 @@ def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.Arra
 
 def _with_constant(reader: Reader, op: str, x: Value, constant: np.ndarray) -> Value:
     """A value and a constant of the Graph's axes, which broadcast."""
-    if constant.shape[0] != 1:
-        raise reader.unsupported(_WHAT)
-    other: np.ndarray = constant.reshape(constant.shape[1:])
-    reader.charge(other.size)
-    return reader.along(op, x, weights={"other": reader.weight(other)})
+    reader.charge(constant.size)
+    return reader.along(op, x, weights={"other": reader.weight(constant)})
 
 
-def _in_order(reader: Reader, x: Value, constant: np.ndarray) -> np.ndarray:
-    """A constant whose axes are those of the Graph."""
-    rank = len(x.axes)
-    if constant.ndim > rank:
-        raise reader.unsupported(_WHAT)
-    full = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
-    order: list[int] = np.argsort(x.axes).tolist()
-    return np.transpose(full, order)
+def _of_rank(reader: Reader, x: Value, rank: int) -> Value:
+    """Return a value with so many axes at least: new ones of size 1 in front."""
+    new = (1,) * (rank - len(x.axes))
+    return reader.reshape(x, [(*new, *reader.shape(x, batch)) for batch in reader.batches]) if new else x
 
 
 def _both(reader: Reader, op: str, x: Value, y: Value) -> Value:
-    """Two values: their axes stay where they are if they are in the same order."""
-    if len(x.axes) != len(y.axes):
-        raise reader.unsupported("of two tensors with different numbers of axes")
-    if x.axes != y.axes:
-        x, y = reader.plain(x), reader.plain(y)
+    """Two values: their axes stay where they are if they lie alike."""
+    x, y = reader.alike(x, y)
     try:
         OPS[op].infer([reader.builder.shape(value.name) for value in (x, y)], {}, {})
     except ShapeError:
@@ -79,13 +70,13 @@ def _add(reader: Reader, x: Any, y: Any) -> Value:
 def _shifted(reader: Reader, x: Value, shift: np.ndarray) -> Value:
     """``x + shift``; of a product with a matrix it is the bias."""
     product, sizes = reader.made(x), reader.builder.shape(x.name)
-    if product is None or product.op != "linear" or "bias" in product.weights or x.axes != tuple(range(len(x.axes))):
+    if product is None or product.op != "linear" or "bias" in product.weights or x.axes != arranged(x.axes):
         return affine(reader, x, shift=shift)
     if shift.ndim > len(x.axes) or shift.shape not in ((1,) * (shift.ndim - 1) + sizes[-1:], (1,) * shift.ndim):
         return affine(reader, x, shift=shift)
     bias = np.broadcast_to(reader.weight(shift).reshape(-1), sizes[-1:])
     weights = {"weight": product.weights["weight"], "bias": bias}
-    return reader.emit("linear", Value(product.inputs[0], x.axes), weights=weights)
+    return reader.along("linear", Value(product.inputs[0], x.axes), weights=weights)
 
 
 @FUNCTIONS("Sum", mixed=True)
@@ -151,7 +142,8 @@ def _bound(name: str) -> None:
                 limits = (bound, None) if name == "Max" else (None, bound)
                 first = reader.like(first, reader.builder.clamp(first.name, *limits))
             else:
-                first = _with_constant(reader, op, first, _in_order(reader, first, reader.weight(other)))
+                first = _of_rank(reader, first, other.ndim)
+                first = _with_constant(reader, op, first, reader.constant(first, reader.weight(other)))
         result: Value = first
         return result
 

@@ -282,3 +282,29 @@ def _split(
 def _non_zero(reader: Reader, x: np.ndarray) -> np.ndarray:
     reader.charge(x.size * x.ndim)
     return np.array(np.nonzero(x), np.int64)
+
+
+@FOLDS("ScatterND", moves=True)
+def _scatter_nd(
+    reader: Reader, x: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
+) -> np.ndarray:
+    if reduction != "none":
+        raise reader.unsupported(f"with reduction={reduction!r}")
+    reader.charge(x.size)
+    result: np.ndarray = x.copy()
+    result[tuple(np.moveaxis(indices, -1, 0))] = updates
+    return result
+
+
+@FOLDS("Trilu", moves=True)
+def _trilu(reader: Reader, x: np.ndarray, k: Any = None, *, upper: int) -> np.ndarray:
+    diagonal = 0 if k is None else int(reader.number("k", k))
+    function = np.triu if upper else np.tril
+    result: np.ndarray = function(x, diagonal)
+    return result
+
+
+@FOLDS("MatMul")
+def _matmul(reader: Reader, x: np.ndarray, y: np.ndarray) -> Any:
+    reader.charge(x.size // max(x.shape[-1], 1) * y.shape[-1])
+    return np.matmul(x, y)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ....errors import ShapeError
 from ....graph.ops import OPS
+from ...einsum import einsum
 from ..values import Value
 from .table import Functions
 
@@ -21,16 +22,51 @@ FUNCTIONS = Functions()
 
 @FUNCTIONS("MatMul", mixed=True)
 def _matmul(reader: Reader, x: Any, y: Any) -> Value:
+    """The product of the last two axes, for each index of the others."""
     if isinstance(x, Value) and isinstance(y, Value):
-        x, y = reader.plain(x), reader.plain(y)
+        x, y = reader.alike(reader.arranged(x), reader.arranged(y))
         try:
             OPS["matmul"].infer([reader.sizes(x), reader.sizes(y)], {}, {})
         except ShapeError:
             raise reader.unsupported("of two tensors of other leading axes") from None
-        return reader.emit("matmul", x, y)
-    if not isinstance(x, Value) or y.ndim != 2:
-        raise reader.unsupported("without a constant matrix on its right")
-    return reader.emit("linear", x, weights={"weight": reader.weight(y, transposed=True)})
+        return reader.trailing("matmul", x, y, count=2)
+    if isinstance(x, Value) and y.ndim == 2:
+        return _rows(reader, x, reader.weight(y, transposed=True))
+    if isinstance(y, Value) and x.ndim == 2:
+        return _turned(_rows(reader, _turned(y), reader.weight(x)))
+    raise reader.unsupported("with constants that are not matrices")
+
+
+def _rows(reader: Reader, x: Value, weight: np.ndarray) -> Value:
+    return reader.trailing("linear", x, count=1, weights={"weight": weight})
+
+
+def _turned(x: Value) -> Value:
+    """Return a value with the last two axes exchanged."""
+    return Value(x.name, (*x.axes[:-2], *x.axes[:-3:-1]), x.floating)
+
+
+@FUNCTIONS("Einsum", mixed=True)
+def _einsum(reader: Reader, *operands: Any, equation: str) -> Value:
+    try:
+        plan = einsum(equation)
+        sizes = [plan.sizes(*(_shape(reader, x, batch) for x in operands)) for batch in reader.batches]
+    except ValueError as error:
+        raise reader.unsupported(f"{equation!r} {error}") from None
+    matrices = []
+    for operand, way in zip(operands, (plan.first, plan.second), strict=True):
+        if isinstance(operand, Value):
+            permuted = Value(operand.name, tuple(operand.axes[dim] for dim in way.dims), operand.floating)
+            matrices.append(reader.reshape(permuted, [way.shape(each) for each in sizes]))
+        else:
+            matrices.append(operand.transpose(way.dims).reshape(way.shape(sizes[0])))
+    product = _matmul(reader, *matrices)
+    product = reader.reshape(product, [[each[x] for x in plan.made] for each in sizes])
+    return Value(product.name, tuple(product.axes[dim] for dim in plan.dims), product.floating)
+
+
+def _shape(reader: Reader, x: Any, batch: int) -> tuple[int, ...]:
+    return reader.shape(x, batch) if isinstance(x, Value) else tuple(x.shape)
 
 
 @FUNCTIONS("Gemm", mixed=True)
@@ -48,14 +84,14 @@ def _gemm(
         weight = (weight.astype(np.float64) * alpha).astype(weight.dtype)
     added = isinstance(c, Value)
     bias = None if c is None or added else _row(reader, c, beta, len(weight))
-    y = reader.emit("linear", a, weights={"weight": weight, "bias": bias})
+    y = reader.trailing("linear", a, count=1, weights={"weight": weight, "bias": bias})
     if not added:
         return y
     if beta != 1:
         raise reader.unsupported(f"with beta={beta}")
     if reader.shape(c, reader.batches[0]) != reader.shape(y, reader.batches[0]):
         raise reader.unsupported("of tensors of different shapes")
-    return reader.emit("add", y, c)
+    return reader.along("add", *reader.alike(y, c))
 
 
 def _row(reader: Reader, c: np.ndarray, beta: float, out: int) -> np.ndarray:

@@ -57,16 +57,14 @@ def _rms_normalization(
 
 def _over_last_axes(reader: Reader, op: str, x: Value, axis: int, eps: float, given: dict[str, Any]) -> Value:
     """Weights broadcast to the axes that are normalised."""
-    x = reader.plain(x)
-    first = reader.axis(x, axis)
-    if first == 0:
-        raise reader.unsupported("over the batch")
-    shape = reader.sizes(x)[first - 1 :]
+    reader.axis(x, axis)
+    x, count = reader.arranged(x), -axis if axis < 0 else len(x.axes) - axis
+    shape = reader.sizes(x)[-count:]
     weights = {}
     for role, array in given.items():
         if array is not None:
             weights[role] = _spread(reader, reader.weight(array), shape)
-    return reader.emit(op, x, weights=weights, normalized_shape=shape, eps=eps)
+    return reader.trailing(op, x, count=count, weights=weights, normalized_shape=shape, eps=eps)
 
 
 def _spread(reader: Reader, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -126,7 +126,9 @@ def _over_pixels(
     y = recipe(x.name, True)
     if keepdims:
         return reader.like(x, y)
-    return Value(reader.builder.reshape(y, reader.builder.shape(y)[:1]), [axis for axis in x.axes if axis < 2])
+    return Value(
+        reader.builder.reshape(y, reader.builder.shape(y)[:1]), tuple(parts for parts in x.axes if parts[0] < 2)
+    )
 
 
 def _global(name: str, recipe: str) -> None:

@@ -135,7 +135,7 @@ def _transpose(reader: Reader, x: Value, *, perm: list[int] | None = None) -> Va
     order = list(range(rank))[::-1] if perm is None else perm
     if sorted(order) != list(range(rank)):
         raise reader.error(f"perm {order} is no order of {rank} axes")
-    return Value(x.name, [x.axes[axis] for axis in order], x.floating)
+    return Value(x.name, tuple(x.axes[axis] for axis in order), x.floating)
 
 
 # --- the same values ------------------------------------------------------------------------------
@@ -173,18 +173,16 @@ def _cast_like(reader: Reader, x: Any, like: Any, *, saturate: int = 1, round_mo
 # --- joining, padding and cutting -----------------------------------------------------------------
 
 
-@FUNCTIONS("Concat", mixed=True)
+@FUNCTIONS("Concat", mixed=True, sized=True)
 def _concat(reader: Reader, *inputs: Any, axis: int) -> Value:
-    if not all(isinstance(x, Value) for x in inputs):
-        raise reader.unsupported("with constants")
-    if len({x.axes for x in inputs}) != 1:
-        inputs = tuple(reader.plain(x) for x in inputs)
-    if len({len(x.axes) for x in inputs}) != 1:
+    like = reader.arranged(next(x for x in inputs if isinstance(x, Value)))
+    if any(len(x.axes) != len(like.axes) for x in inputs if isinstance(x, Value)):
         raise reader.error("joins tensors of different numbers of axes")
-    dim = reader.axis(inputs[0], axis)
+    values = reader.alike(*(x if isinstance(x, Value) else reader.filled(x, like) for x in inputs))
+    dim = reader.axis(values[0], axis)
     if dim == 0:
         raise reader.unsupported("along the batch")
-    return inputs[0] if len(inputs) == 1 else reader.along("cat", *inputs, dim=dim)
+    return values[0] if len(values) == 1 else reader.along("cat", *values, dim=dim)
 
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ....graph.ops.activation import ACTIVATIONS
-from .table import Functions, layer
+from .table import Functions, elementwise
 
 if TYPE_CHECKING:
     from ..reader import Reader
@@ -16,7 +16,7 @@ __all__ = ["FUNCTIONS"]
 FUNCTIONS = Functions()
 
 for _row in ACTIVATIONS.values():
-    FUNCTIONS(*_row.aten)(layer(_row.name, (), tuple(name for name, *_ in _row.parameters)))
+    FUNCTIONS(*_row.aten)(elementwise(_row.name, tuple(name for name, *_ in _row.parameters)))
 
 
 @FUNCTIONS("relu6.default")
@@ -26,7 +26,8 @@ def _relu6(reader: Reader, x: Value) -> Value:
 
 @FUNCTIONS("clamp.default", "clip.default")
 def clamp(reader: Reader, x: Value, min: float | None = None, max: float | None = None) -> Value:
-    return reader.apply(reader.builder.clamp, x, min, max)
+    x = reader.checked(x)
+    return reader.value(reader.builder.clamp(x.name, min, max), x.axes)
 
 
 @FUNCTIONS("clamp_min.default")

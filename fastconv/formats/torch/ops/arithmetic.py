@@ -11,18 +11,18 @@ from .table import Functions
 if TYPE_CHECKING:
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "affine"]
+__all__ = ["FUNCTIONS", "add", "affine"]
 
 FUNCTIONS = Functions()
 
 
 @FUNCTIONS("add.Tensor")
-def _add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
+def add(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
     if not isinstance(x, Value) and isinstance(other, Value):
         return _scaled(reader, other, alpha, x)
     if not isinstance(other, Value):
         return _with_constant(reader, "add", x, alpha * other, shift=alpha * other)
-    return two(reader, "add", x, other if alpha == 1 else affine(reader, other, alpha))
+    return _two(reader, "add", x, other if alpha == 1 else affine(reader, other, alpha))
 
 
 @FUNCTIONS("sub.Tensor")
@@ -31,7 +31,7 @@ def _sub(reader: Reader, x: Any, other: Any, *, alpha: float = 1) -> Value:
         return _scaled(reader, other, -alpha, x)
     if not isinstance(other, Value):
         return _with_constant(reader, "sub", x, alpha * other, shift=-alpha * other)
-    return two(reader, "sub", x, other if alpha == 1 else affine(reader, other, alpha))
+    return _two(reader, "sub", x, other if alpha == 1 else affine(reader, other, alpha))
 
 
 def _scaled(reader: Reader, x: Value, scale: float, constant: Any) -> Value:
@@ -47,7 +47,7 @@ def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Value:
 @FUNCTIONS("mul.Tensor")
 def _mul(reader: Reader, x: Any, other: Any) -> Value:
     if isinstance(x, Value) and isinstance(other, Value):
-        return two(reader, "mul", x, other)
+        return _two(reader, "mul", x, other)
     x, other = (x, other) if isinstance(x, Value) else (other, x)
     return _with_constant(reader, "mul", x, other, scale=other)
 
@@ -57,7 +57,7 @@ def _div(reader: Reader, x: Any, other: Any) -> Value:
     if not isinstance(x, Value):
         return _mul(reader, reader.emit("reciprocal", other), x)
     if isinstance(other, Value):
-        return two(reader, "div", x, other)
+        return _two(reader, "div", x, other)
     if isinstance(other, (int, float)):
         return affine(reader, x, 1 / other)
     return _with_constant(reader, "div", x, other)
@@ -65,35 +65,35 @@ def _div(reader: Reader, x: Any, other: Any) -> Value:
 
 @FUNCTIONS("maximum.default", "max.other")
 def _maximum(reader: Reader, x: Any, other: Any) -> Value:
-    return two(reader, "maximum", x, other)
+    return _two(reader, "maximum", x, other)
 
 
 @FUNCTIONS("minimum.default", "min.other")
 def _minimum(reader: Reader, x: Any, other: Any) -> Value:
-    return two(reader, "minimum", x, other)
+    return _two(reader, "minimum", x, other)
 
 
-def two(reader: Reader, op: str, x: Any, other: Any) -> Value:
+def _two(reader: Reader, op: str, x: Any, other: Any) -> Value:
     """Two values, or one and a constant where the order does not matter, that broadcast."""
-    if not (isinstance(x, Value) and isinstance(other, Value)):
-        x, other = (x, other) if isinstance(x, Value) else (other, x)
-        return _with_constant(reader, op, x, other)
-    if len(x.shape) != len(other.shape):
-        raise reader.unsupported("mixes the images of a batch, which is not supported")
-    return reader.emit(op, x, other)
+    if isinstance(x, Value) and isinstance(other, Value):
+        return reader.along(op, *reader.alike(x, other))
+    x, other = (x, other) if isinstance(x, Value) else (other, x)
+    return _with_constant(reader, op, x, other)
 
 
 def _with_constant(reader: Reader, op: str, x: Value, constant: Any, **scaled: Any) -> Value:
     """A value and a constant: by channel where that is what it is, else as it broadcasts."""
     import torch
 
-    other = torch.as_tensor(constant, device="cpu")
     if scaled:
         try:
             return affine(reader, x, **scaled)
         except UnsupportedOperatorError:
             pass
-    return reader.emit(op, x, weights={"other": reader.one_image(other, len(x.shape))})
+    other = torch.as_tensor(constant, device="cpu")
+    if other.dim() > len(x.axes):
+        x = reader.reshape(x, (1,) * (other.dim() - len(x.axes)) + x.shape)
+    return reader.along(op, x, weights={"other": reader.constant(x, other)})
 
 
 @FUNCTIONS("neg.default")
@@ -102,10 +102,13 @@ def _neg(reader: Reader, x: Value) -> Value:
 
 
 def affine(reader: Reader, x: Value, scale: Any = 1, shift: Any = 0) -> Value:
+    """``x * scale + shift`` for numbers, or for one per channel."""
     import torch
 
+    x = reader.checked(x)
     tensors = (torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in (scale, shift))
+    arrays = (reader.constant(x, tensor).numpy() for tensor in tensors)
     try:
-        return reader.apply(reader.builder.affine, x, *(tensor.detach().numpy() for tensor in tensors))
+        return reader.value(reader.builder.affine(x.name, *arrays), x.axes)
     except ArgumentError:
         raise reader.unsupported("is supported with a number, or with one for each channel") from None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...einsum import einsum
 from ..values import Value
-from .arithmetic import affine
-from .table import Functions, layer
+from .arithmetic import add, affine
+from .norm import softmax
+from .shape import permute
+from .table import Functions
 
 if TYPE_CHECKING:
     from ..reader import Reader
@@ -15,22 +18,41 @@ __all__ = ["FUNCTIONS"]
 
 FUNCTIONS = Functions()
 
-FUNCTIONS("linear.default")(layer("linear", ("weight", "bias")))
+
+@FUNCTIONS("linear.default")
+def _linear(reader: Reader, x: Any, weight: Any, bias: Any = None) -> Value:
+    return reader.trailing("linear", x, count=1, weights={"weight": weight, "bias": bias})
 
 
 @FUNCTIONS("matmul.default", "mm.default", "bmm.default")
-def _matmul(reader: Reader, x: Any, weight: Any) -> Value:
-    if isinstance(x, Value) and isinstance(weight, Value):
-        return _product(reader, x, weight)
-    if isinstance(weight, Value) or weight.dim() != 2:
-        raise reader.unsupported("is supported with a constant matrix on its right only")
-    return reader.emit("linear", x, weights={"weight": weight.t()})
+def matmul(reader: Reader, x: Any, other: Any) -> Value:
+    """The product of the last two axes, for each index of the others."""
+    if isinstance(x, Value) and isinstance(other, Value):
+        return _product(reader, x, other)
+    if isinstance(x, Value) and other.dim() == 2:
+        return _linear(reader, x, other.t())
+    if isinstance(other, Value) and x.dim() == 2:
+        return turned(_linear(reader, turned(other), x))
+    raise reader.unsupported("is supported with constants that are matrices only")
 
 
 def _product(reader: Reader, x: Value, other: Value) -> Value:
-    if len(x.shape) != len(other.shape) or x.shape[:-2] != other.shape[:-2] or len(x.shape) < 3:
+    x, other = reader.alike(reader.arranged(x), reader.arranged(other))
+    if len(x.axes) < 3 or x.shape[:-2] != other.shape[:-2]:
         raise reader.unsupported("of matrices of other leading axes is not supported")
-    return reader.emit("matmul", x, other)
+    return reader.trailing("matmul", x, other, count=2)
+
+
+def turned(x: Value) -> Value:
+    """Return a view with the last two axes exchanged."""
+    dims = [*range(len(x.axes) - 2), -1, -2]
+    return Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
+
+
+@FUNCTIONS("baddbmm.default")
+def _baddbmm(reader: Reader, x: Any, first: Any, second: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+    product = matmul(reader, first if alpha == 1 else affine(reader, first, alpha), second)
+    return add(reader, product, x, alpha=beta) if beta else product
 
 
 @FUNCTIONS("scaled_dot_product_attention.default")
@@ -51,13 +73,28 @@ def _attention(
         raise reader.unsupported("with a mask that is causal, of booleans or computed is not supported")
     if dropout_p:
         raise reader.unsupported("with dropout is not supported")
-    rank, factor = len(query.shape), query.shape[-1] ** -0.5 if scale is None else scale
-    turned = reader.emit("permute", key, attrs={"dims": (*range(rank - 2), rank - 1, rank - 2)})
-    scores = reader.emit("matmul", affine(reader, query, factor), turned)
+    scaled = affine(reader, query, query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = _product(reader, scaled, turned(reader.checked(key)))
     if mask is not None:
-        scores = reader.emit("add", scores, weights={"other": reader.one_image(mask, rank)})
-    weights = reader.emit("softmax", scores, attrs={"dim": rank - 1})
-    return reader.emit("matmul", weights, value)
+        scores = add(reader, scores, mask)
+    return _product(reader, softmax(reader, scores, -1), reader.checked(value))
+
+
+@FUNCTIONS("einsum.default")
+def _einsum(reader: Reader, equation: str, operands: list[Any], **_: Any) -> Value:
+    try:
+        plan = einsum(equation)
+    except ValueError as error:
+        raise reader.unsupported(f"{equation!r} {error} is not supported") from None
+    sizes = plan.sizes(*(operand.shape for operand in operands))
+    matrices = [
+        reader.reshape(permute(reader, operand, way.dims), way.shape(sizes))
+        if isinstance(operand, Value)
+        else operand.permute(way.dims).reshape(way.shape(sizes))
+        for operand, way in zip(operands, (plan.first, plan.second), strict=True)
+    ]
+    product = reader.reshape(matmul(reader, *matrices), [sizes[x] for x in plan.made])
+    return permute(reader, product, plan.dims)
 
 
 @FUNCTIONS("addmm.default")
@@ -65,4 +102,4 @@ def _addmm(reader: Reader, bias: Any, x: Any, weight: Any, *, beta: float = 1, a
     if isinstance(bias, Value) or isinstance(weight, Value) or bias.dim() > 1:
         raise reader.unsupported("is supported with a constant matrix and a constant row only")
     row = (beta * bias).expand(weight.shape[1])
-    return reader.emit("linear", x, weights={"weight": alpha * weight.t(), "bias": row})
+    return _linear(reader, x, alpha * weight.t(), row)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..reader import Reader
     from ..values import Value
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "softmax"]
 
 FUNCTIONS = Functions()
 
@@ -40,7 +40,8 @@ def _layer_norm(
     reader: Reader, x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
 ) -> Value:
     attrs = {"normalized_shape": normalized_shape, "eps": eps}
-    return reader.emit("layer_norm", x, weights={"weight": weight, "bias": bias}, attrs=attrs)
+    weights = {"weight": weight, "bias": bias}
+    return reader.trailing("layer_norm", x, count=len(normalized_shape), weights=weights, attrs=attrs)
 
 
 @FUNCTIONS("rms_norm.default")
@@ -48,7 +49,7 @@ def _rms_norm(reader: Reader, x: Any, normalized_shape: Any, weight: Any = None,
     import torch
 
     attrs = {"normalized_shape": normalized_shape, "eps": torch.finfo(reader.dtype).eps if eps is None else eps}
-    return reader.emit("rms_norm", x, weights={"weight": weight}, attrs=attrs)
+    return reader.trailing("rms_norm", x, count=len(normalized_shape), weights={"weight": weight}, attrs=attrs)
 
 
 @FUNCTIONS("group_norm.default")
@@ -79,10 +80,10 @@ def _instance_norm(
 
 
 @FUNCTIONS("softmax.int")
-def _softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
-    return reader.emit("softmax", x, attrs={"dim": dim})
+def softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
+    return reader.along("softmax", x, attrs={"dim": reader.axis(x, dim)})
 
 
 @FUNCTIONS("log_softmax.int")
 def _log_softmax(reader: Reader, x: Value, dim: int, dtype: Any = None) -> Value:
-    return reader.emit("log_softmax", x, attrs={"dim": dim})
+    return reader.along("log_softmax", x, attrs={"dim": reader.axis(x, dim)})

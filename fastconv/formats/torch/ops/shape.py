@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..values import Value
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "permute"]
 
 FUNCTIONS = Functions()
 
@@ -22,27 +23,20 @@ FUNCTIONS("constant_pad_nd.default")(layer("pad", (), ("padding", "value")))
 
 @FUNCTIONS("cat.default", "concat.default", "concatenate.default")
 def cat(reader: Reader, tensors: list[Any], dim: int = 0) -> Value:
-    if dim in (0, -len(reader.shape)):
-        raise reader.unsupported("along the batch is not supported")
-    like = next(tensor for tensor in tensors if isinstance(tensor, Value))
-    parts = [
-        tensor
-        if isinstance(tensor, Value)
-        else reader.emit("constant", like, weights={"value": reader.one_image(tensor, len(like.shape))})
-        for tensor in tensors
-    ]
-    return reader.emit("cat", *parts, attrs={"dim": dim})
+    like = reader.arranged(next(tensor for tensor in tensors if isinstance(tensor, Value)))
+    parts = reader.alike(*(x if isinstance(x, Value) else reader.filled(x, like) for x in tensors))
+    return reader.along("cat", *parts, attrs={"dim": reader.axis(parts[0], dim)})
 
 
 @FUNCTIONS("stack.default")
 def _stack(reader: Reader, tensors: list[Any], dim: int = 0) -> Value:
-    """A cat of what got one more axis; axes of one index in front of `dim` change no order."""
+    """A cat of what got one more axis."""
     dim %= len(reader.shape)
-    parts = [
-        reader.apply(reader.builder.reshape, x, (*x.shape[1:dim], 1, *x.shape[dim:])) if isinstance(x, Value) else x
-        for x in (t if isinstance(t, Value) else t.unsqueeze(dim) for t in tensors)
-    ]
-    return cat(reader, parts, dim)
+    return cat(reader, [_unsqueezed(reader, x, dim) for x in tensors], dim)
+
+
+def _unsqueezed(reader: Reader, x: Any, dim: int) -> Any:
+    return reader.reshape(x, (*x.shape[:dim], 1, *x.shape[dim:])) if isinstance(x, Value) else x.unsqueeze(dim)
 
 
 @FUNCTIONS(
@@ -60,24 +54,25 @@ def _stack(reader: Reader, tensors: list[Any], dim: int = 0) -> Value:
 )
 def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """Any change of shape that keeps the order of the values: the result's shape says it all."""
-    shape = reader.shape
-    if shape == x.shape:
-        return x
-    return reader.apply(reader.builder.reshape, x, shape[1:], memory=x.memory)
+    return reader.reshape(x, reader.shape)
 
 
 @FUNCTIONS("permute.default")
-def _permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
-    if dims[0] not in (0, -len(x.shape)):
-        raise reader.unsupported("mixes the images of a batch, which is not supported")
-    return reader.emit("permute", x, attrs={"dims": dims})
+def permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
+    """Nothing moves until a node needs it."""
+    return Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
 
 
 @FUNCTIONS("transpose.int", "swapaxes.default")
 def _transpose(reader: Reader, x: Value, dim0: int, dim1: int) -> Value:
-    dims = list(range(len(x.shape)))
+    dims = list(range(len(x.axes)))
     dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
-    return _permute(reader, x, dims)
+    return permute(reader, x, dims)
+
+
+@FUNCTIONS("t.default")
+def _t(reader: Reader, x: Value) -> Value:
+    return permute(reader, x, range(len(x.axes))[::-1])
 
 
 @FUNCTIONS("slice.Tensor")
@@ -88,9 +83,7 @@ def _slice(
     start, end, step = slice(start, end, step).indices(size)
     if (start, end, step) == (0, size, 1):
         return x
-    if dim % len(x.shape) == 0:
-        raise reader.unsupported("takes some images of a batch, which is not supported")
-    return reader.emit("slice", x, attrs={"dim": dim, "start": start, "end": end, "step": step})
+    return reader.along("slice", x, attrs={"dim": reader.axis(x, dim), "start": start, "end": end, "step": step})
 
 
 @FUNCTIONS("narrow.default")
@@ -100,24 +93,18 @@ def _narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Valu
 
 @FUNCTIONS("select.int")
 def _select(reader: Reader, x: Value, dim: int, index: int) -> Value:
-    index %= x.shape[dim]
-    if dim % len(x.shape) == 0:
-        raise reader.unsupported("takes one image of a batch, which is not supported")
-    kept = reader.emit("slice", x, attrs={"dim": dim, "start": index, "end": index + 1})
-    return reader.apply(reader.builder.reshape, kept, reader.shape[1:])
+    dim, index = dim % len(x.shape), index % x.shape[dim]
+    kept = _slice(reader, x, dim, index, index + 1)
+    return reader.reshape(kept, kept.shape[:dim] + kept.shape[dim + 1 :])
 
 
 @FUNCTIONS("chunk.default", "split.Tensor", "split_with_sizes.default", "tensor_split.sections")
 def _split(reader: Reader, x: Value, _: Any, dim: int = 0) -> tuple[Value, ...]:
     """The sizes of the results say how."""
-    if dim % len(x.shape) == 0:
-        raise reader.unsupported("divides the images of a batch, which is not supported")
     ends = [0]
-    parts = []
     for shape in reader.shapes:
         ends.append(ends[-1] + shape[dim])
-        parts.append(reader.emit("slice", x, attrs={"dim": dim, "start": ends[-2], "end": ends[-1]}))
-    return tuple(parts)
+    return tuple(_slice(reader, x, dim, *pair) for pair in pairwise(ends))
 
 
 @FUNCTIONS("unbind.int")
@@ -145,7 +132,7 @@ def _alias(reader: Reader, x: Value) -> Value:
 
 @FUNCTIONS("clone.default")
 def _clone(reader: Reader, x: Value, *, memory_format: Any = None) -> Value:
-    return Value(x.name, x.shape)
+    return Value(x.name, x.axes, x.shape)
 
 
 @FUNCTIONS(
@@ -161,7 +148,7 @@ def _convert(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """The same values, be it in memory of their own or not; all is computed in one dtype."""
     if not reader.dtype.is_floating_point:
         raise reader.unsupported(f"to {reader.dtype} is not supported")
-    return Value(x.name, x.shape, x.memory)
+    return Value(x.name, x.axes, x.shape, x.memory)
 
 
 @FUNCTIONS(
@@ -173,4 +160,4 @@ def _convert(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
 def _dropout(reader: Reader, x: Value, p: float, train: bool) -> Value:
     if train:
         raise reader.unsupported("is on in eval() mode too (pass training=self.training), which is not supported")
-    return reader.emit("dropout", x, attrs={"p": p}, memory=x.memory)
+    return reader.along("dropout", x, attrs={"p": p}, memory=x.memory)

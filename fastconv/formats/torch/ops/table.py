@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ..reader import Reader
     from ..values import Value
 
-__all__ = ["Functions", "layer"]
+__all__ = ["Functions", "elementwise", "layer"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +30,7 @@ class Functions(dict[str, Callable[..., Any]]):
 
 
 def layer(op: str, weights: tuple[str, ...] = (), attrs: tuple[str, ...] = ()) -> Callable[..., Value]:
-    """Read a call that has a node of the same meaning.
+    """Read a call that has a node of the same meaning, for a batch of images.
 
     Parameters
     ----------
@@ -45,5 +45,14 @@ def layer(op: str, weights: tuple[str, ...] = (), attrs: tuple[str, ...] = ()) -
         given |= {"padding" if key == "pad" else key: value for key, value in kwargs.items()}
         arrays = {role: given.pop(role, None) for role in weights}
         return reader.emit(op, x, weights=arrays, attrs=given)
+
+    return read
+
+
+def elementwise(op: str, attrs: tuple[str, ...] = ()) -> Callable[..., Value]:
+    """Read a call that has a node of the same meaning, and treats all elements alike; see `layer`."""
+
+    def read(reader: Reader, x: Any, *args: Any, **kwargs: Any) -> Value:
+        return reader.along(op, x, attrs={**dict(zip(attrs, args, strict=False)), **kwargs})
 
     return read
