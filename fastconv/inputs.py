@@ -10,6 +10,8 @@ from .graph.attributes import shown
 from .graph.inputs import listed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     Shape = tuple[int, ...]
@@ -44,7 +46,7 @@ def in_order(given: tuple[Any, ...], inputs: Mapping[str, Shape]) -> list[Any]:
     return list(given)
 
 
-def of_one_batch(inputs: Mapping[str, Shape], batches: list[np.ndarray], single: list[bool]) -> bool:
+def of_one_batch(inputs: Mapping[str, Shape], batches: Sequence[np.ndarray], single: Sequence[bool]) -> bool:
     """Tell whether one image was given for each input; refuse batches that differ."""
     sizes = [None if one else len(batch) for batch, one in zip(batches, single, strict=True)]
     if len(set(sizes)) > 1:
