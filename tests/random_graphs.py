@@ -341,25 +341,23 @@ def weights_of(shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> 
 
 
 @st.composite
-def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
-    """Draw a float32 network; mostly of images, with one to three outputs."""
+def graphs(draw: st.DrawFn, max_motifs: int = 6, max_inputs: int = 1) -> Graph:
+    """Draw a float32 network; mostly of images, with one to three outputs, and one input unless more are asked for."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    channels, size = draw(st.sampled_from(CHANNELS)), st.integers(1, 17)
-    kind = draw(st.sampled_from(["image"] * 8 + ["vector", "sequence"]))
-    input_shape: Shape = (channels,)
-    if kind == "image":
-        input_shape = (channels, draw(size), draw(size))
-    elif kind == "sequence":
-        input_shape = (draw(size), channels)
+    inputs: dict[str, Shape] = {INPUT: _input_shape(draw)}
+    if max_inputs > 1:
+        for index in range(draw(st.integers(2, max_inputs)) - 1):
+            # Mostly of the first one's shape, so that both can be joined.
+            inputs[f"in{index}"] = draw(st.sampled_from([*inputs.values()] * 2 + [_input_shape(draw)]))
     nodes: list[Node] = []
-    shapes: dict[str, Shape] = {INPUT: input_shape}
+    shapes = dict(inputs)
     for _ in range(draw(st.sampled_from(range(1, max_motifs + 1)))):
         names = list(shapes)
         source = draw(st.sampled_from([*names, *names[-3:], *names[-1:]]))  # late ones more often
         for op in draw(_FOR_IMAGES if len(shapes[source]) == 3 else _FOR_OTHERS):
             node = draw_node(draw, f"{op}_{len(nodes)}", op, source, shapes, rng)
             try:
-                graph = Graph(input_shape, (*nodes, node), (node.name,))
+                graph = Graph(inputs, (*nodes, node), (node.name,))
             except FastconvError:
                 break  # PyTorch refuses it, too
             if not 0 < prod(graph.shapes[node.name]) <= LARGEST:
@@ -371,7 +369,15 @@ def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
         nodes.append(Node("relu", "relu", (INPUT,), {}, {}))
     names = [node.name for node in nodes]
     others = draw(st.lists(st.sampled_from(names), max_size=2))
-    return Graph(input_shape, tuple(nodes), (names[-1], *others))
+    return Graph(inputs, tuple(nodes), (names[-1], *others))
+
+
+def _input_shape(draw: st.DrawFn) -> Shape:
+    channels, size = draw(st.sampled_from(CHANNELS)), st.integers(1, 17)
+    kind = draw(st.sampled_from(["image"] * 8 + ["vector", "sequence"]))
+    if kind == "image":
+        return (channels, draw(size), draw(size))
+    return (draw(size), channels) if kind == "sequence" else (channels,)
 
 
 def _broadcasts(first: Shape, second: Shape) -> bool:

@@ -540,10 +540,10 @@ UNSUPPORTED = {
     "matrices_left": (Functional(lambda _, x: torch.ones(4, 11, 11) @ x), "constants that are matrices"),
     "integers": (Functional(lambda _, x: x.long().float()), "torch.int64"),
     "comparison": (Functional(lambda _, x: torch.where(x > 0, x, 0)), "aten.gt"),
-    "dict": (Functional(lambda _, x: {"out": F.relu(x)}), "returns a dict"),
-    "nested": (Functional(lambda _, x: (x, (F.relu(x), x))), "returns a tuple"),
+    "set": (Functional(lambda _, x: {F.relu(x)}), "Functional: returns a set; wrap it"),
+    "object": (Functional(lambda _, x: {"a": [F.relu(x), object()]}), r"returns a object as a\.1; wrap it"),
     "constant_output": (Functional(lambda _, x: (F.relu(x), torch.ones(3))), "output 1 does not"),
-    "none_output": (Functional(lambda _, x: (F.relu(x), None)), "returns a|output 1 does not"),
+    "number_output": (Functional(lambda _, x: {"out": F.relu(x), "loss": 0.5}), "output 1 does not"),
     "control_flow": (Functional(lambda _, x: x if x.sum() > 0 else -x), "cannot trace"),
 }  # fmt: skip
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UnsupportedOperatorError
-from ..graph import INPUT
 from ..graph.ops import family_of
 from ..graph.ops.activation import ACTIVATIONS
 from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
@@ -135,7 +134,7 @@ class Lowering:
         self.fixed, self.arena, self.shared_space, caller = (
             spaces[name] for name in ("fixed", "arena", "shared", "caller")
         )
-        self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
+        self.inputs: list[tuple[tuple[int, ...], bool]] = [(shape, True) for shape in graph.inputs.values()]
         self.call_weights: dict[tuple[str, str], dict[str, int]] = {}  # (node, role) -> place
         if weights_in_call:
             for node in graph.nodes:
@@ -146,11 +145,12 @@ class Lowering:
         self.first_output = caller + len(self.inputs)
         self.readers = graph.consumers()
         self._wants: dict[str, set[str]] = {}
-        image = len(graph.input_shape) == 3
-        value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
-        value.contiguous.add(value.made)
-        value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller)
-        self.values = {INPUT: value}
+        self.values: dict[str, Value] = {}
+        for index, (name, shape) in enumerate(graph.inputs.items()):
+            image = len(shape) == 3
+            value = self.values[name] = Value(name, shape, NCHW if image else ROWS)
+            value.contiguous.add(value.made)
+            value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller + index)
 
     @property
     def double(self) -> bool:
@@ -212,10 +212,9 @@ class Lowering:
 
         An image from the caller is in planes too, but what reads a result made of it wants it otherwise.
         """
-        images = [
-            self.values[name].made if name != INPUT else NHWC for name in names if len(self.graph.shapes[name]) == 3
-        ]
-        return NCHW if images and all(made == NCHW for made in images) else NHWC
+        images = [name for name in names if len(self.graph.shapes[name]) == 3]
+        in_planes = [name not in self.graph.inputs and self.values[name].made == NCHW for name in images]
+        return NCHW if images and all(in_planes) else NHWC
 
     def layout_for(self, name: str) -> str:
         """Return the layout in which the readers of an image want it, for a producer that leaves it in any."""

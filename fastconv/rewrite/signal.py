@@ -47,6 +47,8 @@ def lift_signals(draft: Draft) -> None:
             renamed[node.inputs[0]] = name
             draft.shapes[name] = shape
         nodes[node.name] = node
+    if nodes == draft.nodes:
+        return
     draft.nodes = nodes
     draft.outputs = tuple(renamed.get(name, name) for name in draft.outputs)
     drop_identities(draft)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...graph import INPUT, Graph, Node, array_id
+from ...graph import Graph, Node, array_id
 from ...graph.ops import FAMILIES
 from ...graph.ops.activation import ACTIVATIONS
 
@@ -57,9 +57,9 @@ class GraphModule(torch.nn.Module):
         """The graph, a node per line."""
         return str(self._graph)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Compute the outputs for a batch, (N, *input_shape): a tensor, or a tuple of several."""
-        values = {INPUT: x}
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the outputs for a batch of each input, (N, *shape), in order: a tensor, or a tuple of several."""
+        values = dict(zip(self._graph.inputs, inputs, strict=True))
         for node in self._graph.nodes:
             weights = {role: getattr(self, key) for role, key in self._keys[node.name].items()}
             values[node.name] = _run(node, weights, *(values[name] for name in node.inputs))
