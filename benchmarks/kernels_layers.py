@@ -134,9 +134,9 @@ def _candidate(program: Any, x: Any, before: str) -> Candidate:
     names = [step["node"] for step in program.steps]
     skip = names.index(before) + 1 if before else 0
     steps = [k for k in range(skip, len(names)) if program.steps[k]["label"] != BACK]
-    once = sum(program.profile(x, 3)[k] for k in steps)
+    once = sum(program.profile((x,), 3)[k] for k in steps)
     repeats = max(1, min(MAX_REPEATS, ceil(BURST_S / max(once, 1e-9))))
-    return Candidate("", lambda: sum(program.profile(x, repeats)[k] for k in steps))
+    return Candidate("", lambda: sum(program.profile((x,), repeats)[k] for k in steps))
 
 
 BY_ALGORITHM = {algorithm: {"algorithm": algorithm} for algorithm in ALGORITHMS}

@@ -45,7 +45,7 @@ CONVOLUTIONS = {"direct": TILE, "packed": "im2col + tile", "im2col": "im2col + B
 def _profiled(program: Any, x: Any, node: str) -> Callable[[], float]:
     """Return a burst that gives the seconds of the steps that compute `node`, layouts left out."""
     steps = [k for k, step in enumerate(program.steps) if step["node"] == node and not step["label"].startswith("to ")]
-    return lambda: sum(program.profile(x)[k] for k in steps)
+    return lambda: sum(program.profile((x,))[k] for k in steps)
 
 
 def _product(m: int, n: int, k: int) -> list[Candidate]:

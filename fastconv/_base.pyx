@@ -110,32 +110,37 @@ fill_table()
 cdef class Call:
     """`Model.__call__`, which as a Python function would cost 0.16 of the 7 microseconds of a LeNet; this costs 0.04.
 
-    It calls `_run`, a Program's, and for what that does not take `_run_any`, which the subclass has.
+    It calls `_run`, a Program's, and for what that does not take `_run_any`, which the subclass has. What several
+    outputs are collected in is made by `_collect`, None where there is one.
     """
-    cdef public object _run
+    cdef public object _run, _collect
 
-    def __call__(self, x):
+    def __call__(self, x, *others):
         """Return the network's raw outputs.
 
         Parameters
         ----------
         x : (N, C, H, W) or (C, H, W)
             Of any real dtype and any strides, used as it is: nothing is scaled. C-contiguous
-            float32 is not copied.
+            float32 is not copied. Where the network has several inputs: a dict of such arrays by name, or
+            one argument for each, in the order of `input_shapes`; all have as many images.
 
         Returns
         -------
-        ndarray, float32, or a tuple of them
-            One per output of the network; with a batch axis if ``x`` has one. Always fresh.
+        ndarray, float32, or fastconv.outputs.Outputs
+            With a batch axis if ``x`` has one. Always fresh. Where the network has several outputs: a tuple of such
+            arrays, which are also found by name, ``y["out"]``; the names are `output_names`.
 
         Raises
         ------
         fastconv.ShapeError
-            ``x`` does not have the model's `input_shape`.
+            An input does not have its shape of the model's `input_shapes`, or the batches differ.
         fastconv.errors.DTypeError
-            ``x`` does not hold real numbers.
+            An input does not hold real numbers.
+        fastconv.errors.ArgumentError
+            An input is missing, or there is none of a name that was given.
         """
-        outputs = self._run(x)
+        outputs = NotImplemented if others else self._run(x)
         if outputs is NotImplemented:       # all but the usual batch: C-contiguous and of the model's dtype
-            return self._run_any(x)
-        return outputs
+            return self._run_any(x, *others)
+        return outputs if self._collect is None else self._collect(outputs)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ArgumentError
-from .graph import INPUT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +48,7 @@ def best(outputs: NDArray[Any], graph: Graph, top: int) -> list[list[tuple[int |
 def _ends_in_softmax(graph: Graph) -> bool:
     """Tell whether the one output, (classes,), holds probabilities already."""
     name = graph.outputs[0]
-    while name != INPUT:
+    while name not in graph.inputs:
         node = graph.node(name)
         if node.op == "softmax":
             return bool(node.attrs["dim"] == 1 and graph.shapes[name][0] == graph.shapes[graph.outputs[0]][0])

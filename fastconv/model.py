@@ -7,6 +7,7 @@ from it on this machine. Threads may share one, and a copy is the model itself.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,15 +18,17 @@ from .errors import ArgumentError, DTypeError, ModelFormatError, ShapeError
 from .rewrite import optimize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
     import torch
 
     from .graph import Graph
+    from .graph.ops.spec import Shape
     from .graph.preprocessing import Preprocessing
     from .inspect.profile import Profile
     from .inspect.summary import Summary
+    from .outputs import Outputs
     from .sizes import Sizes
 
 __all__ = ["Model", "from_torch", "load"]
@@ -43,7 +46,7 @@ def load(
     *,
     architecture: str | None = None,
     threads: int | None = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     dynamic: bool | None = None,
 ) -> Model:
     """Load a model from an ``.npz``, ``.onnx`` or ``.safetensors`` file.
@@ -63,7 +66,8 @@ def load(
         ``OMP_NUM_THREADS``.
     input_shape
         (C, H, W) of one image, where the file does not tell it or another size is wanted. By default (3, 224, 224) with
-        an `architecture`. What an ``.onnx`` file fixes stays as it is.
+        an `architecture`. What an ``.onnx`` file fixes stays as it is. Where the network has several inputs: name ->
+        shape, of those that need one.
     dynamic
         Whether images of other sizes than `input_shape` are taken too; by default as the file says, and not where it
         holds weights alone. A file of fastconv's own allows it where it was converted with it, an ``.onnx`` file never.
@@ -104,7 +108,7 @@ def load(
 
 def from_torch(
     module: torch.nn.Module,
-    input_shape: Sequence[int],
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | Sequence[Sequence[int]],
     *,
     labels: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
@@ -118,8 +122,11 @@ def from_torch(
     Parameters
     ----------
     module : torch.nn.Module
+        It returns a tensor, or several: in tuples, lists, dicts and dataclasses, nested or not. Those of dicts and
+        dataclasses are outputs of the names that they have there, joined by dots.
     input_shape
-        (C, H, W) of one image.
+        (C, H, W) of one image. Where ``forward`` takes several tensors: name -> shape, in the order of its parameters;
+        or a sequence of shapes, for inputs of the parameters' names.
     labels
         A name per class, for `Model.predict`.
     mean, std
@@ -173,17 +180,20 @@ class Model(Call):
         As for `load`.
     """
 
-    __slots__ = ("__weakref__", "_graph", "_look_up", "_program", "_sizes", "_threads")
+    __slots__ = ("__weakref__", "_graph", "_look_up", "_one", "_program", "_sizes", "_threads")
 
     def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         self._graph = graph
         self._threads = threads  # as asked for: a pickled None means the default over there
         self._program = compile_graph(optimize(graph), threads=threads)
         self._run = self._program.run
+        self._collect = _collector(graph.output_names) if len(graph.outputs) > 1 else None
         # The program takes one uint8 image of its size without a copy, and scales it to 0..1.
         before = graph.preprocessing
         as_it_is = before is None or (before.factor is None and before.keeps(graph.input_shape))
         self._look_up = self._program.predict if as_it_is else _nothing
+        # The name and the shape of the input where it is one, and all images have that size.
+        self._one = next(iter(graph.inputs.items())) if len(graph.inputs) == 1 and not graph.dynamic else None
         self._sizes: Sizes | None = None
         if graph.dynamic:
             from .sizes import Sizes
@@ -270,35 +280,70 @@ class Model(Call):
         shares = probabilities(outputs, self._graph)
         return shares[0] if single else shares
 
-    def _run_any(self, x: npt.ArrayLike) -> Any:
-        """Run what is not yet the batch that the program takes, or is of another size."""
-        if self._sizes is not None:
-            x = np.asarray(x)
-            other = self._sizes.for_array(x)
-            if other is not None:
-                return other(x)
-        batch, single = self._as_batch(x)
-        outputs = self._run(batch)
-        if not single:
-            return outputs
-        return tuple(out[0] for out in outputs) if isinstance(outputs, tuple) else outputs[0]
+    def _run_any(self, *given: Any) -> Any:
+        """Run what is not yet the batch that the program takes, is of another size, or comes in several arguments."""
+        if self._one is not None and type(given[0]) is np.ndarray and len(given) == 1:  # usual, and a microsecond less
+            batch, single = self._as_batch(*self._one, given[0])
+            outputs = self._run(batch)
+            if self._collect is None:
+                return outputs[0] if single else outputs
+            return self._collect([out[0] for out in outputs] if single else outputs)
+        arrays = self._in_order(given)
+        other = self._of_other_size(arrays)
+        if other is not None:
+            return other(*arrays)
+        batches, single = self._as_batches(arrays)
+        outputs = self._program.run_all(batches)
+        if self._collect is None:
+            return outputs[0] if single else outputs
+        return self._collect([out[0] for out in outputs] if single else outputs)
 
-    def _as_batch(self, x: npt.ArrayLike) -> tuple[np.ndarray, bool]:
-        """Return ``x`` as the batch that the program takes, and whether it was one image."""
+    def _in_order(self, given: tuple[Any, ...]) -> Sequence[Any]:
+        """Return what was given for each input, in their order."""
+        inputs = self._graph.inputs
+        if len(given) == len(inputs) and not isinstance(given[0], Mapping):
+            return given
+        from .inputs import in_order
+
+        return in_order(given, inputs)
+
+    def _of_other_size(self, arrays: Sequence[Any]) -> Model | None:
+        """Return the model for images of another size, where there is one; None where the program is right."""
+        return None if self._sizes is None else self._sizes.for_array(np.asarray(arrays[0]))
+
+    def _as_batches(self, arrays: Sequence[Any]) -> tuple[tuple[np.ndarray, ...], bool]:
+        """Return the arrays as the batches that the program takes, and whether they were one image each."""
+        inputs = self._graph.inputs
+        read = [self._as_batch(name, shape, x) for (name, shape), x in zip(inputs.items(), arrays, strict=True)]
+        batches, single = zip(*read, strict=True)
+        if len(batches) == 1:
+            return batches, single[0]
+        from .inputs import of_one_batch
+
+        return batches, of_one_batch(inputs, batches, single)
+
+    def _as_batch(self, name: str, shape: Shape, x: Any) -> tuple[np.ndarray, bool]:
+        """Return what was given for one input as its batch, and whether it was one image."""
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise DTypeError(
-                f"input: expects real numbers, got dtype {array.dtype}; convert it with np.asarray(x, np.float32)"
+                f"{name}: expects real numbers, got dtype {array.dtype}; convert it with np.asarray(x, np.float32)"
             )
-        shape = self._graph.input_shape
         single = array.shape == shape
         if not single and (array.ndim == 0 or array.shape[1:] != shape):
-            raise _wrong_shape(array.shape, shape, self.dynamic)
+            raise _wrong_shape(name, array.shape, shape, self.dynamic)
         batch = np.require(array[np.newaxis] if single else array, self._graph.dtype, ["C", "A", "E"])
         return batch, single
 
     def _outputs_of(self, img: Any, method: str) -> tuple[np.ndarray, bool]:
         """Return the outputs (N, classes) for images, and whether it was one image."""
+        if len(self._graph.inputs) > 1:
+            from .graph.inputs import listed
+
+            raise ShapeError(
+                f"{method}: the network has {len(self._graph.inputs)} inputs, {listed(self._graph.inputs)}; call model "
+                "on a dict of arrays by name, or on one array for each"
+            )
         if len(self._graph.outputs) > 1:
             raise ShapeError(
                 f"{method}: the network has {len(self._graph.outputs)} outputs; call model(x), "
@@ -333,8 +378,13 @@ class Model(Call):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one image, (C, H, W), without batch."""
+        """The shape of one image, (C, H, W), without batch; a `ShapeError` where there are several inputs."""
         return self._graph.input_shape
+
+    @property
+    def input_shapes(self) -> Mapping[str, Shape]:
+        """Name -> shape of one image, without batch, of each input; the one input there usually is is ``"input"``."""
+        return dict(self._graph.inputs)
 
     @property
     def dynamic(self) -> bool:
@@ -345,6 +395,11 @@ class Model(Call):
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of each output for one image, without batch."""
         return tuple(self._graph.shapes[name] for name in self._graph.outputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The name of each output: its key in PyTorch's dict, that in the ONNX file, or the layer's."""
+        return self._graph.output_names
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -368,13 +423,13 @@ class Model(Call):
 
         return summarize(self._graph, optimize(self._graph), self._program.steps)
 
-    def profile(self, x: npt.ArrayLike, *, repeats: int = 10) -> Profile:
+    def profile(self, x: Any, *others: npt.ArrayLike, repeats: int = 10) -> Profile:
         """Time each layer of the network on ``x``.
 
         Parameters
         ----------
         x : (N, C, H, W) or (C, H, W)
-            As for calling the model.
+            As for calling the model: with several inputs, a dict or one argument each.
         repeats
             A layer's time is the median of so many runs, after one to warm up.
 
@@ -384,16 +439,19 @@ class Model(Call):
         """
         from .inspect.profile import profile
 
-        other = None if self._sizes is None else self._sizes.for_array(np.asarray(x))
+        arrays = self._in_order((x, *others))
+        other = self._of_other_size(arrays)
         if other is not None:
-            return other.profile(x, repeats=repeats)
-        batch, _ = self._as_batch(x)
-        return profile(self._graph, optimize(self._graph), self._program, batch, repeats)
+            return other.profile(*arrays, repeats=repeats)
+        batches, _ = self._as_batches(arrays)
+        return profile(self._graph, optimize(self._graph), self._program, batches, repeats)
 
     def __repr__(self) -> str:
         outputs = ", ".join(map(str, self.output_shapes))
+        inputs = self._graph.inputs
+        named = ", ".join(str(shape) if len(inputs) == 1 else f"{name} {shape}" for name, shape in inputs.items())
         return (
-            f"<fastconv.Model {self.input_shape}{', other sizes too,' if self.dynamic else ''} -> {outputs}, "
+            f"<fastconv.Model {named}{', other sizes too,' if self.dynamic else ''} -> {outputs}, "
             f"{self._graph.parameters:,} parameters, threads={self.threads}>"
         )
 
@@ -435,14 +493,21 @@ def _nothing(img: Any) -> None:
     """Stand for `Program.predict` where images are changed before the program sees them."""
 
 
-def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...], dynamic: bool) -> ShapeError:
-    """Name the shape that a model needs, and how to get there from the one it got."""
+def _collector(names: tuple[str, ...]) -> Callable[[Sequence[np.ndarray]], Outputs]:
+    """Return what gives several outputs their names."""
+    from .outputs import Outputs
+
+    return lambda arrays: Outputs(arrays, names)
+
+
+def _wrong_shape(name: str, got: Shape, shape: Shape, dynamic: bool) -> ShapeError:
+    """Name the shape that an input needs, and how to get there from the one it got."""
     remedy = "resize the images, or load the model with another input_shape"
     if dynamic:
         sizes = ", ".join(("H", "W") if len(shape) == 3 else (f"S{axis}" for axis in range(1, len(shape))))
         fitting = f"({shape[0]}, {sizes})"
         remedy = f"the images need {shape[0]} channels, as the first axis behind the batch"
-        return ShapeError(f"input: expects (N, {fitting[1:]} or {fitting}, got {got}; {remedy}")
+        return ShapeError(f"{name}: expects (N, {fitting[1:]} or {fitting}, got {got}; {remedy}")
     if len(shape) == 3:
         channels_last = (*shape[1:], shape[0])
         if got == shape[1:] or (len(got) == 3 and got[1:] == shape[1:]):
@@ -456,4 +521,4 @@ def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...], dynamic: bool) ->
         elif got[-2:] == shape[1:] and len(got) in (3, 4):
             remedy = f"the images need {shape[0]} channels"
     batch = ", ".join(("N", *map(str, shape)))
-    return ShapeError(f"input: expects ({batch}) or {shape}, got {got}; {remedy}")
+    return ShapeError(f"{name}: expects ({batch}) or {shape}, got {got}; {remedy}")

@@ -153,6 +153,74 @@ def with_algorithms(convolutions: list[Case]) -> list[Any]:
     ]
 
 
+def _transposed(x: tuple[int, ...], w: tuple[int, ...], bias: bool = True, **attrs: Any) -> Case:
+    channels = w[1] * attrs.get("groups", 1)
+    return Case("conv_transpose2d", (x, w, (channels,)) if bias else (x, w), attrs)
+
+
+CONV_TRANSPOSE = [
+    case
+    for n in AROUND_VECTOR_WIDTH
+    for case in (
+        _transposed((2, 3, 5, n), (3, 5, 4, 4), stride=2, padding=1),  # width
+        _transposed((1, 3, n, 4), (3, 2, 3, 3), stride=2, padding=1, output_padding=1, bias=False),  # height
+        _transposed((1, n, 5, 6), (n, 4, 2, 2), stride=2),  # input channels
+        _transposed((1, 5, 5, 6), (5, n, 4, 4), stride=2, padding=1),  # output channels
+        _transposed((1, 5, 5, 6), (5, n, 3, 3), padding=1),  # one convolution
+        _transposed((1, n, 3, 4), (n, 1, 4, 4), stride=2, padding=1, groups=n),  # depthwise
+    )
+] + [
+    # Strides that divide the kernel and that do not, exceed it, or differ between the axes.
+    *(
+        _transposed((1, 3, 4, 5), (3, channels, kernel, kernel), stride=stride, padding=kernel // 3)
+        for channels, kernels in ((2, (1, 2, 3, 4, 5, 6)), (40, (2, 3, 4)))
+        for kernel in kernels
+        for stride in (1, 2, 3, 4, 7)
+        if channels == 2 or stride < 4
+    ),
+    _transposed((2, 3, 4, 5), (3, 4, 3, 2), stride=(1, 2), padding=(0, 1), output_padding=(0, 1)),
+    _transposed((2, 3, 4, 5), (3, 4, 2, 5), stride=(3, 1), padding=(1, 3)),
+    _transposed((2, 3, 4, 5), (3, 4, 4, 4), stride=[2], padding=[1], output_padding=[1], dilation=[1]),
+    _transposed((1, 3, 5, 4), (3, 3, 9, 7), stride=8, padding=2),
+    _transposed((1, 2, 3, 4), (2, 3, 16, 16), stride=8, padding=4),
+    _transposed((1, 2, 3, 2), (2, 1, 25, 25), stride=12, padding=3),  # more phases than are computed apart
+    _transposed((1, 1, 1, 1), (1, 1, 2, 2), stride=2**31 - 1),
+    # Dilation, with and without a divisor in common with the stride.
+    *(
+        _transposed((1, 3, 4, 5), (3, 4, kernel, 3), stride=stride, dilation=dilation, padding=padding)
+        for kernel in (1, 2, 4)
+        for stride in (1, 2, (4, 3), 6)
+        for dilation in (2, 3, (4, 6))
+        for padding in (kernel % 2,)
+    ),
+    _transposed((1, 3, 4, 5), (3, 4, 3, 3), stride=2, dilation=3, output_padding=2, padding=2),
+    _transposed((1, 3, 4, 5), (3, 4, 3, 3), dilation=(3, 2), output_padding=(2, 1)),
+    # Padding beyond the kernel cuts pixels off; output padding gives some that hold the bias alone.
+    _transposed((1, 2, 4, 5), (2, 3, 1, 1), padding=1),
+    _transposed((1, 2, 5, 6), (2, 3, 2, 3), padding=2),
+    _transposed((1, 2, 9, 9), (2, 17, 3, 3), padding=4),
+    _transposed((1, 2, 4, 5), (2, 3, 2, 2), stride=3, padding=4),
+    _transposed((1, 1, 1, 1), (1, 2, 1, 1), stride=3, padding=1, output_padding=2),
+    _transposed((1, 1, 1, 1), (1, 2, 1, 1), stride=3, padding=1, output_padding=2, bias=False),
+    # Groups.
+    _transposed((2, 4, 3, 5), (4, 3, 4, 4), stride=2, padding=1, groups=2),
+    _transposed((1, 21, 3, 3), (21, 5, 3, 3), stride=2, groups=3),
+    _transposed((1, 34, 5, 5), (34, 17, 2, 2), stride=2, groups=2, bias=False),
+    _transposed((2, 4, 3, 5), (4, 3, 3, 3), groups=2, dilation=2, stride=3),
+    _transposed((1, 4, 3, 5), (4, 2, 3, 3), groups=4, stride=(1, 2)),
+    # Batches: none, empty, odd.
+    _transposed((3, 4, 5), (3, 4, 4, 4), stride=2, padding=1),
+    _transposed((0, 3, 4, 5), (3, 4, 4, 4), stride=2, padding=1),
+    _transposed((5, 3, 4, 5), (3, 4, 2, 2), stride=2),
+    # Layers of real networks.
+    _transposed((1, 100, 1, 1), (100, 128, 4, 4), bias=False),
+    _transposed((1, 128, 8, 8), (128, 64, 4, 4), stride=2, padding=1, bias=False),
+    _transposed((1, 64, 32, 32), (64, 3, 4, 4), stride=2, padding=1, bias=False),
+    _transposed((1, 64, 14, 15), (64, 32, 2, 2), stride=2),
+    _transposed((1, 65, 17, 16), (65, 33, 3, 3), stride=2, padding=1, output_padding=1),
+    _transposed((1, 21, 5, 5), (21, 1, 16, 16), stride=8, padding=4, groups=21, bias=False),
+]
+
 # --- pooling ------------------------------------------------------------------------------------
 
 _WINDOWS: list[dict[str, Any]] = [
@@ -430,4 +498,4 @@ RESIZE += [Case("pixel_shuffle", ((2, 12, 3, 5),), {"upscale_factor": 2})]
 RESIZE += [Case("pixel_unshuffle", ((2, 3, 6, 9),), {"downscale_factor": 3})]
 RESIZE += [Case("channel_shuffle", ((2, 12, 3, 5),), {"groups": 3})]
 POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + PRELU + RESIZE
-ALL = CONV + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE
+ALL = CONV + CONV_TRANSPOSE + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

@@ -25,12 +25,21 @@ def compiled(graph: Graph, threads: int, algorithm: str = "auto", kernel: str | 
         return compile_graph(graph, threads=threads)
 
 
-def outputs_of(program: Any, x: np.ndarray) -> tuple[np.ndarray, ...]:
+Batch = np.ndarray | tuple[np.ndarray, ...]  # of one input, or of each of several
+
+
+def arrays_of(x: Batch) -> tuple[np.ndarray, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
+def outputs_of(program: Any, x: Batch) -> tuple[np.ndarray, ...]:
     """Run a program whose memory is full of NaN, so that what is read unwritten shows."""
-    program(np.full_like(x, np.nan))
-    before = x.copy()
-    result = program(x)
-    np.testing.assert_array_equal(x, before)
+    arrays = arrays_of(x)
+    program(*(np.full_like(array, np.nan) for array in arrays))
+    before = [array.copy() for array in arrays]
+    result = program(*arrays)
+    for array, as_it_was in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, as_it_was)
     return result if isinstance(result, tuple) else (result,)
 
 
@@ -45,7 +54,7 @@ def assert_right(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> 
 
 
 def assert_equals_interpreter(
-    graph: Graph, x: np.ndarray, expected: Any = None, algorithm: str = "auto", kernel: str | None = None
+    graph: Graph, x: Batch, expected: Any = None, algorithm: str = "auto", kernel: str | None = None
 ) -> None:
     """Compile as it is and optimised, for one thread and for two, and compare with the interpreter.
 
@@ -64,17 +73,19 @@ def assert_equals_interpreter(
             assert_right(actual, wanted, tolerance)
         for one, two in zip(outputs, outputs_of(compiled(version, 2, algorithm, kernel), x), strict=True):
             assert one.tobytes() == two.tobytes()
-        for one, many in zip(outputs_of(alone, x[-1:]), outputs, strict=True):
+        last = tuple(array[-1:] for array in arrays_of(x))
+        for one, many in zip(outputs_of(alone, last), outputs, strict=True):
             assert one.tobytes() == many[-1:].tobytes()
 
 
-def batch_of(graph: Graph, count: int, seed: int = 0) -> np.ndarray:
+def batch_of(graph: Graph, count: int, seed: int = 0) -> Any:
     rng = np.random.default_rng([seed, 1])
-    return rng.standard_normal((count, *graph.input_shape)).astype(graph.dtype)
+    arrays = tuple(rng.standard_normal((count, *shape)).astype(graph.dtype) for shape in graph.inputs.values())
+    return arrays if len(arrays) > 1 else arrays[0]
 
 
 def in_float64(graph: Graph) -> Graph:
     nodes = [
         node.replace(weights={role: w.astype(np.float64) for role, w in node.weights.items()}) for node in graph.nodes
     ]
-    return Graph(graph.input_shape, tuple(nodes), graph.outputs, dtype=np.dtype(np.float64))
+    return Graph(graph.inputs, tuple(nodes), graph.outputs, dtype=np.dtype(np.float64))

@@ -8,12 +8,12 @@ import numpy as np
 import reference
 from numpy.typing import ArrayLike, NDArray
 
-from fastconv.graph import INPUT, Graph, Node
+from fastconv.graph import Graph, Node
 
 F64 = NDArray[np.float64]
 
 
-def run_graph(graph: Graph, x: ArrayLike) -> tuple[F64, ...]:
+def run_graph(graph: Graph, x: ArrayLike | tuple[ArrayLike, ...]) -> tuple[F64, ...]:
     """Compute the outputs of `graph` for a batch.
 
     Parameters
@@ -21,20 +21,22 @@ def run_graph(graph: Graph, x: ArrayLike) -> tuple[F64, ...]:
     graph
         As it was read, or rewritten: fused activations, pools and residuals are understood.
     x
-        (N, *graph.input_shape).
+        (N, *graph.input_shape); for several inputs a tuple of such arrays.
 
     Returns
     -------
     One float64 array for each of ``graph.outputs``, batched.
     """
-    x = np.array(x, dtype=np.float64)
-    if x.shape[1:] != graph.input_shape:
-        raise ValueError(f"needs (N, *{graph.input_shape}), got {x.shape}")
-    values = {INPUT: x}
+    values: dict[str, F64] = {}
+    for (name, shape), array in zip(graph.inputs.items(), x if isinstance(x, tuple) else (x,), strict=True):
+        values[name] = np.array(array, dtype=np.float64)
+        if values[name].shape[1:] != shape:
+            raise ValueError(f"{name} needs (N, *{shape}), got {values[name].shape}")
+    (count,) = {len(value) for value in values.values()}
     with np.errstate(all="ignore"):  # NaN and infinity are results like any other
         for node in graph.nodes:
             value = run_node(node, *(values[name] for name in node.inputs))
-            expected = (len(x), *graph.shapes[node.name])
+            expected = (count, *graph.shapes[node.name])
             if value.shape != expected:
                 raise AssertionError(f"{node.name}: inferred {expected}, computed {value.shape}")
             values[node.name] = value
@@ -63,6 +65,10 @@ def _apply(op: str, attrs: dict[str, Any], weights: dict[str, F64], x: F64, *oth
             x = reference.pad(x, (left, right, top, bottom))
         result: F64 = getattr(reference, op)(x, **weights, **attrs)
         return result + others[0] if others else result
+    if op == "conv_transpose2d":  # padding that differs between the ends of an axis is cut off
+        top, bottom, left, right = attrs.pop("padding")
+        whole = reference.conv_transpose2d(x, **weights, **attrs)
+        return whole[..., top : whole.shape[-2] - bottom, left : whole.shape[-1] - right]
     if op == "pad":
         attrs["pad"] = attrs.pop("padding")
     y: F64 = getattr(reference, op)(x, *others, **weights, **attrs)

@@ -44,15 +44,16 @@ def model(
     opset: int = OPSET,
     dtype: int = TensorProto.FLOAT,
     input: str = "x",
+    others: Mapping[str, Shape | None] | None = None,
     domains: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
-    """A model of these nodes; its output is that of the last one."""
+    """A model of these nodes; its output is that of the last one. `others`: inputs behind the first."""
     names = [nodes[-1].output[0]] if outputs is None else outputs
     out = TensorProto.DOUBLE if dtype == TensorProto.DOUBLE else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info(input, dtype, shape)],
+        [helper.make_tensor_value_info(name, dtype, s) for name, s in {input: shape, **(others or {})}.items()],
         [helper.make_tensor_value_info(name, out, None) for name in names],
         initializers,
     )
@@ -66,7 +67,7 @@ def written(proto: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
-def run_ort(path: Path, x: NDArray[Any]) -> list[NDArray[Any]]:
+def run_ort(path: Path, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
     """The outputs of ONNX Runtime, which is not to optimise anything."""
     import onnxruntime
 
@@ -74,20 +75,28 @@ def run_ort(path: Path, x: NDArray[Any]) -> list[NDArray[Any]]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    results: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: x})
+    results: list[NDArray[Any]] = session.run(
+        None, {given.name: array for given, array in zip(session.get_inputs(), arrays, strict=True)}
+    )
     return results
 
 
-def check_file(path: Path, x: NDArray[Any], expected: Sequence[NDArray[Any]] | None = None, **options: Any) -> Graph:
+def check_file(
+    path: Path,
+    x: NDArray[Any] | tuple[NDArray[Any], ...],
+    expected: Sequence[NDArray[Any]] | None = None,
+    **options: Any,
+) -> Graph:
     """Load a file; compare the engine and the interpreter with ONNX Runtime, or what else is expected.
 
     The engine to 1e-4 of the largest output, the interpreter, which computes in float64, too: what it is
     compared with does not.
     """
-    expected = run_ort(path, x) if expected is None else expected
+    arrays = x if isinstance(x, tuple) else (x,)
+    expected = run_ort(path, *arrays) if expected is None else expected
     graph = reader.load(path, **options)
     net = fastconv.load(path, threads=1, **options)
-    got = net(x)
+    got = net(*arrays)
     results = got if isinstance(got, tuple) else (got,)
     for actual in (results, run_graph(graph, x)):
         assert len(actual) == len(expected)

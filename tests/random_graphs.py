@@ -54,6 +54,26 @@ def _conv2d(draw: st.DrawFn, shape: Shape) -> Drawn:
     return attrs, weights
 
 
+def _conv_transpose2d(draw: st.DrawFn, shape: Shape) -> Drawn:
+    channels = shape[0] if shape else 1
+    groups = draw(st.sampled_from([1, 1, 1, *(g for g in range(1, channels + 1) if channels % g == 0)]))
+    out = max(1, draw(st.sampled_from(CHANNELS)) // groups)
+    kernel = draw(st.sampled_from([(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (1, 3), (2, 5)]))
+    stride, dilation = draw(_pair), draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 3)]))
+    most = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
+    attrs = {
+        "stride": stride,
+        "dilation": dilation,
+        "padding": draw(st.one_of(st.integers(0, 2), st.tuples(_small, _small, _small, _small))),
+        "output_padding": (draw(st.integers(0, most[0])), draw(st.integers(0, most[1]))),
+        "groups": groups,
+    }
+    weights: dict[str, tuple[int, ...]] = {"weight": (channels, out, *kernel)}
+    if draw(st.booleans()):
+        weights["bias"] = (out * groups,)
+    return attrs, weights
+
+
 def _linear(draw: st.DrawFn, shape: Shape) -> Drawn:
     out = draw(st.sampled_from(CHANNELS))
     weights: dict[str, tuple[int, ...]] = {"weight": (out, shape[-1])}
@@ -274,6 +294,7 @@ def _variance(draw: st.DrawFn, shape: Shape) -> Drawn:
 
 OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive,
@@ -360,6 +381,7 @@ FOR_IMAGES: _Motifs = {
     ("conv2d", "batch_norm", "relu"): 2,
     ("conv2d", "batch_norm", "add", "relu"): 2,
     ("conv2d", "add"): 2,
+    ("conv_transpose2d", "batch_norm", "relu"): 2,
     ("add",): 2,
     ("adaptive_avg_pool2d", "conv2d", "sigmoid", "mul"): 2,
     ("matmul", "tanh"): 2,
@@ -389,7 +411,7 @@ FOR_OTHERS: _Motifs = {
     ("reshape", "permute", "reshape"): 2,
     **SENSITIVE,
     ("linear",): 1,
-    **{(op,): 1 for op in OPS if "pool" not in op and op not in _APART},
+    **{(op,): 1 for op in OPS if "pool" not in op and "conv" not in op and op not in _APART},
 }
 
 
@@ -414,25 +436,23 @@ def weights_of(shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> 
 
 
 @st.composite
-def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
-    """Draw a float32 network; mostly of images, with one to three outputs."""
+def graphs(draw: st.DrawFn, max_motifs: int = 6, max_inputs: int = 1) -> Graph:
+    """Draw a float32 network; mostly of images, with one to three outputs, and one input unless more are asked for."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    channels, size = draw(st.sampled_from(CHANNELS)), st.integers(1, 17)
-    kind = draw(st.sampled_from(["image"] * 8 + ["vector", "sequence"]))
-    input_shape: Shape = (channels,)
-    if kind == "image":
-        input_shape = (channels, draw(size), draw(size))
-    elif kind == "sequence":
-        input_shape = (draw(size), channels)
+    inputs: dict[str, Shape] = {INPUT: _input_shape(draw)}
+    if max_inputs > 1:
+        for index in range(draw(st.integers(2, max_inputs)) - 1):
+            # Mostly of the first one's shape, so that both can be joined.
+            inputs[f"in{index}"] = draw(st.sampled_from([*inputs.values()] * 2 + [_input_shape(draw)]))
     nodes: list[Node] = []
-    shapes: dict[str, Shape] = {INPUT: input_shape}
+    shapes = dict(inputs)
     for _ in range(draw(st.sampled_from(range(1, max_motifs + 1)))):
         names = [name for name, its in shapes.items() if its]
         source = draw(st.sampled_from([*names, *names[-3:], *names[-1:]]))  # late ones more often
         for op in draw(_FOR_IMAGES if len(shapes[source]) == 3 else _FOR_OTHERS):
             node = draw_node(draw, f"{op}_{len(nodes)}", op, source, shapes, rng)
             try:
-                graph = Graph(input_shape, (*nodes, node), (node.name,))
+                graph = Graph(inputs, (*nodes, node), (node.name,))
             except FastconvError:
                 break  # PyTorch refuses it, too
             if not 0 < prod(graph.shapes[node.name]) <= LARGEST:
@@ -444,7 +464,15 @@ def graphs(draw: st.DrawFn, max_motifs: int = 6) -> Graph:
         nodes.append(Node("relu", "relu", (INPUT,), {}, {}))
     names = [node.name for node in nodes]
     others = draw(st.lists(st.sampled_from(names), max_size=2))
-    return Graph(input_shape, tuple(nodes), (names[-1], *others))
+    return Graph(inputs, tuple(nodes), (names[-1], *others))
+
+
+def _input_shape(draw: st.DrawFn) -> Shape:
+    channels, size = draw(st.sampled_from(CHANNELS)), st.integers(1, 17)
+    kind = draw(st.sampled_from(["image"] * 8 + ["vector", "sequence"]))
+    if kind == "image":
+        return (channels, draw(size), draw(size))
+    return (draw(size), channels) if kind == "sequence" else (channels,)
 
 
 def _broadcasts(first: Shape, second: Shape) -> bool:

@@ -108,6 +108,34 @@ def conv2d(
     return y if bias is None else y + _f64(bias)[:, None, None]
 
 
+def conv_transpose2d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> F64:
+    """(..., C, H, W) x (C, O / groups, KH, KW) -> (..., O, OH, OW): every pixel leaves a kernel in the result."""
+    x, w = _f64(input), _f64(weight)
+    (sh, sw), (pad_h, pad_w), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
+    more_h, more_w = _pair(output_padding)
+    *batch, _, height, width = x.shape
+    per_group, kh, kw = w.shape[1:]
+    full_h, full_w = (height - 1) * sh + dh * (kh - 1) + 1 + more_h, (width - 1) * sw + dw * (kw - 1) + 1 + more_w
+    y = np.zeros((*batch, groups * per_group, full_h, full_w))
+    left = zip(np.split(x, groups, axis=-3), np.split(w, groups), np.split(y, groups, axis=-3), strict=True)
+    for x_group, w_group, y_group in left:  # parts of y, not copies
+        for i, j in np.ndindex(kh, kw):
+            rows = builtins.slice(i * dh, i * dh + (height - 1) * sh + 1, sh)
+            cols = builtins.slice(j * dw, j * dw + (width - 1) * sw + 1, sw)
+            y_group[..., rows, cols] += np.einsum("...cyx,co->...oyx", x_group, w_group[:, :, i, j])
+    y = y[..., pad_h : full_h - pad_h, pad_w : full_w - pad_w]
+    return y if bias is None else y + _f64(bias)[:, None, None]
+
+
 def unfold(input: ArrayLike, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> F64:
     """(..., C, H, W) -> (..., C * KH * KW, OH * OW): each window as a column (im2col)."""
     kernel, (pad_h, pad_w) = _pair(kernel_size), _pair(padding)

@@ -20,10 +20,11 @@ def summary(graph: Graph) -> list[str]:
 
 def assert_same_outputs(graph: Graph, rewritten: Graph, **special: float) -> None:
     """Compare the oracle's outputs of both graphs on random images, exact zeros among them."""
-    x = random(2, *graph.input_shape, seed=9) * 3
-    x.ravel()[::7] = 0
-    for value in special.values():
-        x.ravel()[5::11] = value
+    x = tuple(random(2, *shape, seed=9 + i) * 3 for i, shape in enumerate(graph.inputs.values()))
+    for array in x:
+        array.ravel()[::7] = 0
+        for value in special.values():
+            array.ravel()[5::11] = value
     expected, actual = run_graph(graph, x), run_graph(rewritten, x)
     assert len(expected) == len(actual)
     for one, other in zip(expected, actual, strict=True):

@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_depth() -> None:
 def test_profile_has_a_time_for_each_step() -> None:
     program = compile_graph(networks.mixed(), threads=1)
     x = batch_of(networks.mixed(), 2)
-    seconds = program.profile(x, 3)
+    seconds = program.profile((x,), 3)
     assert len(seconds) == len(program.steps)
     assert all(0 < time < 1 for time in seconds)
     assert {step["node"] for step in program.steps} <= {INPUT} | {node.name for node in networks.mixed().nodes}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import threadpoolctl
-from compiling import assert_equals_interpreter, batch_of, in_float64
+from compiling import Batch, assert_equals_interpreter, batch_of, in_float64
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from interpreter import run_graph
@@ -28,7 +28,7 @@ def _one_blas_thread() -> Iterator[None]:
 seeds = st.integers(0, 2**32 - 1)
 
 
-def run_finite(graph: Graph, x: np.ndarray) -> tuple[Any, ...]:
+def run_finite(graph: Graph, x: Batch) -> tuple[Any, ...]:
     """Run the interpreter; pass over networks where a window of only padding gives infinity."""
     expected = run_graph(graph, x)
     assume(all(np.isfinite(y).all() for y in expected))
@@ -37,6 +37,13 @@ def run_finite(graph: Graph, x: np.ndarray) -> tuple[Any, ...]:
 
 @given(graphs(), st.integers(1, 5), st.sampled_from(ALGORITHMS), seeds)
 def test_networks_equal_the_interpreter(graph: Graph, batch: int, algorithm: str, seed: int) -> None:
+    x = batch_of(graph, batch, seed)
+    assert_equals_interpreter(graph, x, run_finite(graph, x), algorithm)
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(graphs(max_inputs=3), st.integers(1, 5), st.sampled_from(ALGORITHMS), seeds)
+def test_networks_of_several_inputs_equal_the_interpreter(graph: Graph, batch: int, algorithm: str, seed: int) -> None:
     x = batch_of(graph, batch, seed)
     assert_equals_interpreter(graph, x, run_finite(graph, x), algorithm)
 

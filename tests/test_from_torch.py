@@ -567,7 +567,7 @@ def test_labels_and_preprocessing_that_do_not_fit(options: dict, message: str) -
 UNSUPPORTED = {
     "layer": (nn.Sequential(nn.Sequential(nn.FractionalMaxPool2d(2, 3))), r"0\.0 \(torch.*FractionalMaxPool2d\): aten"),
     "call": (Functional(lambda _, x: torch.atan(x)), r"forward of .*Functional: aten.atan.default"),
-    "conv_transpose": (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d"),
+    "conv3d": (Functional(lambda _, x: F.conv3d(x.unsqueeze(2), torch.ones(2, 4, 1, 3, 3))), "conv3d"),
     "batch_statistics": (nn.BatchNorm2d(4, track_running_stats=False), "statistics of the batch"),
     "dropout_in_eval": (Functional(lambda _, x: F.dropout(x)), "training=self.training"),
     "random": (Functional(lambda _, x: x + torch.rand(1)), "random"),
@@ -595,10 +595,10 @@ UNSUPPORTED = {
     "computed_indices": (Functional(lambda _, x: x.gather(1, x.argmax(1, keepdim=True))), "computed from the image"),
     "flipped_batch": (Functional(lambda _, x: x.flip(0)), "mixes the images"),
     "random_slopes": (Functional(lambda _, x: F.rrelu(x, training=True)), r"training=self\.training|random"),
-    "dict": (Functional(lambda _, x: {"out": F.relu(x)}), "returns a dict"),
-    "nested": (Functional(lambda _, x: (x, (F.relu(x), x))), "returns a tuple"),
+    "set": (Functional(lambda _, x: {F.relu(x)}), "Functional: returns a set; wrap it"),
+    "object": (Functional(lambda _, x: {"a": [F.relu(x), object()]}), r"returns a object as a\.1; wrap it"),
     "constant_output": (Functional(lambda _, x: (F.relu(x), torch.ones(3))), "output 1 does not"),
-    "none_output": (Functional(lambda _, x: (F.relu(x), None)), "returns a|output 1 does not"),
+    "number_output": (Functional(lambda _, x: {"out": F.relu(x), "loss": 0.5}), "output 1 does not"),
     "control_flow": (Functional(lambda _, x: x if x.sum() > 0 else -x), "cannot trace"),
 }  # fmt: skip
 

@@ -29,6 +29,16 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "dilation": 1,
         "groups": 1,
     },
+    "conv_transpose2d": {
+        "input": REQUIRED,
+        "weight": REQUIRED,
+        "bias": None,
+        "stride": 1,
+        "padding": 0,
+        "output_padding": 0,
+        "groups": 1,
+        "dilation": 1,
+    },
     "max_pool2d": {
         "input": REQUIRED,
         "kernel_size": REQUIRED,
@@ -89,6 +99,15 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "group_norm": {"input": REQUIRED, "num_groups": REQUIRED, "weight": None, "bias": None, "eps": 1e-5},
     "pad": {"input": REQUIRED, "pad": REQUIRED, "mode": "constant", "value": None},
 }
+# Those of signals are those of images, but for the mean's divisor.
+SIGNATURES |= {
+    op.replace("2d", "1d"): {name: default for name, default in SIGNATURES[op].items() if name != "divisor_override"}
+    for op in (
+        *("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d"),
+        "adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+    )
+}
 # The functions of C++ that tell no signature.
 SIGNATURES |= {
     op: {"input": REQUIRED}
@@ -107,7 +126,7 @@ SIGNATURES |= {
 }
 FLOATS = [np.float32, np.float64]
 POOLING_CASES = cases.MAX_POOL + cases.AVG_POOL + cases.ADAPTIVE
-OTHER_CASES = cases.UNFOLD + cases.FOLD + cases.PAD + cases.POINTWISE
+OTHER_CASES = cases.CONV_TRANSPOSE + cases.UNFOLD + cases.FOLD + cases.PAD + cases.POINTWISE
 
 
 def torch_signature(op: str) -> dict[str, Any]:

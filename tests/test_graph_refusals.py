@@ -55,7 +55,7 @@ def test_unknown_operators(op: Any) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (("y",), "x: reads 'y', neither the graph's input nor an earlier node"),
+        (("y",), "x: reads 'y', neither an input of the graph nor an earlier node"),
         (("x",), "x: reads 'x'"),
         ((), "x: relu needs 1 inputs, got 0"),
         ((INPUT, INPUT), "x: relu needs 1 inputs, got 2"),

@@ -20,6 +20,7 @@ from fastconv.errors import ArgumentError, DTypeError
 from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.preprocessing import Preprocessing
 from fastconv.images import to_batch
+from fastconv.outputs import Outputs
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 RNG = np.random.default_rng(1)
@@ -157,7 +158,8 @@ def test_several_outputs_are_a_tuple():
     model, x = Model(graph), images(2)
     assert model.output_shapes == ((5,), (4, 5, 4), (5,))
     found = model(x)
-    assert type(found) is tuple
+    assert type(found) is Outputs
+    assert found.keys() == model.output_names == ("fc", "pool", "fc#2")
     assert [y.shape for y in found] == [(2, 5), (2, 4, 5, 4), (2, 5)]
     same(found[0], Model(classifier())(x))
     for one, batch in zip(model(x[0]), found, strict=True):

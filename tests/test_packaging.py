@@ -134,7 +134,7 @@ MODULES = {
     "graph": "attributes checks geometry ops",
     "graph.ops": "activation conv linear pool shape spec",
     "machine": "cpu description",
-    "rewrite": "draft fold fuse remove",
+    "rewrite": "draft fuse",
 }
 """What a start from either kind of file loads of fastconv, to a LeNet's first class: each costs from 0.07 to 0.2 ms."""
 READERS = {OWN_FILE: {"formats.npz.model"}, STATE_DICT: {"formats.state_dict", "graph.builder"}}

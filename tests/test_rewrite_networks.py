@@ -11,7 +11,7 @@ from rewriting import assert_untouched, rewritten_by, summary
 
 from fastconv import rewrite
 from fastconv.graph import INPUT, Graph, Node
-from fastconv.rewrite import fold, fuse, remove
+from fastconv.rewrite import fold, fuse, remove, signal
 
 
 def test_lenet_becomes_one_node_per_layer() -> None:
@@ -63,10 +63,12 @@ def test_optimizing_twice_is_optimizing_once() -> None:
     assert rewrite.optimize(graph) is graph
 
 
+MODULES = {"remove": remove, "signal": signal, "fold": fold, "fuse": fuse}
+
+
 def test_every_rule_is_in_use() -> None:
     rows = {(row.file, row.name) for row in rewrite.RULES}
-    modules = {"remove": remove, "fold": fold, "fuse": fuse}
-    assert rows == {(file, name) for file, module in modules.items() for name in module.__all__}
+    assert rows == {(file, name) for file, module in MODULES.items() for name in module.__all__}
 
 
 CHANNELS = 3
@@ -118,7 +120,6 @@ def test_rewriting_keeps_the_outputs_of_random_networks(graph: Graph) -> None:
 
 @given(graph=graphs())
 def test_a_rule_that_is_passed_over_would_change_nothing(graph: Graph) -> None:
-    modules = {"remove": remove, "fold": fold, "fuse": fuse}
     for row in rewrite.RULES:
         if not row.likely(rewrite.Draft(graph)):
-            assert_untouched(getattr(modules[row.file], row.name), graph)
+            assert_untouched(getattr(MODULES[row.file], row.name), graph)

@@ -214,10 +214,10 @@ class _Program:
         {"node": "conv1", "label": "tile"},
     )
 
-    def run(self, batch: np.ndarray) -> None:
+    def run_all(self, batches: tuple[np.ndarray, ...]) -> None:
         pass
 
-    def profile(self, batch: np.ndarray, repeats: int) -> list[float]:
+    def profile(self, batches: tuple[np.ndarray, ...], repeats: int) -> list[float]:
         return [1e-6, 1e-6, 2e-6]
 
 
@@ -225,7 +225,7 @@ def test_steps_of_a_layer_are_one_row():
     from fastconv.inspect.profile import profile
 
     graph = lenet()
-    result = profile(graph, graph, _Program(), np.zeros((2, 1, 28, 28), np.float32), 1)
+    result = profile(graph, graph, _Program(), (np.zeros((2, 1, 28, 28), np.float32),), 1)
     assert result.rows == (
         LayerProfile(INPUT, "", "to channels last", 1e-6, 0.0, pytest.approx(0.25)),
         LayerProfile("conv1", "conv2d", "border, tile", pytest.approx(3e-6), pytest.approx(115.2), 0.75),

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-import numpy as np
 from rich.text import Text
 
 from ..machine.cpu import default_threads, show_config
 from ..model import load
 from .terminal import (
     Command,
+    InputShape,
     architecture_option,
     complain,
     model_argument,
@@ -24,7 +24,7 @@ from .terminal import (
     shape_option,
     table,
 )
-from .timing import Timing, WrongAnswerError, measure, torch_net
+from .timing import Timing, WrongAnswerError, measure, random_batch, torch_net
 
 __all__ = ["bench"]
 
@@ -77,7 +77,7 @@ def bench(
     layers: bool,
     file: str | None,
     architecture: str | None,
-    input_shape: tuple[int, ...] | None,
+    input_shape: InputShape,
 ) -> None:
     """Measure latency and throughput, beside PyTorch.
 
@@ -131,8 +131,7 @@ def bench(
         out.print("ratio: torch's median time over fastconv's", style="dim")
     if layers:
         model, _, batch = cases[0]
-        x = np.random.default_rng(0).random((batch, *model.input_shape), np.float32)
-        out.print(Text(str(model.profile(x))), soft_wrap=True)
+        out.print(Text(str(model.profile(*random_batch(model, batch)))), soft_wrap=True)
     if file is not None:
         records = [_record(timing) for timings in results for timing in timings]
         report = {"model": path, "config": settings, "timings": records}

@@ -22,13 +22,14 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import __version__
-from ..errors import FastconvError
+from ..errors import FastconvError, ShapeError
 from ..machine.cpu import show_config
 from ..model import Model, load
 from .bench import bench
 from .convert import convert
 from .terminal import (
     Group,
+    InputShape,
     architecture_option,
     complain,
     json_option,
@@ -37,6 +38,8 @@ from .terminal import (
     output,
     progress,
     shape_option,
+    shapes,
+    sizes,
     table,
     threads_option,
 )
@@ -89,7 +92,7 @@ def predict(
     as_json: bool,
     threads: int | None,
     architecture: str | None,
-    input_shape: tuple[int, ...] | None,
+    input_shape: InputShape,
 ) -> None:
     """Name the class of each image.
 
@@ -104,6 +107,11 @@ def predict(
       fastconv predict models/lenet.npz scan.png --json
     """
     model = load(path, architecture=architecture, threads=threads, input_shape=input_shape)
+    if len(model.input_shapes) > 1:
+        raise ShapeError(
+            f"{path}: the network has {len(model.input_shapes)} inputs ({', '.join(model.input_shapes)}), and predict "
+            "takes images for one; call the model in Python, on a dict of arrays by name"
+        )
     model.predict_proba(np.zeros(model.input_shape, np.float32))  # refuses what is no classifier
     out = output()
     files = list(_expand(images))
@@ -239,7 +247,7 @@ def info(
     as_json: bool,
     threads: int | None,
     architecture: str | None,
-    input_shape: tuple[int, ...] | None,
+    input_shape: InputShape,
 ) -> None:
     """Show the layers of a model: shapes, parameters, MACs, kernels.
 
@@ -257,9 +265,8 @@ def info(
     if as_json:
         record = {
             "model": path,
-            "input_shape": model.input_shape,
+            **shapes(model),
             "dynamic": model.dynamic,
-            "output_shapes": model.output_shapes,
             "labels": model.labels,
             "preprocessing": None if model.preprocessing is None else model.preprocessing.given(),
             "parameters": summary.parameters,
@@ -284,11 +291,10 @@ def info(
     grid.columns[4].footer = f"{summary.macs:,}"
     grid.show_footer = True
     out = output()
-    outputs = ", ".join(map(_dims, model.output_shapes))
     size = f"{os.path.getsize(path) / 1e3:,.0f} kB"
     out.print(Text(f"{path}  {size}", "bold"))
-    sizes = ", other sizes too" if model.dynamic else ""
-    out.print(f"{_dims(model.input_shape)} -> {outputs}{sizes}, {model.threads} threads", style="dim")
+    others = ", other sizes too" if model.dynamic else ""
+    out.print(Text(f"{sizes(model)}{others}, {model.threads} threads", "dim"))
     if model.preprocessing is not None:
         out.print(Text(f"images: {model.preprocessing}", "dim"))
     out.print(grid)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..errors import ArgumentError
 from ..model import load
-from .terminal import architecture_option, json_option, model_argument, output, shape_option
+from .terminal import InputShape, architecture_option, json_option, model_argument, output, shape_option, shapes, sizes
 
 __all__ = ["convert"]
 
@@ -21,9 +21,7 @@ __all__ = ["convert"]
 @json_option
 @architecture_option
 @shape_option
-def convert(
-    path: str, target: str, as_json: bool, architecture: str | None, input_shape: tuple[int, ...] | None
-) -> None:
+def convert(path: str, target: str, as_json: bool, architecture: str | None, input_shape: InputShape) -> None:
     """Write a model as fastconv's own .npz file.
 
     MODEL is an .onnx, a .safetensors or an .npz file. TARGET loads without the packages onnx and
@@ -45,15 +43,12 @@ def convert(
         record = {
             "model": path,
             "target": target,
-            "input_shape": model.input_shape,
-            "output_shapes": model.output_shapes,
+            **shapes(model),
             "parameters": parameters,
             "bytes": size,
         }
         click.echo(json.dumps(record, indent=2))
         return
-    shapes = ", ".join("x".join(map(str, shape)) for shape in model.output_shapes)
-    given = "x".join(map(str, model.input_shape))
     out = output()
     out.print(Text(f"{target}  {size / 1e3:,.0f} kB", "bold"), soft_wrap=True)
-    out.print(f"{given} -> {shapes}, {parameters:,} parameters", style="dim")
+    out.print(Text(f"{sizes(model)}, {parameters:,} parameters", "dim"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -16,10 +16,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from ..errors import FastconvError
+from ..model import Model
 
 __all__ = [
     "Command",
     "Group",
+    "InputShape",
     "architecture_option",
     "complain",
     "json_option",
@@ -28,6 +30,8 @@ __all__ = [
     "output",
     "progress",
     "shape_option",
+    "shapes",
+    "sizes",
     "table",
     "threads_option",
 ]
@@ -78,15 +82,50 @@ Group.command_class = Command
 
 
 class Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since 8.3
-    """``1x28x28`` or ``1,28,28``."""
+    """``1x28x28`` or ``1,28,28``, and the name of an input in front, ``left=1x28x28``."""
 
     name = "CxHxW"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str | None, tuple[int, ...]]:
+        name, _, sizes = str(value).rpartition("=")
         try:
-            return tuple(int(part) for part in str(value).replace("x", ",").split(","))
+            return name or None, tuple(int(part) for part in sizes.replace("x", ",").split(","))
         except ValueError:
-            self.fail(f"{value!r} is no shape; write it like 1x28x28", param, ctx)
+            self.fail(f"{value!r} is no shape; write it like 1x28x28, or left=1x28x28", param, ctx)
+
+
+InputShape = tuple[int, ...] | dict[str, tuple[int, ...]] | None
+
+
+def _input_shape(ctx: Any, param: Any, given: tuple[tuple[str | None, tuple[int, ...]], ...]) -> InputShape:
+    """Return what `fastconv.load` takes: the one shape without a name, or shapes by name."""
+    by_name = {name: shape for name, shape in given if name is not None}
+    if len(given) == 1 and not by_name:
+        return given[0][1]
+    if len(by_name) != len(given):
+        raise click.BadParameter("give one shape, or for several inputs each under a name of its own, left=1x28x28")
+    return by_name or None
+
+
+def shapes(model: Model) -> dict[str, Any]:
+    """Return the shapes of what goes into a model and comes out, for JSON."""
+    one = {"input_shape": model.input_shape} if len(model.input_shapes) == 1 else {}
+    return {
+        **one,
+        "input_shapes": model.input_shapes,
+        "output_shapes": model.output_shapes,
+        "output_names": model.output_names,
+    }
+
+
+def sizes(model: Model) -> str:
+    """Return the shapes of what goes into a model and comes out, with names where there are several."""
+
+    def side(shapes: Mapping[str, Sequence[int]]) -> str:
+        dims = {name: "x".join(map(str, shape)) for name, shape in shapes.items()}
+        return ", ".join(f"{name} {size}" if len(dims) > 1 else size for name, size in dims.items())
+
+    return f"{side(model.input_shapes)} -> {side(dict(zip(model.output_names, model.output_shapes, strict=True)))}"
 
 
 def one_line(error: BaseException) -> str:
@@ -167,6 +206,9 @@ architecture_option = click.option(
 shape_option = click.option(
     "--input-shape",
     type=Shape(),
-    metavar="CxHxW",
-    help="Size of one image, e.g. 1x28x28, where the file does not tell it.",
+    multiple=True,
+    callback=_input_shape,
+    metavar="[NAME=]CxHxW",
+    help="Size of one image, e.g. 1x28x28, where the file does not tell it. Of several inputs: name=1x28x28, once for "
+    "each.",
 )

@@ -124,10 +124,10 @@ def measure(
     WrongAnswerError
         The answers differ by more than `TOLERANCE`.
     """
-    x = np.random.default_rng(0).random((batch, *model.input_shape), np.float32)
-    engines = [_Engine(Timing("fastconv", batch, model.threads), lambda: model(x))]
+    arrays = random_batch(model, batch)
+    engines = [_Engine(Timing("fastconv", batch, model.threads), lambda: model(*arrays))]
     if net is not None:
-        engines.append(_torch_engine(net, x, model.threads))
+        engines.append(_torch_engine(net, arrays, model.threads))
         _compare(*(_outputs_of(engine) for engine in engines))
 
     turns = [(engine, _calls_in(seconds / ROUNDS, engine)) for engine in engines]
@@ -143,11 +143,17 @@ def measure(
     return [engine.timing for engine in engines]
 
 
-def _torch_engine(net: torch.nn.Module, x: np.ndarray, threads: int) -> _Engine:
+def random_batch(model: Model, batch: int) -> list[np.ndarray]:
+    """Return images in 0..1 for each input of a model."""
+    rng = np.random.default_rng(0)
+    return [rng.random((batch, *shape), np.float32) for shape in model.input_shapes.values()]
+
+
+def _torch_engine(net: torch.nn.Module, arrays: Sequence[np.ndarray], threads: int) -> _Engine:
     """Prepare PyTorch's eager mode, as its users run it for speed: without autograd."""
     import torch
 
-    tensor = torch.from_numpy(x)
+    tensors = [torch.from_numpy(array) for array in arrays]
 
     @contextmanager
     def mode() -> Iterator[None]:
@@ -159,7 +165,7 @@ def _torch_engine(net: torch.nn.Module, x: np.ndarray, threads: int) -> _Engine:
         finally:
             torch.set_num_threads(before)
 
-    return _Engine(Timing("torch", len(x), threads), lambda: net(tensor), mode)
+    return _Engine(Timing("torch", len(arrays[0]), threads), lambda: net(*tensors), mode)
 
 
 def _burst(engine: _Engine, count: int) -> None:

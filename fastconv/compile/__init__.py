@@ -53,8 +53,8 @@ def compile_graph(
     machine : Machine, optional
         What costs are estimated for; by default this machine.
     weights_in_call : bool, optional
-        The program takes the weights of its nodes as further inputs, after the images and in the order of the nodes
-        and of their weights, instead of holding them.
+        The program takes the weights of its nodes as further inputs, after those of the graph and in the order of the
+        nodes and of their weights, instead of holding them.
 
     Returns
     -------
@@ -63,14 +63,19 @@ def compile_graph(
     Raises
     ------
     UnsupportedOperatorError
-        A convolution cannot be done by that algorithm or kernel, or there are too many outputs; the message names
-        them.
+        A convolution cannot be done by that algorithm or kernel, or there are too many inputs or outputs; the
+        message names them.
     ArgumentError
         There is no such algorithm or kernel, or the number of threads is not allowed.
     """
     if algorithm not in ALGORITHMS:
         raise ArgumentError(f"algorithm: needs one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     compiled = kernels()
+    if len(graph.inputs) > compiled.INPUTS_AT_MOST:
+        raise UnsupportedOperatorError(
+            f"a network with {len(graph.inputs)} inputs: at most {compiled.INPUTS_AT_MOST} are taken in one call; "
+            "concatenate some of them, and slice them in the network"
+        )
     if len(graph.outputs) > compiled.OUTPUTS_AT_MOST:
         raise UnsupportedOperatorError(
             f"a network with {len(graph.outputs)} outputs: at most {compiled.OUTPUTS_AT_MOST} are computed in one "
@@ -122,10 +127,11 @@ def compile_graph(
 
 
 def _levels(graph: Graph) -> Callable[[], NDArray[np.float32]] | None:
-    """Return the maker of the table of what uint8 pixels become. None where no image goes in or no class comes out."""
-    shape = graph.input_shape
+    """Return the maker of the table of what uint8 pixels become. None where not one image goes in, or no class out."""
+    (shape, *more) = graph.inputs.values()
     if (
-        len(shape) != 3
+        more
+        or len(shape) != 3
         or 0 in shape
         or graph.dtype != np.float32
         or len(graph.outputs) != 1

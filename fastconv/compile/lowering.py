@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UnsupportedOperatorError
-from ..graph import INPUT
 from ..graph.ops import family_of
 from ..graph.ops.activation import ACTIVATIONS
 from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
@@ -135,22 +134,23 @@ class Lowering:
         self.fixed, self.arena, self.shared_space, caller = (
             spaces[name] for name in ("fixed", "arena", "shared", "caller")
         )
-        self.inputs: list[tuple[tuple[int, ...], bool]] = [(graph.input_shape, True)]
-        self._call_weights: dict[tuple[str, str], int] = {}  # (node, role) -> memory space
+        self.inputs: list[tuple[tuple[int, ...], bool]] = [(shape, True) for shape in graph.inputs.values()]
+        self.call_weights: dict[tuple[str, str], dict[str, int]] = {}  # (node, role) -> place
         if weights_in_call:
             for node in graph.nodes:
                 for role, array in node.weights.items():
-                    self._call_weights[node.name, role] = caller + len(self.inputs)
+                    self.call_weights[node.name, role] = {"space": caller + len(self.inputs), "offset": 0}
                     self.inputs.append((array.shape, False))
-        self._unread = {key for key in self._call_weights if 0 not in graph.shapes[key[0]]}
+        self._unread = {key for key in self.call_weights if 0 not in graph.shapes[key[0]]}
         self.first_output = caller + len(self.inputs)
         self.readers = graph.consumers()
         self._wants: dict[str, set[str]] = {}
-        image = len(graph.input_shape) == 3
-        value = Value(INPUT, graph.input_shape, NCHW if image else ROWS)
-        value.contiguous.add(value.made)
-        value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller)
-        self.values = {INPUT: value}
+        self.values: dict[str, Value] = {}
+        for index, (name, shape) in enumerate(graph.inputs.items()):
+            image = len(shape) == 3
+            value = self.values[name] = Value(name, shape, NCHW if image else ROWS)
+            value.contiguous.add(value.made)
+            value.tensors[value.made] = Tensor(*value.size, self.dtype, nchw=image, space=caller + index)
 
     @property
     def double(self) -> bool:
@@ -212,10 +212,9 @@ class Lowering:
 
         An image from the caller is in planes too, but what reads a result made of it wants it otherwise.
         """
-        images = [
-            self.values[name].made if name != INPUT else NHWC for name in names if len(self.graph.shapes[name]) == 3
-        ]
-        return NCHW if images and all(made == NCHW for made in images) else NHWC
+        images = [name for name in names if len(self.graph.shapes[name]) == 3]
+        in_planes = [name not in self.graph.inputs and self.values[name].made == NCHW for name in images]
+        return NCHW if images and all(in_planes) else NHWC
 
     def layout_for(self, name: str) -> str:
         """Return the layout in which the readers of an image want it, for a producer that leaves it in any."""
@@ -338,15 +337,19 @@ class Lowering:
         """Return the place of a weight as PyTorch has it; an absent one is zeros."""
         if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        return self._from_call(node, role) or self.constant(node.weights[role])
+        return self.from_call(node, role) or self.constant(node.weights[role])
 
-    def _from_call(self, node: Node, role: str) -> dict[str, int] | None:
-        """Return the place of a weight that comes with the call."""
-        key = node.name, role
-        if key not in self._call_weights:
-            return None
-        self._unread.discard(key)
-        return {"space": self._call_weights[key], "offset": 0}
+    def from_call(self, node: Node, role: str) -> dict[str, int] | None:
+        """Return the place of a weight that comes with the call; None where it is a constant."""
+        self._unread.discard((node.name, role))
+        return self.call_weights.get((node.name, role))
+
+    def shared_tensor(self, size: int) -> Tensor:
+        """Return a tensor that the prologue writes, once per call."""
+        tensor = Tensor(1, 1, size, self.dtype, space=self.shared_space)
+        tensor.offset = self.shared
+        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        return tensor
 
     def packed(self, node: Node, role: str, order: str, groups: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return the place of a weight in the order that a kernel reads (PACK_ORDERS); an absent one is zeros.
@@ -358,7 +361,7 @@ class Lowering:
         size = k.packed_size(code, groups, channels // groups, inputs * taps)
         if role not in node.weights:
             return self.constant(np.zeros(size, self.dtype))
-        weight = self._from_call(node, role)
+        weight = self.from_call(node, role)
         if weight is None:
             return self.constant(k.pack_array(code, groups, node.weights[role].reshape(shape)))
         record = {
@@ -374,7 +377,7 @@ class Lowering:
     def winograd_weight(self, node: Node, scheme: int) -> dict[str, int]:
         """Return the place of a 3x3 weight as a scheme of Winograd's algorithm reads it, as `packed` does."""
         k, array = self.kernels, node.weights["weight"]
-        weight = self._from_call(node, "weight")
+        weight = self.from_call(node, "weight")
         if weight is None:
             return self.constant(k.pack_winograd(scheme, array))
         channels, inputs = array.shape[:2]
@@ -386,9 +389,7 @@ class Lowering:
         self, kernel: str, node: Node, role: str, size: int, record: dict[str, Any], scratch: int = 0
     ) -> dict[str, int]:
         """Return the place of so many elements that a step of the prologue makes of a weight."""
-        place = Tensor(1, 1, size, self.dtype, space=self.shared_space)
-        place.offset = self.shared
-        self.shared += -(-size * self.dtype.itemsize // ALIGN) * ALIGN
+        place = self.shared_tensor(size)
         ref, label = Ref(place), f"pack {role}"
         self.prologue.append(
             Step(kernel, node.name, ref, ref, record, label=label, cut=lambda images: (1, 1, 1, scratch))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..graph import Node
     from .lowering import Lowering
 
-__all__ = ["Operand", "constant_operand", "emit_strided", "memory_order", "steps_of"]
+__all__ = ["Operand", "constant_operand", "emit_strided", "memory_order", "steps_of", "strided_step"]
 
 
 class Operand:
@@ -59,7 +59,12 @@ def constant_operand(low: Lowering, array: np.ndarray, out: Sequence[int]) -> Op
     return Operand(Ref(tensor), broadcast(steps, array.shape, out))
 
 
-def emit_strided(
+def emit_strided(low: Lowering, node: Node, *args: Any, **kwargs: Any) -> None:
+    """Emit a `strided_step`."""
+    low.emit(strided_step(low, node, *args, **kwargs))
+
+
+def strided_step(
     low: Lowering,
     node: Node,
     kind: str,
@@ -70,8 +75,8 @@ def emit_strided(
     *,
     activation: tuple[Any, ...] | None = None,
     label: str = "",
-) -> None:
-    """Emit ``y = act(kind(x, z))`` over the axes of `shape`, the result's.
+) -> Step:
+    """Return ``y = act(kind(x, z))`` over the axes of `shape`, the result's.
 
     Axes are put in the order of y's memory; neighbours that all three walk as one become one. The outermost stays
     apart: its indices are what threads share. A copy that is dense in x along another axis than in y has that axis
@@ -113,4 +118,4 @@ def emit_strided(
 
     other = None if z is None else z.ref
     work = prod(shape)
-    low.emit(Step("strided", node.name, x.ref, y.ref, record, z=other, label=label or kind, work=work, cut=cut))
+    return Step("strided", node.name, x.ref, y.ref, record, z=other, label=label or kind, work=work, cut=cut)

@@ -17,7 +17,7 @@ from . import state_dict
 from .npz.archive import to_float32
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..graph import Graph
 
@@ -29,7 +29,7 @@ _FLOATS = ("F16", "F32", "F64", _BFLOAT16)
 
 def load(
     path: str | os.PathLike[str],
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     architecture: str | None = None,
     dynamic: bool | None = None,
 ) -> Graph:

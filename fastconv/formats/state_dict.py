@@ -24,11 +24,13 @@ another size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise, product
 from math import isqrt
 from typing import TYPE_CHECKING
 
 from ..errors import FastconvError, ModelFormatError, ShapeError
+from ..graph import INPUT
 from ..graph.attributes import integers
 from ..graph.builder import GraphBuilder
 from ..graph.geometry import windows
@@ -90,7 +92,7 @@ class Layer:
 
 def read(
     source: Source,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     architecture: str | None = None,
     dynamic: bool = False,
 ) -> Graph:
@@ -116,6 +118,10 @@ def read(
     ShapeError
         The input size cannot be told, `input_shape` does not fit, or the size cannot vary.
     """
+    if isinstance(input_shape, Mapping):
+        from ..graph.inputs import given_for
+
+        input_shape = given_for((INPUT,), input_shape).get(INPUT)
     graph = _read(source, input_shape, architecture)
     return graph.replace(dynamic=True) if dynamic else graph
 

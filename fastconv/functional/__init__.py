@@ -38,10 +38,13 @@ if TYPE_CHECKING:
 _FAMILIES = {
     "activation": (*ACTIVATIONS, "glu", "relu6", "softsign", "tanhshrink"),
     "arithmetic": ("prelu",),
-    "conv": ("conv2d",),
+    "conv": ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
     "norm": ("batch_norm", "group_norm", "layer_norm", "local_response_norm", "log_softmax", "rms_norm", "softmax"),
-    "pool": ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"),
+    "pool": (
+        *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d"),
+        *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"),
+    ),
     "reduce": ("amax", "amin", "argmax", "argmin", "logsumexp", "mean", "prod", "std", "sum", "var", "vector_norm"),
     "resize": ("channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
     "shape": ("fold", "pad", "unfold"),

@@ -25,6 +25,7 @@ __all__ = [
     "CACHED_BYTES",
     "Array",
     "Pair",
+    "Single",
     "batched_images",
     "cache",
     "compiled",
@@ -36,6 +37,7 @@ __all__ = [
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Pair: TypeAlias = int | Sequence[int]
+Single: TypeAlias = int | Sequence[int]  # of length 1
 Prepare: TypeAlias = Callable[[tuple[Array, ...], tuple[Any, ...], int], tuple[Callable[..., Any], int]]
 
 CACHED = 256

@@ -7,12 +7,22 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ..machine.cpu import kernels
-from .one_op import Array, Pair, batched_images, compiled, one_node, one_op
+from .one_op import Array, Pair, Single, batched_images, compiled, one_node, one_op
+from .signals import over_signals
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"]
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "max_pool1d",
+    "max_pool2d",
+]
 
 _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -56,12 +66,25 @@ def _adaptive_avg_pool2d(arrays: tuple[Array, ...], values: tuple[Any, ...], thr
     return compiled("adaptive_avg_pool2d", ("output_size",))(arrays, values, threads)
 
 
-_max = one_op("max_pool2d", compiled("max_pool2d", _MAX_POOL))
+_compiled_max = compiled("max_pool2d", _MAX_POOL)
+_compiled_adaptive_max = compiled("adaptive_max_pool2d", ("output_size",))
+_max = one_op("max_pool2d", _compiled_max)
 _max_indices = one_op("max_pool2d", _max_pool2d_indices)
 _avg = one_op("avg_pool2d", compiled("avg_pool2d", _AVG_POOL))
 _adaptive_avg = one_op("adaptive_avg_pool2d", _adaptive_avg_pool2d)
-_adaptive_max = one_op("adaptive_max_pool2d", compiled("adaptive_max_pool2d", ("output_size",)))
+_adaptive_max = one_op("adaptive_max_pool2d", _compiled_adaptive_max)
 _adaptive_max_indices = one_op("adaptive_max_pool2d", _adaptive_max_pool2d_indices)
+
+_MAX_SIZES = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": None}
+_AVG_SIZES = {"kernel_size": 1, "stride": 1, "padding": 0, "ceil_mode": None, "count_include_pad": None}
+_max1d = over_signals("max_pool1d", "max_pool2d", _compiled_max, _MAX_SIZES)
+_max1d_indices = over_signals("max_pool1d", "max_pool2d", _max_pool2d_indices, _MAX_SIZES)
+_avg1d = over_signals("avg_pool1d", "avg_pool2d", compiled("avg_pool2d", _AVG_POOL), _AVG_SIZES)
+_adaptive_avg1d = over_signals("adaptive_avg_pool1d", "adaptive_avg_pool2d", _adaptive_avg_pool2d, {"output_size": 1})
+_adaptive_max1d, _adaptive_max1d_indices = (
+    over_signals("adaptive_max_pool1d", "adaptive_max_pool2d", prepare, {"output_size": 1})
+    for prepare in (_compiled_adaptive_max, _adaptive_max_pool2d_indices)
+)
 
 
 def max_pool2d(
@@ -166,3 +189,78 @@ def adaptive_max_pool2d(
     (N, C, H', W') or (C, H', W'), or a tuple of two such arrays
     """
     return (_adaptive_max_indices if return_indices else _adaptive_max).run((input,), (output_size,))
+
+
+def max_pool1d(
+    input: npt.ArrayLike,
+    kernel_size: Single,
+    stride: Single | None = None,
+    padding: Single = 0,
+    dilation: Single = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Take the maximum of each window of signals: `max_pool2d` of images of height 1.
+
+    Parameters
+    ----------
+    input : (N, C, L) or (C, L)
+    kernel_size, dilation : int
+    stride : int, by default ``kernel_size``
+    padding : int
+        At most half the kernel.
+    ceil_mode : bool
+        Keep a last window that hangs over the end, unless it would start in the padding.
+    return_indices : bool
+        Return also where each maximum was found, as int64.
+
+    Returns
+    -------
+    (N, C, L') or (C, L'), or a tuple of two such arrays
+    """
+    entry = _max1d_indices if return_indices else _max1d
+    return entry.run((input,), (kernel_size, stride, padding, dilation, ceil_mode))
+
+
+def avg_pool1d(
+    input: npt.ArrayLike,
+    kernel_size: Single,
+    stride: Single | None = None,
+    padding: Single = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Take the mean of each window of signals: `avg_pool2d` of images of height 1.
+
+    Parameters
+    ----------
+    input : (N, C, L) or (C, L)
+    kernel_size : int
+    stride : int, by default ``kernel_size``
+    padding : int
+        At most half the kernel.
+    ceil_mode : bool
+        Keep a last window that hangs over the end, unless it would start in the padding.
+    count_include_pad : bool
+        Divide by the window's size with its padding (but never what hangs over it).
+
+    Returns
+    -------
+    (N, C, L') or (C, L')
+    """
+    result: Array = _avg1d.run((input,), (kernel_size, stride, padding, ceil_mode, count_include_pad))
+    return result
+
+
+def adaptive_avg_pool1d(input: npt.ArrayLike, output_size: Single) -> Array:
+    """Take the mean of windows that divide signals, (N, C, L) or (C, L), into ``output_size``."""
+    result: Array = _adaptive_avg1d.run((input,), (output_size,))
+    return result
+
+
+def adaptive_max_pool1d(input: npt.ArrayLike, output_size: Single, return_indices: bool = False) -> Any:
+    """Take the maximum of windows that divide signals, (N, C, L) or (C, L), into ``output_size``.
+
+    With `return_indices`, return also where each maximum was found, as int64.
+    """
+    return (_adaptive_max1d_indices if return_indices else _adaptive_max1d).run((input,), (output_size,))

@@ -3,6 +3,7 @@
 ops         what each operator takes, one file per family   attributes  one spelling for every attribute
 checks      what a file may get wrong                       geometry    windows        padding   of an axis
 remedy      the input size that would have fitted           builder     writes a Graph node by node
+inputs      several of them, by name
 dynamic     images of other sizes                           preprocessing   how an image becomes the input
 
 A Graph is what every file format is read into and what compile starts from. Constructing one
@@ -13,6 +14,7 @@ no kernel sees an unchecked size. Nodes carry the vocabulary of ``torch.nn.funct
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import FastconvError, ModelFormatError, ShapeError
@@ -22,7 +24,7 @@ from .ops import OPS
 from .ops.spec import FeatureMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
     import numpy as np
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     from .ops.spec import Shape
     from .preprocessing import Preprocessing
 
-__all__ = ["INPUT", "Graph", "Node", "array_id", "settle"]
+__all__ = ["INPUT", "Graph", "Node", "array_id", "settle", "shapes_of_inputs"]
 
-INPUT = "input"  # the name of the graph's one input
+INPUT = "input"  # the name of a graph's one input, unless it has another
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -67,7 +69,7 @@ class Node(Frozen):
     op
         A key of :data:`fastconv.graph.ops.OPS`.
     inputs
-        ``INPUT`` or names of earlier nodes.
+        Names of inputs of the graph (``INPUT``, where it has one) or of earlier nodes.
     attrs
         As given; in a Graph every attribute is present and in its one spelling.
     weights
@@ -129,7 +131,9 @@ class Graph(Frozen):
     Parameters
     ----------
     input_shape
-        Of one image, without batch: (C, H, W), or (F,).
+        Of one image, without batch: (C, H, W), or (F,). Where there are several inputs, or one that is not to be called
+        ``INPUT``: a mapping of their names to their shapes, in the order in which a model takes them. All have a batch
+        of the same size.
     nodes
         In topological order. The Graph holds normalised copies; arrays are shared, never modified,
         and copied only where they are not C-contiguous.
@@ -143,12 +147,16 @@ class Graph(Frozen):
         float32 or float64; by default the weights', or float32 where there are none.
     dynamic
         Whether images of other sizes are taken as well: the axes of `input_shape` but the first are
-        then those of a usual image. Refused where a node depends on them.
+        then those of a usual image. Refused where a node depends on them, and with several inputs.
+    output_names
+        One for each output, all different; by default those of `outputs`. Rewriting leaves them as they are.
 
     Attributes
     ----------
+    inputs
+        Name -> shape without batch of each input, in order.
     shapes
-        Name -> inferred shape without batch, of ``INPUT`` and every node.
+        Name -> inferred shape without batch, of the inputs and every node.
 
     Raises
     ------
@@ -156,9 +164,10 @@ class Graph(Frozen):
         Its subclass that fits. The message names the node, what it got, what it needs, the remedy.
     """
 
-    input_shape: Shape
+    inputs: Mapping[str, Shape]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    output_names: tuple[str, ...]
     labels: tuple[str, ...] | None
     preprocessing: Preprocessing | None
     dtype: np.dtype[Any]
@@ -167,40 +176,62 @@ class Graph(Frozen):
 
     def __init__(
         self,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
         nodes: Sequence[Node],
         outputs: Sequence[str],
         labels: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         dtype: npt.DTypeLike | None = None,
         dynamic: bool = False,
+        output_names: Sequence[str] | None = None,
     ) -> None:
-        shape = checks.input_shape(input_shape)
+        inputs = shapes_of_inputs(input_shape)
         known = None if dtype is None else checks.dtype("dtype", dtype)
-        shapes = {INPUT: shape}
+        shapes = dict(inputs)
         settled: list[Node] = []
         for given in nodes:
             node, shapes[given.name], known = settle(given, shapes, known, settled)
             settled.append(node)
-        names = checks.outputs(outputs, shapes, INPUT)
+        names = checks.outputs(outputs, shapes, inputs)
         if dynamic:
             from .dynamic import check
 
-            check(nodes, settled, shape)
+            check(nodes, settled, inputs)
         fields = vars(self)
-        fields["input_shape"] = shape
+        fields["inputs"] = inputs
         fields["nodes"] = tuple(settled)
         fields["outputs"] = names
+        fields["output_names"] = checks.output_names(output_names, names)
         fields["labels"] = None if labels is None else checks.labels(labels, shapes[names[0]])
-        fields["preprocessing"] = None if preprocessing is None else checks.preprocessing(preprocessing, shape)
+        fields["preprocessing"] = None if preprocessing is None else checks.preprocessing(preprocessing, inputs)
         fields["dtype"] = known or checks.FLOAT32
         fields["dynamic"] = bool(dynamic)
         fields["shapes"] = shapes
 
     def replace(self, **changes: Any) -> Graph:
-        """Return a Graph with the fields in `changes` replaced, checked anew."""
-        fields = {name: value for name, value in vars(self).items() if name != "shapes"}
-        return Graph(**{**fields, **changes})
+        """Return a Graph with the fields in `changes` replaced, checked anew.
+
+        `input_shape` may give other shapes to some of the inputs. Other `outputs` have names of their own again.
+        """
+        fields = {name: value for name, value in vars(self).items() if name not in ("inputs", "shapes")}
+        if "outputs" in changes:
+            del fields["output_names"]
+        shapes = self.inputs
+        if "input_shape" in changes:
+            from .inputs import given_for
+
+            shapes = {**shapes, **given_for(shapes, changes.pop("input_shape"))}
+        return Graph(**{"input_shape": shapes, **fields, **changes})
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of one image, without batch, where the network has one input; else a `ShapeError`."""
+        if len(self.inputs) == 1:
+            (shape,) = self.inputs.values()
+            return shape
+        from .inputs import the_one
+
+        return the_one(self.inputs)
 
     @property
     def mean(self) -> tuple[float, ...] | None:
@@ -220,7 +251,7 @@ class Graph(Frozen):
         raise KeyError(name)
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Return name -> the nodes that read it (once per use), for INPUT and every node."""
+        """Return name -> the nodes that read it (once per use), for every input and node."""
         result: dict[str, list[Node]] = {name: [] for name in self.shapes}
         for node in self.nodes:
             for name in node.inputs:
@@ -244,17 +275,28 @@ class Graph(Frozen):
 
     def __str__(self) -> str:
         sizes = ", other sizes too" if self.dynamic else ""
-        lines = [f"{INPUT} -> {_dims(self.input_shape)} {self.dtype}{sizes}"]
+        lines = [f"{name} -> {_dims(shape)} {self.dtype}{sizes}" for name, shape in self.inputs.items()]
         lines += [f"{node} -> {_dims(self.shapes[node.name])}" for node in self.nodes]
         lines.append(f"outputs: {', '.join(self.outputs)}; {self.parameters:,} parameters")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Graph {_dims(self.input_shape)}, {len(self.nodes)} nodes>"
+        return f"<Graph {', '.join(map(_dims, self.inputs.values()))}, {len(self.nodes)} nodes>"
 
 
 def _dims(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "scalar"
+
+
+def shapes_of_inputs(value: Sequence[int] | Mapping[str, Sequence[int]]) -> dict[str, Shape]:
+    """Return name -> shape of each input, checked; what has no name is the one input, `INPUT`."""
+    if isinstance(value, Mapping):
+        if value.keys() != {INPUT}:
+            from .inputs import named
+
+            return named(value)
+        value = value[INPUT]
+    return {INPUT: checks.input_shape(value)}
 
 
 def settle(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ModelFormatError
-from . import INPUT, Graph, Node, checks, settle
+from ..errors import ArgumentError, ModelFormatError, ShapeError
+from . import INPUT, Graph, Node, settle, shapes_of_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -29,7 +30,7 @@ class GraphBuilder:
     Parameters
     ----------
     input_shape
-        Of one image, without batch: (C, H, W), or (F,).
+        Of one image, without batch: (C, H, W), or (F,); or a mapping of names to shapes, as for `Graph`.
     dtype
         float32 or float64, of all weights.
     naming
@@ -37,25 +38,28 @@ class GraphBuilder:
 
     Attributes
     ----------
+    inputs : tuple of str
+        The names of the inputs.
     nodes : list of Node
         As they were added.
     last : str
-        The node added last, from which the next one continues unless it names its inputs.
+        The node added last, from which the next one continues unless it names its inputs; the first input before that.
     """
 
     def __init__(
         self,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
         *,
         dtype: npt.DTypeLike = np.float32,
         naming: Callable[[str], str] | None = None,
     ) -> None:
         self.input_shape = input_shape
-        self.last = INPUT
+        self.inputs = tuple(input_shape) if isinstance(input_shape, Mapping) else (INPUT,)
+        self.last = self.inputs[0] if self.inputs else INPUT
         self._dtype: np.dtype[Any] = np.dtype(dtype)
         self._naming = naming
         self.nodes: list[Node] = []
-        self._names = {INPUT}
+        self._names = {*self.inputs}
         self._settled: list[Node] = []  # the first nodes, as far as a shape was asked for
         self._shapes: dict[str, Shape] = {}
 
@@ -83,7 +87,7 @@ class GraphBuilder:
         return unique
 
     def shape(self, name: str) -> Shape:
-        """Return the shape of a node's output, or of the input, without batch.
+        """Return the shape of a node's output, or of an input, without batch.
 
         Raises
         ------
@@ -91,7 +95,7 @@ class GraphBuilder:
             As constructing the Graph would, about a node up to the last one.
         """
         if not self._shapes:
-            self._shapes[INPUT] = checks.input_shape(self.input_shape)
+            self._shapes.update(shapes_of_inputs(self.input_shape))
         for node in self.nodes[len(self._settled) :]:
             settled, self._shapes[node.name], _ = settle(node, self._shapes, self._dtype, self._settled)
             self._settled.append(settled)
@@ -106,10 +110,11 @@ class GraphBuilder:
         labels: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         dynamic: bool = False,
+        output_names: Sequence[str] | None = None,
     ) -> Graph:
         """Return the network so far; its output is `last` unless others are named."""
         outputs = (self.last,) if outputs is None else outputs
-        return Graph(self.input_shape, self.nodes, outputs, labels, preprocessing, self._dtype, dynamic)
+        return Graph(self.input_shape, self.nodes, outputs, labels, preprocessing, self._dtype, dynamic, output_names)
 
     # --- what formats spell in many ways and a Graph in one; each returns the name of the result ----
 
@@ -156,11 +161,30 @@ class GraphBuilder:
         pooled = self.add(pool, x, output_size=1)
         return self.reshape(pooled, (shape[0], *(1 for _ in shape[1:] if keepdim)))
 
-    def reshape(self, x: str, shape: Sequence[int]) -> str:
+    def reshape(self, x: str, shape: Sequence[int], name: str | None = None) -> str:
         """Give the values another shape, without batch; to one axis it is `flatten`, for images of any size."""
         if tuple(shape) == self.shape(x):
             return x
-        return self.flatten(x) if len(shape) == 1 else self.add("reshape", x, shape=tuple(shape))
+        return self.flatten(x) if len(shape) == 1 else self.add("reshape", x, name=name, shape=tuple(shape))
+
+    def image(self, x: str) -> str:
+        """Give a signal (C, L) a height of 1; an image stays."""
+        shape = self.shape(x)
+        if len(shape) == 3:
+            return x
+        if len(shape) != 2:
+            raise ShapeError(f"needs an image (C, H, W) or a signal (C, L), got shape {shape}")
+        return self.reshape(x, (shape[0], 1, shape[1]), self._beside("image"))
+
+    def signal(self, x: str) -> str:
+        """Take away the height of an image (C, 1, L)."""
+        channels, _, length = self.shape(x)
+        return self.reshape(x, (channels, length), self._beside("signal"))
+
+    def _beside(self, name: str) -> str:
+        """Return a name for what is not the layer itself, which has the name that naming gives."""
+        given = self._naming(name) if self._naming else name
+        return given if given.endswith(name) else f"{given}.{name}"
 
     def flatten(self, x: str) -> str:
         """Give the values one axis; one that has one already is returned."""

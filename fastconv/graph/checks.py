@@ -24,6 +24,8 @@ from .ops import OPS
 from .ops.spec import ANY_RANK, REQUIRED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .ops.spec import OpSpec, Shape
     from .preprocessing import Preprocessing
 
@@ -50,11 +52,11 @@ def check_size(shape: Shape) -> None:
         )
 
 
-def input_shape(value: Any) -> Shape:
-    """Return the input's shape as a tuple of non-negative ints."""
-    shape = at.integers("input_shape", value)
+def input_shape(value: Any, what: str = "input_shape") -> Shape:
+    """Return an input's shape as a tuple of non-negative ints."""
+    shape = at.integers(what, value)
     if any(size < 0 for size in shape):
-        raise ShapeError(f"input_shape must be the sizes of one image, (C, H, W) or (F,), got {at.shown(value)}")
+        raise ShapeError(f"{what} must be the sizes of one image, (C, H, W) or (F,), got {at.shown(value)}")
     check_size(shape)
     return shape
 
@@ -91,7 +93,7 @@ def names(what: str, value: Any) -> tuple[str, ...]:
 
 
 def inputs(value: Any, op: str, spec: OpSpec, known: Mapping[str, Shape]) -> tuple[str, ...]:
-    """Return a node's inputs, each the graph's input or an earlier node."""
+    """Return a node's inputs, each an input of the graph or an earlier node."""
     result = names("inputs", value)
     least, most = spec.arity
     if not least <= len(result) <= most:
@@ -100,7 +102,7 @@ def inputs(value: Any, op: str, spec: OpSpec, known: Mapping[str, Shape]) -> tup
     for source in result:
         if source not in known:
             raise ModelFormatError(
-                f"reads {at.shown(source)}, neither the graph's input nor an earlier node; "
+                f"reads {at.shown(source)}, neither an input of the graph nor an earlier node; "
                 "list nodes after what they read"
             )
     return result
@@ -157,23 +159,53 @@ def attributes(value: Any, op: str, spec: OpSpec) -> dict[str, Any]:
     return result
 
 
-def outputs(value: Any, known: Mapping[str, Shape], graph_input: str) -> tuple[str, ...]:
+def outputs(value: Any, known: Mapping[str, Shape], graph_inputs: Mapping[str, Shape]) -> tuple[str, ...]:
     """Return the graph's outputs, each the name of a node."""
     result = names("outputs", value)
     if not result:
         raise ModelFormatError("the graph has no outputs; name at least one node")
     for name in result:
-        if name == graph_input:
-            raise ModelFormatError(f"output {name!r} is the graph's input; return it through an identity node")
+        if name in graph_inputs:
+            raise ModelFormatError(f"output {name!r} is an input of the graph; return it through an identity node")
         if name not in known:
             raise ModelFormatError(f"output {at.shown(name)} is not a node of the graph")
     return result
 
 
-def preprocessing(value: Any, shape: Shape) -> Preprocessing:
+def output_names(value: Any, outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a name for each output, by default that of its node; with a number where outputs share a node."""
+    if value is None:
+        return outputs if len(set(outputs)) == len(outputs) else unique_names(outputs)
+    result = names("output_names", value)
+    if len(result) != len(outputs):
+        raise ArgumentError(f"output_names must name each of {len(outputs)} outputs, got {len(result)} names")
+    if "" in result or len(set(result)) != len(result):
+        raise ArgumentError(f"output_names must be different, none of them empty, got {at.shown(result)}")
+    return result
+
+
+def unique_names(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, and ``name#2`` for one that stands in the list before."""
+    taken = set(wanted)
+    counts: dict[str, int] = {}
+    result = []
+    for name in wanted:
+        count = counts.get(name, 0) + 1
+        unique = name
+        while count > 1 and (unique := f"{name}#{count}") in taken:
+            count += 1
+        counts[name] = count
+        result.append(unique)
+    return tuple(result)
+
+
+def preprocessing(value: Any, inputs: Mapping[str, Shape]) -> Preprocessing:
     """Return how images become the input, settled for the input's shape."""
     from .preprocessing import Preprocessing
 
+    if len(inputs) != 1:
+        raise ArgumentError(f"preprocessing is for networks of one input, this one has {len(inputs)}; leave it out")
+    (shape,) = inputs.values()
     if not isinstance(value, Preprocessing):
         raise ArgumentError(
             f"preprocessing must be a fastconv.graph.preprocessing.Preprocessing, got {at.shown(value)}"

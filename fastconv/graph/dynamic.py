@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import FastconvError, ShapeError
-from . import INPUT, checks
+from . import checks
 from .attributes import shown
+from .inputs import listed
 from .ops import OPS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from . import Graph, Node
     from .ops.spec import Attributes, Shape
 
-__all__ = ["check", "compare", "compared_shapes"]
+__all__ = ["check", "check_one", "compare", "compared_shapes"]
 
 _REMEDY = "its image size cannot vary: leave out dynamic=True"
 
 
-def check(given: Sequence[Node], settled: Sequence[Node], shape: Shape) -> None:
+def check(given: Sequence[Node], settled: Sequence[Node], inputs: Mapping[str, Shape]) -> None:
     """Refuse nodes that do not take images of another size, or would mean something else for them.
 
     Parameters
@@ -36,20 +37,22 @@ def check(given: Sequence[Node], settled: Sequence[Node], shape: Shape) -> None:
     given
         The nodes as a reader gives them.
     settled
-        The same, settled for images of `shape`.
-    shape
-        (C, H, W) of one image, or more or fewer axes behind the channels.
+        The same, settled for images of the shape in `inputs`.
+    inputs
+        Name -> shape of one image: (C, H, W), or more or fewer axes behind the channels.
 
     Raises
     ------
     ShapeError
-        It names the node, and what depends on the size.
+        It names the node, and what depends on the size; or there are several inputs.
     """
+    check_one(inputs)
+    ((name, shape),) = inputs.items()
     if len(shape) < 2:
         raise ShapeError(f"dynamic=True is for images, (C, H, W); the input is {shape}; {_REMEDY}")
     other = (shape[0], *(2 * size for size in shape[1:]))
     checks.check_size(other)
-    shapes = {INPUT: other}
+    shapes = {name: other}
     for node, claimed in zip(settled, given, strict=True):
         spec = OPS[node.op]
         try:
@@ -60,6 +63,14 @@ def check(given: Sequence[Node], settled: Sequence[Node], shape: Shape) -> None:
                 f"{node.name}: {error}, where images have shape {other} in place of {shape}; {_REMEDY}"
             ) from None
         _compare_attributes(node, again, shape, other)
+
+
+def check_one(inputs: Collection[str]) -> None:
+    """Refuse several inputs, whose sizes may depend on each other."""
+    if len(inputs) != 1:
+        raise ShapeError(
+            f"dynamic=True is for networks of one input; this one has {len(inputs)}, {listed(tuple(inputs))}; {_REMEDY}"
+        )
 
 
 def compared_shapes(shape: Shape) -> list[Shape]:

@@ -27,21 +27,24 @@ def explain_features(
     flattened = source is not None and source.op in ("flatten", "reshape")
     what = "the flattened input" if flattened else "the input"
     problem = f"expects {error.expected} features, {what} has {error.got}"
-    image = shapes[INPUT]
-    fitting = find_input_shape([*before, given], image[0]) if len(image) == 3 else None
+    inputs = [name for name in shapes if all(name != node.name for node in before)]
+    image = shapes[inputs[0]]
+    # The sizes of several inputs would have to change together, nobody knows how.
+    searched = len(inputs) == 1 and len(image) == 3
+    fitting = find_input_shape([*before, given], image[0], inputs[0]) if searched else None
     if fitting is None:
         return f"{problem}; check the layers before it, or its weight"
     return f"{problem}; pass input_shape={fitting}"
 
 
-def find_input_shape(nodes: Sequence[Node], channels: int) -> Shape | None:
-    """Return the smallest square (channels, S, S) that `nodes` accept, or None.
+def find_input_shape(nodes: Sequence[Node], channels: int, name: str = INPUT) -> Shape | None:
+    """Return the smallest square (channels, S, S) that `nodes` accept as the input of that name, or None.
 
     One size is inferred after another, up to a bound on the work. Sizes that are settled in the
     nodes already (a reshape without -1) stay as they are.
     """
     for side in range(1, min(_LARGEST_SIDE, _SEARCH_BUDGET // max(len(nodes), 1)) + 1):
-        shapes: dict[str, Shape] = {INPUT: (channels, side, side)}
+        shapes: dict[str, Shape] = {name: (channels, side, side)}
         try:
             for node in nodes:
                 spec = checks.spec_of(node.op)
@@ -50,5 +53,5 @@ def find_input_shape(nodes: Sequence[Node], channels: int) -> Shape | None:
                 shapes[node.name], _ = spec.infer(sources, attrs, node.weights)
         except FastconvError:
             continue
-        return shapes[INPUT]
+        return shapes[name]
     return None

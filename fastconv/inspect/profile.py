@@ -71,21 +71,22 @@ class Profile(Table):
         return header, rows, (f"total: {images}, {threads}", "", "", total, "", ""), "<<<>>>"
 
 
-def profile(graph: Graph, optimized: Graph, program: Any, batch: np.ndarray, repeats: int) -> Profile:
-    """Time the layers of a program on a batch; `graph` and `optimized` as for `summarize`."""
+def profile(graph: Graph, optimized: Graph, program: Any, batches: tuple[np.ndarray, ...], repeats: int) -> Profile:
+    """Time the layers of a program on a batch of each input; `graph` and `optimized` as for `summarize`."""
+    images = len(batches[0])
     original = {node.name: node for node in graph.nodes}
     nodes = {node.name: node for node in optimized.nodes}
-    program.run(batch)  # so that memory is there and weights are in the cache
+    program.run_all(batches)  # so that memory is there and weights are in the cache
     steps = program.steps
     seconds: dict[str, float] = {}  # of each node, in the order in which they run
-    for step, time in zip(steps, program.profile(batch, repeats), strict=True):
+    for step, time in zip(steps, program.profile(batches, repeats), strict=True):
         seconds[step["node"]] = seconds.get(step["node"], 0.0) + time
     total = sum(seconds.values())
     rows = []
     for name, time in seconds.items():
         # A step may belong to no node: bringing the images into the layout used inside does.
-        parts = [original[part] for part in names_of(nodes[name])] if name in nodes else []
-        operations = 2 * len(batch) * sum(graph.macs(part) for part in parts)
+        parts = [original[part] for part in names_of(nodes[name]) if part in original] if name in nodes else []
+        operations = 2 * images * sum(graph.macs(part) for part in parts)
         rows.append(
             LayerProfile(
                 name=" + ".join(part.name for part in parts) or name,
@@ -96,4 +97,4 @@ def profile(graph: Graph, optimized: Graph, program: Any, batch: np.ndarray, rep
                 share=time / total if total else 0.0,
             )
         )
-    return Profile(tuple(rows), len(batch), program.threads)
+    return Profile(tuple(rows), images, program.threads)

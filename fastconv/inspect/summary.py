@@ -7,11 +7,11 @@ of them (``conv1 + relu1 + pool1``) and counts their parameters together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from ..graph import INPUT, Graph, Node, array_id
+from ..graph import Graph, Node, array_id
 from ..graph.ops import OPS
 from .table import Table, kernels_of, names_of
 
@@ -42,7 +42,7 @@ class LayerSummary:
         Multiply-accumulates of convolutions and linear layers for one image.
     receptive_field
         Height and width, in pixels of the image, of what one output depends on (not clipped to the
-        image); None where the network's input is no image.
+        image); None where it depends on no image. Of fields in several images, the largest.
     kernel
         What computes it on this machine; empty where nothing has to be computed (a view).
     """
@@ -65,6 +65,10 @@ class Summary(Table):
     preprocessing: Preprocessing | None = None
     dynamic: bool = False
     """Whether images of other sizes are taken too; the table is for the nominal one."""
+    inputs: Mapping[str, Shape] = field(default_factory=dict)
+    """Name -> shape of one image, of each input."""
+    outputs: Mapping[str, Shape] = field(default_factory=dict)
+    """Name -> shape for one image, of each output."""
 
     @property
     def parameters(self) -> int:
@@ -77,8 +81,14 @@ class Summary(Table):
         return sum(row.macs for row in self.rows)
 
     def _captions(self) -> list[str]:
-        images = [] if self.preprocessing is None else [f"images: {self.preprocessing}"]
-        return [*images, "dynamic: images of other sizes are taken too"] if self.dynamic else images
+        lines = [
+            f"{what}: {', '.join(f'{name} {_dims(shape)}' for name, shape in ends.items())}"
+            for what, ends in (("inputs", self.inputs), ("outputs", self.outputs))
+            if len(ends) > 1
+        ]
+        if self.preprocessing is not None:
+            lines.append(f"images: {self.preprocessing}")
+        return [*lines, "dynamic: images of other sizes are taken too"] if self.dynamic else lines
 
     def _cells(self) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str], str]:
         header = ("layer", "op", "input", "output", "parameters", "MACs", "field", "kernel")
@@ -134,21 +144,22 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
     counted: set[tuple[int, Shape]] = set()
     rows = []
     for node in optimized.nodes:
-        parts = [original[name] for name in names_of(node)]
-        last = max(parts, key=lambda part: order[part.name])
+        parts = [original[name] for name in names_of(node) if name in original]  # rewriting may add a reshape
+        last = max(parts, key=lambda part: order[part.name], default=None)
         rows.append(
             LayerSummary(
-                name=" + ".join(part.name for part in parts),
-                op=" + ".join(part.op for part in parts),
+                name=" + ".join(part.name for part in parts) or node.name,
+                op=" + ".join(part.op for part in parts) or node.op,
                 input_shape=optimized.shapes[node.inputs[0]],
                 output_shape=optimized.shapes[node.name],
                 parameters=sum(_count_parameters(part, counted) for part in parts),
                 macs=sum(graph.macs(part) for part in parts),
-                receptive_field=fields[last.name],
+                receptive_field=None if last is None else fields[last.name],
                 kernel=kernels_of(node.name, steps),
             )
         )
-    return Summary(tuple(rows), graph.preprocessing, graph.dynamic)
+    outputs = {label: graph.shapes[name] for label, name in zip(graph.output_names, graph.outputs, strict=True)}
+    return Summary(tuple(rows), graph.preprocessing, graph.dynamic, dict(graph.inputs), outputs)
 
 
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:
@@ -185,14 +196,15 @@ class _Field:
 
 
 def _receptive_fields(graph: Graph) -> dict[str, tuple[int, int] | None]:
-    """Return the receptive field of every node; None for all where the input is no image."""
-    if len(graph.input_shape) != 3:
-        return {node.name: None for node in graph.nodes}
-    height, width = graph.input_shape[1:]
-    fields = {INPUT: _Field((1, 1), (1, 1), (height, width))}
+    """Return the receptive field of every node; None for those that depend on no image."""
+    fields = {
+        name: _Field((1, 1), (1, 1), (shape[1], shape[2])) for name, shape in graph.inputs.items() if len(shape) == 3
+    }
     for node in graph.nodes:
-        sources = [fields[name] for name in node.inputs]
+        sources = [fields[name] for name in node.inputs if name in fields]
+        if not sources:
+            continue
         widest = max(sources, key=lambda field: prod(field.size))
         window = OPS[node.op].field(node.attrs, node.weights, widest.extent, graph.shapes[node.name])
         fields[node.name] = widest.window(*window)
-    return {node.name: fields[node.name].size for node in graph.nodes}
+    return {node.name: fields[node.name].size if node.name in fields else None for node in graph.nodes}

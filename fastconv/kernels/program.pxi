@@ -253,14 +253,20 @@ cdef class Program:
         """
         cdef char* inputs[MAX_INPUTS]
         cdef cnp.npy_intp n = -1
+        if not self._read(arrays, inputs, &n):
+            return NotImplemented
+        return self._outputs_for(inputs, n)
+
+    cdef inline bint _read(self, tuple arrays, char** inputs, cnp.npy_intp* n) noexcept:
+        """Whether the arrays can be read in place; sets where each begins, and n, their batch."""
         cdef Py_ssize_t i
         if len(arrays) != self._inputs:
-            return NotImplemented
+            return False
         for i in range(self._inputs):
-            if not self._fits(i, arrays[i], &n):
-                return NotImplemented
+            if not self._fits(i, arrays[i], n):
+                return False
             inputs[i] = <char*>cnp.PyArray_DATA(<cnp.ndarray>arrays[i])
-        return self._outputs_for(inputs, n)
+        return True
 
     cdef inline bint _fits(self, Py_ssize_t i, x, cnp.npy_intp* n) noexcept:
         """Whether x can be read in place as input i; sets n, its batch. All batched inputs have the same."""
@@ -422,21 +428,25 @@ cdef class Program:
             for k in range(self._outputs):
                 base[CALLER + self._inputs + k] = outputs[k] + first * self._output_sizes[k]
 
-    def profile(self, cnp.ndarray x, int repeats=1):
-        """Seconds that each step takes for x, aligned with `steps`: the medians of `repeats` runs.
+    def profile(self, tuple arrays, int repeats=1):
+        """Seconds that each step takes, aligned with `steps`: the medians of `repeats` runs.
 
-        x: as for `run`. Layers are shared out to the threads, so that each has a time of its own.
+        arrays: as for `run_all`. Layers are shared out to the threads, so that each has a time of its own.
         """
-        cdef char* inputs[1]
+        cdef char* inputs[MAX_INPUTS]
         cdef char* outputs[MAX_OUTPUTS]
         cdef double* seconds
         cdef Py_ssize_t k
-        cdef Workspace workspace = self._take()
-        cdef Py_ssize_t n = len(x)
+        cdef cnp.npy_intp n = -1
+        cdef Workspace workspace
+        if not self._read(arrays, inputs, &n):
+            return NotImplemented
+        if n < 0:
+            n = 1
+        workspace = self._take()
         results = [self._empty(k, n) for k in range(self._outputs)]
         for k in range(self._outputs):
             outputs[k] = <char*>cnp.PyArray_DATA(<cnp.ndarray>results[k])
-        inputs[0] = <char*>cnp.PyArray_DATA(x)
         times = np.zeros((repeats, max(self._count, 1)))
         seconds = <double*>cnp.PyArray_DATA(<cnp.ndarray>times)
         for k in range(repeats):

@@ -2,8 +2,9 @@
 
     optimize = RULES applied in order, once each, to one draft, which is checked when it becomes a Graph
 
-remove  nodes that change nothing        fold  into weights and attributes
-fuse    into the producer's epilogue     draft the nodes under work, and how two are merged
+remove  nodes that change nothing        fold    into weights and attributes
+fuse    into the producer's epilogue     signal  no reshapes between layers of signals
+draft   the nodes under work, and how two are merged
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def _has(*ops: str) -> Callable[[Draft], bool]:
 RULES = (
     Row("drop_unused", "remove", _has_unread),
     Row("drop_identities", "remove", _has_same_shape),
+    Row("lift_signals", "signal", _has("reshape")),
     Row("fold_padding", "fold", _has("pad")),
     Row("fold_channel_shuffle", "fold", _has("permute")),
     Row("fold_batch_norm", "fold", _has("batch_norm")),

@@ -23,16 +23,18 @@ class Draft:
     ----------
     nodes : dict of str to Node
         By name, in topological order, with settled attributes.
+    inputs : tuple of str
     outputs : tuple of str
     shapes : dict of str to tuple of int
-        Of the input and every node, as in Graph. A rule that moves a node sets its shape.
+        Of the inputs and every node, as in Graph. A rule that moves a node sets its shape.
     """
 
-    __slots__ = ("_origin", "nodes", "outputs", "shapes")
+    __slots__ = ("_origin", "inputs", "nodes", "outputs", "shapes")
 
     def __init__(self, graph: Graph) -> None:
         self._origin = graph
         self.nodes = {node.name: node for node in graph.nodes}
+        self.inputs = tuple(graph.inputs)
         self.outputs = graph.outputs
         self.shapes = dict(graph.shapes)
 
@@ -43,7 +45,9 @@ class Draft:
         """
         origin, nodes = self._origin, tuple(self.nodes.values())
         unchanged = len(nodes) == len(origin.nodes) and all(map(is_, nodes, origin.nodes))
-        return origin if unchanged else origin.replace(nodes=nodes, outputs=self.outputs, dynamic=False)
+        if unchanged:
+            return origin
+        return origin.replace(nodes=nodes, outputs=self.outputs, output_names=origin.output_names, dynamic=False)
 
     def uses(self) -> dict[str, int]:
         """Return name -> how often it is read, being an output included; what is never read is no key."""

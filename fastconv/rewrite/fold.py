@@ -37,8 +37,11 @@ def _merge_padding(draft: Draft, pad: Node, conv: Node) -> Node | None:
     return conv.replace(inputs=(pad.inputs[0], *conv.inputs[1:]), attrs={**conv.attrs, "padding": padding})
 
 
+_HAS_OUTPUTS = ("conv2d", "conv_transpose2d", "linear")
+
+
 def fold_batch_norm(draft: Draft) -> None:
-    """Scale and shift the weights of a convolution or linear layer instead of its output.
+    """Scale and shift the weights of a convolution, transposed or not, or linear layer instead of its output.
 
     Where the folded weights would not be finite (a variance of zero with eps=0), nothing is folded.
     """
@@ -46,12 +49,14 @@ def fold_batch_norm(draft: Draft) -> None:
 
 
 def _merge_batch_norm(draft: Draft, producer: Node, norm: Node) -> Node | None:
-    if norm.op != "batch_norm" or producer.op not in ("conv2d", "linear") or len(producer.inputs) == 2:
+    if norm.op != "batch_norm" or producer.op not in _HAS_OUTPUTS or len(producer.inputs) == 2:
         return None
     if not has_free_epilogue(producer):
         return None
     shape, weight = draft.shapes[norm.name], producer.weights["weight"]
-    if (producer.op == "linear" and len(shape) != 1) or shape[0] != weight.shape[0]:
+    groups = producer.attrs["groups"] if producer.op == "conv_transpose2d" else 1
+    outputs = groups * weight.shape[1] if producer.op == "conv_transpose2d" else weight.shape[0]
+    if (producer.op == "linear" and len(shape) != 1) or shape[0] != outputs:
         return None  # the norm's channels are not the layer's outputs
     roles = {role: array.astype(np.float64) for role, array in norm.weights.items()}
     # y = (w x + b - mean) scale + shift  =  (w scale) x + ((b - mean) scale + shift)
@@ -62,6 +67,8 @@ def _merge_batch_norm(draft: Draft, producer: Node, norm: Node) -> Node | None:
         bias = producer.weights.get("bias", np.zeros(len(scale))).astype(np.float64)
         bias = (bias - roles["running_mean"]) * scale + roles.get("bias", 0.0)
         columns = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        if producer.op == "conv_transpose2d":  # (I, O / groups, kh, kw): each group's outputs in all rows of its inputs
+            columns = scale.reshape(groups, -1).repeat(len(weight) // groups, axis=0)[:, :, np.newaxis, np.newaxis]
         folded = {
             "weight": (weight.astype(np.float64) * columns).astype(weight.dtype),
             "bias": bias.astype(weight.dtype),

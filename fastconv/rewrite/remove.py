@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..graph import INPUT
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -27,7 +25,7 @@ def drop_unused(draft: Draft) -> None:
 def drop_identities(draft: Draft) -> None:
     """Remove the nodes that return their input as it is: dropout, and pooling that pools nothing.
 
-    One stays where it makes an output of its own: of the graph's input, or of a node that is an
+    One stays where it makes an output of its own: of an input of the graph, or of a node that is an
     output already.
     """
     renamed: dict[str, str] = {}
@@ -36,7 +34,7 @@ def drop_identities(draft: Draft) -> None:
     for node in draft.nodes.values():
         source = renamed.get(node.inputs[0], node.inputs[0])
         is_output = node.name in outputs
-        if not _is_identity(draft, node) or (is_output and (source == INPUT or source in outputs)):
+        if not _is_identity(draft, node) or (is_output and (source in draft.inputs or source in outputs)):
             kept[node.name] = node
             continue
         renamed[node.name] = source

@@ -60,4 +60,10 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
     return emit
 
 
-LOWER = {"conv2d": _conv2d}
+def _conv_transpose2d(low: Lowering, node: Node) -> Emit:
+    from ..transposed import lower
+
+    return lower(low, node)
+
+
+LOWER = {"conv2d": _conv2d, "conv_transpose2d": _conv_transpose2d}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...graph.ops.resize import nearest_pixels
 from ..strided import Operand, emit_strided
 from ..tensors import Ref, Step
 
@@ -32,12 +33,8 @@ def taps(
     outermost points coincide. (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981.)
     """
     places = np.arange(out)
-    if mode == "nearest" and out in (size, 2 * size):  # whatever the scale
-        return (places * size // out)[:, None], np.ones((out, 1))
     if mode.startswith("nearest"):
-        step = np.float32(1 / scale if scale else size / out)  # PyTorch's is a float, which decides where it rounds
-        at = np.floor((places.astype(np.float32) + np.float32(0.5 if mode == "nearest-exact" else 0)) * step)
-        return np.minimum(at.astype(np.intp), size - 1)[:, None], np.ones((out, 1))
+        return nearest_pixels(size, out, scale, mode)[:, None], np.ones((out, 1))
     if align_corners:
         at = places * ((size - 1) / (out - 1) if out > 1 else 0.0)
     else:

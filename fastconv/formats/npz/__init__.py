@@ -9,7 +9,7 @@ from ...errors import ArgumentError, FastconvError
 from .archive import DOCUMENT, Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ...graph import Graph
 
@@ -18,7 +18,7 @@ __all__ = ["load", "save"]
 
 def load(
     path: str | os.PathLike[str],
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     architecture: str | None = None,
     dynamic: bool | None = None,
 ) -> Graph:
@@ -28,10 +28,10 @@ def load(
     ----------
     path : str or os.PathLike
         Either fastconv's own kind, or a plain ``state_dict`` (see :mod:`..state_dict`).
-    input_shape : sequence of int, optional
+    input_shape : sequence of int, or mapping of str to sequence of int, optional
         (C, H, W) of one image. A plain ``state_dict`` needs it where the size does not follow from
         the first linear layer; a file of fastconv's own is read for this size instead of the one
-        saved.
+        saved; where it has several inputs, a mapping of names to shapes, of those that have another.
     architecture : str, optional
         Of a plain ``state_dict`` that is not of the LeNet family.
     dynamic : bool, optional

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ArgumentError, ModelFormatError
-from ...graph import Graph, Node, checks
+from ...graph import INPUT, Graph, Node, checks
 from .archive import DOCUMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ...graph.preprocessing import Preprocessing
     from .archive import Archive
@@ -40,36 +40,69 @@ _WHITESPACE = " \t\n\r"  # JSON's
 _REMEDY = "save the model again, or see docs/format.md"
 
 
-def read(archive: Archive, input_shape: Sequence[int] | None = None, dynamic: bool | None = None) -> Graph:
+def read(
+    archive: Archive,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    dynamic: bool | None = None,
+) -> Graph:
     """Read the Graph in `archive`, for images of `input_shape` instead of the one saved where it is given.
 
+    input_shape: with several inputs, of those by name that have another.
     dynamic: whether other sizes are taken too; by default as the file says.
     """
     document = _parse(archive)
     _check_keys(
         "the document",
         document,
-        required=("format", "version", "input_shape", "nodes", "outputs"),
-        optional=("labels", "dynamic", *_PREPROCESSING),
+        required=("format", "version", "inputs" if "inputs" in document else "input_shape", "nodes", "outputs"),
+        optional=("output_names", "labels", "dynamic", *_PREPROCESSING),
     )
     weights = _Weights(archive)
     nodes = [
         _node(f"nodes[{position}]", entry, weights) for position, entry in enumerate(_list("nodes", document["nodes"]))
     ]
     weights.check_all_used()
-    shape = saved_shape = tuple(_list("input_shape", document["input_shape"]))
+    saved = _inputs(document)
+    inputs = saved
     if input_shape is not None:
-        shape = tuple(input_shape)
+        from ...graph.inputs import given_for
+
+        inputs = {**saved, **{name: tuple(shape) for name, shape in given_for(saved, input_shape).items()}}
     given = {key: document[key] for key in _PREPROCESSING if document.get(key) is not None}
     return Graph(
-        input_shape=shape,
+        input_shape=inputs,
         nodes=tuple(nodes),
         outputs=tuple(_list("outputs", document["outputs"])),
-        labels=None if document.get("labels") is None else tuple(_list("labels", document["labels"])),
-        preprocessing=_preprocessing(given, saved_shape, shape) if given else None,
+        labels=_names("labels", document.get("labels")),
+        preprocessing=_preprocessing(given, saved, inputs) if given else None,
         dtype=np.dtype(np.float32),
         dynamic=_dynamic(document.get("dynamic", False), dynamic),
+        output_names=_names("output_names", document.get("output_names")),
     )
+
+
+def _inputs(document: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The shape of each input by name, as the file has it."""
+    if "inputs" not in document:
+        return {INPUT: tuple(_list("input_shape", document["input_shape"]))}
+    result: dict[str, tuple[Any, ...]] = {}
+    for position, entry in enumerate(_list("inputs", document["inputs"])):
+        where = f"inputs[{position}]"
+        if not isinstance(entry, dict):
+            raise _wrong(where, "an object", entry)
+        _check_keys(where, entry, required=("name", "shape"), optional=())
+        name = entry["name"]
+        if not isinstance(name, str):
+            raise _wrong(f"{where}.name", "a string", name)
+        if name in result:
+            raise ModelFormatError(f"{where}: the name {name!r:.80} is taken already; give every input its own")
+        result[name] = tuple(_list(f"{where}.shape", entry["shape"]))
+    return result
+
+
+def _names(where: str, value: Any) -> tuple[Any, ...] | None:
+    """A list that may be missing or null."""
+    return None if value is None else tuple(_list(where, value))
 
 
 def _dynamic(saved: Any, asked: bool | None) -> bool:
@@ -84,17 +117,17 @@ def _dynamic(saved: Any, asked: bool | None) -> bool:
     return saved if asked is None else asked
 
 
-def _preprocessing(given: dict[str, Any], saved_shape: tuple[Any, ...], shape: tuple[Any, ...]) -> Preprocessing:
-    """The preprocessing that was saved for `saved_shape`, for images of `shape`."""
+def _preprocessing(given: dict[str, Any], saved: Mapping[str, Any], inputs: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that was saved for images as in `saved`, for those in `inputs`."""
     from ...graph.preprocessing import Preprocessing
 
     for key in ("mean", "std"):
         if key in given:
             _list(key, given[key])
     preprocessing = Preprocessing(**given)
-    if shape == saved_shape:
+    if inputs == saved or len(saved) != 1:
         return preprocessing  # the Graph sees whether it fits
-    saved_shape, shape = checks.input_shape(saved_shape), checks.input_shape(shape)
+    saved_shape, shape = (checks.input_shape(shape) for ends in (saved, inputs) for shape in ends.values())
     return preprocessing.settled(saved_shape).at_size(saved_shape, shape)
 
 

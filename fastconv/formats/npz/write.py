@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ...errors import ArgumentError
-from ...graph import array_id
+from ...graph import INPUT, array_id
 from .archive import DOCUMENT, MAX_HEADER
 from .model import FORMAT, VERSION
 
@@ -48,8 +48,14 @@ def describe(graph: Graph) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         if node.fused:
             entry["fused"] = node.fused
         nodes.append(entry)
-    document = {"format": FORMAT, "version": VERSION, "input_shape": graph.input_shape}
+    document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    if graph.inputs.keys() == {INPUT}:
+        document["input_shape"] = graph.input_shape
+    else:
+        document["inputs"] = [{"name": name, "shape": shape} for name, shape in graph.inputs.items()]
     document |= {"nodes": nodes, "outputs": graph.outputs}
+    if graph.output_names != graph.outputs:
+        document["output_names"] = graph.output_names
     document |= {"labels": graph.labels, "mean": graph.mean, "std": graph.std}
     if graph.preprocessing is not None:
         document |= graph.preprocessing.given()

@@ -2,7 +2,7 @@
 
 file      opening and checking a file    tensors  the arrays in it and beside it
 reader    its nodes, one after the other values   what a tensor of the network is known to be
-nodes     the graph as it stands there   inputs   what a file says of its input
+nodes     the graph as it stands there   inputs   what a file says of its inputs
 fold      nodes of constants             missing  what is not supported
 ops       one entry for each operator, one file per family
 """
@@ -15,29 +15,29 @@ from typing import TYPE_CHECKING
 from ...errors import FastconvError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ...graph import Graph
 
 __all__ = ["load"]
 
 
-def load(path: str | os.PathLike[str], input_shape: Sequence[int] | None = None) -> Graph:
+def load(path: str | os.PathLike[str], input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None) -> Graph:
     """Read a model from an ``.onnx`` file.
 
     Parameters
     ----------
     path : str or os.PathLike
         Weights that the file keeps outside are read from its own folder only.
-    input_shape : sequence of int, optional
+    input_shape : sequence of int, or mapping of str to sequence of int, optional
         (C, H, W) of one image, for the sizes that the file leaves open. Those that it fixes must
-        agree.
+        agree. Where there are several inputs: name -> shape, of those that leave sizes open.
 
     Returns
     -------
     Graph
-        With float32 weights, or float64 where the file's input is float64. Its nodes have the names
-        of the file's.
+        With float32 weights, or float64 where an input of the file is float64. Its nodes and outputs
+        have the names of the file's, and its inputs where there are several.
 
     Raises
     ------

@@ -1,29 +1,53 @@
-"""What a file says of its input."""
+"""What a file says of its inputs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import DTypeError, ShapeError, UnsupportedOperatorError
+from ...graph import INPUT
 from ...graph.attributes import MAX_INTEGER, integers, shown
+from ...graph.inputs import given_for
 from .file import text
 from .tensors import DTYPES, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from onnx import TensorShapeProto, ValueInfoProto
 
-__all__ = ["Input"]
+__all__ = ["Input", "batch_of", "inputs_of"]
 
 MAX_BATCH = 2**20
 """Images that a file may fix its batch at; with all elements of a tensor they are counted in 64 bits."""
 
 
+def inputs_of(infos: Sequence[ValueInfoProto], given: Any) -> dict[str, Input]:
+    """Return each input by the name that the Graph has for it: the file's, or `INPUT` where there is one.
+
+    given: `input_shape` as for `fastconv.load`.
+    """
+    names = [text("an input", info.name) for info in infos] if len(infos) > 1 else [INPUT]
+    shapes = {} if given is None else given_for(names, given)
+    return {name: Input(info, shapes.get(name)) for name, info in zip(names, infos, strict=True)}
+
+
+def batch_of(inputs: Iterable[Input]) -> int | None:
+    """Return the number of images, where the file fixes it; all inputs have the same."""
+    fixed = [given for given in inputs if given.batch is not None]
+    for given in fixed:
+        if given.batch != fixed[0].batch:
+            raise UnsupportedOperatorError(
+                f"input {shown(given.name)} has a batch of {given.batch} in front, {shown(fixed[0].name)} one of "
+                f"{fixed[0].batch}; networks whose inputs have one batch are supported"
+            )
+    return fixed[0].batch if fixed else None
+
+
 class Input:
-    """The input of a network.
+    """An input of a network.
 
     Parameters
     ----------

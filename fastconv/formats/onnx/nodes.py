@@ -126,8 +126,8 @@ class Outline:
 
     Attributes
     ----------
-    input : ValueInfoProto
-        The one input.
+    inputs : list of ValueInfoProto
+        Those that are no initializers.
     outputs : list of str
     """
 
@@ -135,9 +135,9 @@ class Outline:
         self._initializers = {text("an initializer", tensor.name): tensor for tensor in graph.initializer}
         if len(self._initializers) != len(graph.initializer):
             raise ModelFormatError("two initializers have the same name")
-        self.input = self._one_input(graph)
+        self.inputs = self._real_inputs(graph)
         self.outputs = [text("an output", info.name) for info in graph.output]
-        known = {*self._initializers, text("an input", self.input.name)}
+        known = {*self._initializers, *(text("an input", info.name) for info in self.inputs)}
         self._sparse = {text("an initializer", tensor.values.name) for tensor in graph.sparse_initializer}
         if self._sparse:
             raise UnsupportedOperatorError(f"initializer {shown(min(self._sparse))} is sparse, which is not supported")
@@ -154,6 +154,8 @@ class Outline:
                 known.add(name)
         if not self.outputs:
             raise ModelFormatError("the graph has no outputs")
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ModelFormatError("two outputs have the same name")
         for name in self.outputs:
             if name not in known:
                 raise ModelFormatError(f"output {shown(name)} is given by no node")
@@ -169,17 +171,17 @@ class Outline:
             if not self._needed.isdisjoint(filter(None, call.outputs)):
                 yield call
 
-    def _one_input(self, graph: GraphProto) -> ValueInfoProto:
-        given = ((text("an input", info.name), info) for info in graph.input)
-        inputs: list[ValueInfoProto] = [info for name, info in given if name not in self._initializers]
-        if len(inputs) != 1:
-            names = ", ".join(shown(text("an input", info.name)) for info in inputs[:8])
-            raise UnsupportedOperatorError(
-                f"the network has {len(inputs)} inputs ({names}); networks of one are supported"
-                if inputs
-                else "the network has no input"
-            )
-        return inputs[0]
+    def _real_inputs(self, graph: GraphProto) -> list[ValueInfoProto]:
+        inputs: dict[str, ValueInfoProto] = {}
+        for info in graph.input:
+            name = text("an input", info.name)
+            if name in inputs:
+                raise ModelFormatError(f"two inputs have the name {shown(name)}")
+            if name not in self._initializers:
+                inputs[name] = info
+        if not inputs:
+            raise UnsupportedOperatorError("the network has no input")
+        return list(inputs.values())
 
     def _find_needed(self) -> set[str]:
         needed = set(self.outputs)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import FastconvError, ModelFormatError, UnsupportedOperatorError
-from ...graph import INPUT
 from ...graph.attributes import shown
 from ...graph.builder import GraphBuilder
 from .. import axes
 from ..arrange import Arranger
 from .file import opset_of
 from .fold import fold
-from .inputs import Input
+from .inputs import batch_of, inputs_of
 from .missing import Missing
 from .nodes import Call, Outline
 from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, MIXED, REASONS, SIZED
@@ -55,7 +54,9 @@ class Reader:
         The sizes of a batch for which everything is worked out: the file's own, or `BATCHES`.
     """
 
-    def __init__(self, model: ModelProto, path: str, input_shape: Sequence[int] | None) -> None:
+    def __init__(
+        self, model: ModelProto, path: str, input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None
+    ) -> None:
         self.opset = opset_of(model)
         self.outline = Outline(model.graph, self.opset)
         self._tensors = Tensors(path)
@@ -65,12 +66,16 @@ class Reader:
         self._made: dict[str, Node] = {}
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
         self._left = FOLDED + _TIMES * model.ByteSize() // 4
-        given = Input(self.outline.input, input_shape)
-        self.batches = BATCHES if given.batch is None else (given.batch,)
-        self.dtype = given.dtype
-        self.builder = GraphBuilder(given.shape, dtype=self.dtype, naming=self._name)
+        inputs = inputs_of(self.outline.inputs, input_shape)
+        batch = batch_of(inputs.values())
+        self.batches = BATCHES if batch is None else (batch,)
+        self.dtype = max((given.dtype for given in inputs.values()), key=lambda dtype: dtype.itemsize)
+        self.builder = GraphBuilder(
+            {name: given.shape for name, given in inputs.items()}, dtype=self.dtype, naming=self._name
+        )
         self._arranger = Arranger(self.builder, self.batches)
-        self._values[given.name] = Value(INPUT, axes.identity(len(given.shape) + 1), given.floating)
+        for name, given in inputs.items():
+            self._values[given.name] = Value(name, axes.identity(len(given.shape) + 1), given.floating)
 
     def read(self) -> Graph:
         """Read all nodes."""
@@ -85,7 +90,7 @@ class Reader:
             raise self._missing.error()
         outputs = [self._output(name) for name in self.outline.outputs]
         self._drop_unused(outputs)
-        return self.builder.graph(outputs)
+        return self.builder.graph(outputs, output_names=self.outline.outputs)
 
     # --- for the entries of `ops` -----------------------------------------------------------------
 
@@ -326,7 +331,7 @@ class Reader:
     # --- the ends ---------------------------------------------------------------------------------
 
     def _output(self, name: str) -> str:
-        """Return the node of an output; of several, each has the file's name for it."""
+        """Return the node of an output."""
         value = self._values[name]
         if isinstance(value, Unusable):
             raise UnsupportedOperatorError(f"output {shown(name)} is not computed")
@@ -336,8 +341,7 @@ class Reader:
             source = self.plain(value).name
         except UnsupportedOperatorError as error:
             raise UnsupportedOperatorError(f"output {shown(name)} {error} is not supported") from None
-        several = len(self.outline.outputs) > 1
-        return self.builder.add("identity", source, name=name) if several or source == INPUT else source
+        return self.builder.add("identity", source, name=name) if source in self.builder.inputs else source
 
     def _drop_unused(self, outputs: Sequence[str]) -> None:
         """Leave out nodes that served a pattern which became another node."""

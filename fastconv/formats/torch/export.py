@@ -22,15 +22,16 @@ from ...errors import (
     UnsupportedOperatorError,
 )
 from ...graph import Graph
-from ...graph.attributes import integers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from torch.export import ExportedProgram
 
+    from ...graph.ops.spec import Shape
     from ...graph.preprocessing import Preprocessing
+    from .arguments import Returned
 
 BATCH = 13
 """Images in the example batch: an unusual number, so that what depends on it shows."""
@@ -38,7 +39,7 @@ BATCH = 13
 
 def from_torch(
     module: torch.nn.Module,
-    input_shape: Sequence[int],
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | Sequence[Sequence[int]],
     *,
     labels: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
@@ -54,9 +55,11 @@ def from_torch(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one batch of images; gives a tensor, or a tuple or list of them.
-    input_shape : sequence of int
-        (C, H, W) of one image, or (F,).
+        Takes one batch of images or several; gives a tensor, or tuples, lists, mappings and dataclasses of them, one
+        in another.
+    input_shape : sequence of int, mapping of str to sequence of int, or sequence of those
+        (C, H, W) of one image, or (F,). Where ``forward`` takes several tensors: name -> shape, in the order of its
+        parameters; or a sequence of shapes, for inputs of the parameters' names.
     labels : sequence of str, optional
         A name per class.
     mean, std : sequence of float, optional
@@ -80,29 +83,38 @@ def from_torch(
     ShapeError
         The module does not take images of `input_shape`, or its size cannot vary.
     ArgumentError
-        `module` is no module with one input, labels, mean or std do not fit it, or a step of
+        `module` is no module with such inputs, labels, mean or std do not fit it, or a step of
         `transforms` is not supported.
     MissingExtraError
         PyTorch is not installed.
     """
-    shape = integers("input_shape", input_shape)
     module = _unwrap(module)
-    preprocessing = _preprocessing(mean, std, transforms, shape)
-    graph = _read(module, shape)
+    from .arguments import inputs_of
+
+    inputs = inputs_of(module, input_shape)
+    if dynamic:
+        from ...graph.dynamic import check_one
+
+        check_one(inputs)
+    preprocessing = _preprocessing(mean, std, transforms, inputs)
+    graph = _read(module, inputs)
     if dynamic:
         graph = graph.replace(dynamic=True)
         _check_other_sizes(module, graph)
     return graph.replace(labels=None if labels is None else tuple(labels), preprocessing=preprocessing)
 
 
-def _read(module: torch.nn.Module, shape: tuple[int, ...]) -> Graph:
-    """Convert a module for images of `shape`, without what is known of the images and the classes."""
-    program = _export(module, shape)
+def _read(module: torch.nn.Module, inputs: Mapping[str, Shape]) -> Graph:
+    """Convert a module for images of these shapes, without what is known of the images and the classes."""
+    from .arguments import Returned
+
+    returned = Returned()
+    program = _export(module, inputs, returned)
     from .reader import Reader
 
-    reader = Reader(program, type(module).__name__, shape, BATCH)
+    reader = Reader(program, type(module).__name__, inputs, BATCH)
     outputs = reader.read()
-    return reader.builder.graph(outputs)
+    return reader.builder.graph(outputs, output_names=returned.names)
 
 
 def _check_other_sizes(module: torch.nn.Module, graph: Graph) -> None:
@@ -112,7 +124,7 @@ def _check_other_sizes(module: torch.nn.Module, graph: Graph) -> None:
     larger = None
     for shape in compared_shapes(graph.input_shape):
         try:
-            other = _read(module, shape)
+            other = _read(module, dict.fromkeys(graph.inputs, shape))
         except ShapeError as error:
             _check_refused(graph, shape, error)
             continue
@@ -133,10 +145,16 @@ def _check_refused(graph: Graph, shape: tuple[int, ...], error: ShapeError) -> N
     raise ShapeError(f"the image size cannot vary: {error}; leave out dynamic=True") from None
 
 
-def _preprocessing(mean: Any, std: Any, transforms: Any, shape: tuple[int, ...]) -> Preprocessing | None:
+def _preprocessing(mean: Any, std: Any, transforms: Any, inputs: Mapping[str, Shape]) -> Preprocessing | None:
     """What is done to an image, from one of the two ways to say it; checked before the export, which takes seconds."""
     if mean is None and std is None and transforms is None:
         return None
+    if len(inputs) != 1:
+        raise ArgumentError(
+            f"mean, std and transforms are for networks of one input, which predict takes; this one has {len(inputs)}; "
+            "leave them out"
+        )
+    (shape,) = inputs.values()
     from ...graph.preprocessing import Preprocessing
 
     if transforms is None:
@@ -191,21 +209,28 @@ def _unwrap(module: Any) -> torch.nn.Module:
     return module  # type: ignore[no-any-return]
 
 
-def _export(module: torch.nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+def _export(module: torch.nn.Module, inputs: Mapping[str, Shape], returned: Returned) -> ExportedProgram:
     import torch
     from torch.export import export
 
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
-    try:
-        example = torch.zeros(BATCH, *shape, dtype=like.dtype, device=like.device)
-    except RuntimeError as error:  # negative sizes, too large
-        raise ShapeError(f"input_shape {shape} is impossible: {_first_line(error)}") from None
+    examples = []
+    for shape in inputs.values():
+        try:
+            examples.append(torch.zeros(BATCH, *shape, dtype=like.dtype, device=like.device))
+        except RuntimeError as error:  # too large
+            raise ShapeError(f"input_shape {shape} is impossible: {_first_line(error)}") from None
     with _evaluating(module), torch.no_grad():
+        handle = module.register_forward_hook(returned.hook)
         try:
             with _quiet():
-                return export(module, (example,), strict=False)
+                return export(module, tuple(examples), strict=False)
+        except FastconvError:
+            raise
         except Exception as error:
-            raise _explain(module, example, error) from error
+            raise _explain(module, inputs, examples, error) from error
+        finally:
+            handle.remove()
 
 
 @contextlib.contextmanager
@@ -236,19 +261,23 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _explain(module: torch.nn.Module, example: torch.Tensor, error: Exception) -> FastconvError:
+def _explain(
+    module: torch.nn.Module, inputs: Mapping[str, Shape], examples: Sequence[torch.Tensor], error: Exception
+) -> FastconvError:
     """Tell a module that fails by itself from one that only cannot be exported."""
-    name, shape = type(module).__name__, tuple(example.shape[1:])
+    name, count = type(module).__name__, len(inputs)
     try:
-        module(example)
+        module(*examples)
     except TypeError as own:
+        given = "one batch of images" if count == 1 else f"{count} batches"
         return ArgumentError(
-            f"{name} cannot be called with one batch of images ({_first_line(own)}); wrap it in a "
-            "module whose forward takes one tensor"
+            f"{name} cannot be called with {given} ({_first_line(own)}); give input_shape a shape for each tensor that "
+            "forward takes, {name: shape, …}, or wrap it in a module whose forward takes tensors alone"
         )
     except Exception as own:
+        shapes = " and ".join(map(str, inputs.values()))
         return ShapeError(
-            f"{name} fails on a batch of {len(example)} images of shape {shape}: "
+            f"{name} fails on a batch of {BATCH} images of shape {shapes}: "
             f"{_first_line(own)}; pass the input_shape it was made for, without the batch axis"
         )
     return UnsupportedOperatorError(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...graph import INPUT, Graph, Node, array_id
+from ...graph import Graph, Node, array_id
 from ...graph.ops import FAMILIES
 from ...graph.ops.activation import ACTIVATIONS
 from ...graph.ops.arithmetic import WHERE
@@ -58,9 +58,9 @@ class GraphModule(torch.nn.Module):
         """The graph, a node per line."""
         return str(self._graph)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Compute the outputs for a batch, (N, *input_shape): a tensor, or a tuple of several."""
-        values = {INPUT: x}
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the outputs for a batch of each input, (N, *shape), in order: a tensor, or a tuple of several."""
+        values = dict(zip(self._graph.inputs, inputs, strict=True))
         for node in self._graph.nodes:
             weights = {role: getattr(self, key) for role, key in self._keys[node.name].items()}
             values[node.name] = _run(node, weights, *(values[name] for name in node.inputs))
@@ -113,6 +113,15 @@ def _conv2d(attrs: dict[str, Any], weights: Weights, x: Tensor, *residual: Tenso
     return y + residual[0] if residual else y
 
 
+def _conv_transpose2d(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
+    arguments: dict[str, Any] = {**attrs, **weights}
+    top, bottom, left, right = arguments.pop("padding")
+    if (top, left) == (bottom, right):
+        return F.conv_transpose2d(x, padding=(top, left), **arguments)
+    y = F.conv_transpose2d(x, **arguments)
+    return y[..., top : y.shape[-2] - bottom, left : y.shape[-1] - right]
+
+
 def _linear(attrs: dict[str, Any], weights: Weights, x: Tensor, *residual: Tensor) -> Tensor:
     y = F.linear(x, **weights)
     return y + residual[0] if residual else y
@@ -157,6 +166,7 @@ def _prod(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
 
 _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
     "linear": _linear,
     "pad": _pad,
     "flatten": lambda attrs, _, x: x.flatten(attrs["start_dim"], attrs["end_dim"]),

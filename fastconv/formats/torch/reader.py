@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from ...errors import UnsupportedOperatorError
-from ...graph import INPUT
 from ...graph.builder import GraphBuilder
 from .. import axes
 from ..arrange import Arranger
@@ -40,8 +39,9 @@ _FILLING = {
 class Reader:
     """Turns the calls of an exported program into nodes, one after the other."""
 
-    def __init__(self, program: ExportedProgram, root: str, input_shape: Sequence[int], batch: int) -> None:
-        self.builder = GraphBuilder(input_shape, naming=self._path)
+    def __init__(self, program: ExportedProgram, root: str, inputs: Mapping[str, Sequence[int]], batch: int) -> None:
+        self.builder = GraphBuilder(inputs, naming=self._path)
+        self._inputs = dict(zip(program.graph_signature.user_inputs, inputs, strict=True))
         self._program = program
         self._root = root
         self._batch = batch
@@ -206,7 +206,7 @@ class Reader:
         with self._unmixed():
             image = axes.constant(its_axes, shape, self._batch, tensor.detach().cpu().numpy())
         image = image.reshape((1,) * (sum(map(len, its_axes)) - 1 - image.ndim) + image.shape)
-        source = INPUT if like is None else like.name
+        source = self.builder.inputs[0] if like is None else like.name
         return self.value(self._add("constant", [source], {"value": torch.as_tensor(image)}, {}), its_axes)
 
     def _add(self, op: str, names: Sequence[str], weights: Mapping[str, Any], attrs: Mapping[str, Any]) -> str:
@@ -248,7 +248,7 @@ class Reader:
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
         shape = tuple(call.meta["val"].shape)
-        return Value(INPUT, axes.identity(len(shape)), shape)
+        return Value(self._inputs[call.name], axes.identity(len(shape)), shape)
 
     def _function(self, call: Any) -> Any:
         args = [self._resolve(arg) for arg in call.args]
@@ -314,16 +314,7 @@ class Reader:
                 self._values[call] = after if value is before else Unusable(reason)
 
     def _outputs(self) -> tuple[str, ...]:
-        spec = self._program.call_spec.out_spec
         signature = self._program.graph_signature
-        flat = spec.is_leaf() or (
-            spec.type in (tuple, list) and all(spec.child(i).is_leaf() for i in range(spec.num_children))
-        )
-        if not flat:
-            raise UnsupportedOperatorError(
-                f"{self._root}: returns a {getattr(spec.type, '__name__', spec.type)}; wrap it in "
-                "a module that returns a tensor or a tuple of tensors"
-            )
         calls = {call.name: call for call in self._program.graph.nodes}
         names: list[str] = []
         for output in signature.user_outputs:
@@ -337,8 +328,8 @@ class Reader:
                     "only what is computed from the image"
                 )
             self._call = calls.get(output, self._call)
-            value = self.plain(value)
-            names.append(self.builder.add("identity", INPUT) if value.name == INPUT else value.name)
+            name = self.plain(value).name
+            names.append(self.builder.add("identity", name) if name in self.builder.inputs else name)
         return tuple(names)
 
     def _array(self, role: str, tensor: Any) -> np.ndarray:

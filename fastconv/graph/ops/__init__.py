@@ -20,7 +20,7 @@ __all__ = ["FAMILIES", "OPS", "family_of"]
 
 # Family -> its operators; those of "activation" are the rows of its own table.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "conv": ("conv2d",),
+    "conv": ("conv2d", "conv_transpose2d"),
     "linear": ("linear", "matmul"),
     "pool": ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
     "norm": (

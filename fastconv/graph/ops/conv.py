@@ -1,4 +1,4 @@
-"""conv2d, with what rewriting may fuse into it: a residual, an activation, a pool."""
+"""conv2d, with what rewriting may fuse into it: a residual, an activation, a pool; and conv_transpose2d."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def conv_padding(name: str, value: Any) -> tuple[int, int, int, int] | str:
         if value != "same":
             raise ArgumentError(f"{name} must be 'same', 'valid' or ints, got {shown(value)}")
         return value
+    return sides(name, value)
+
+
+def sides(name: str, value: Any) -> tuple[int, int, int, int]:
+    """Return ``(top, bottom, left, right)`` of these four, or of a pair for both ends of an axis."""
     if isinstance(value, (tuple, list)) and len(value) == 4:
         top, bottom, left, right = (integer(name, item) for item in value)
         if min(top, bottom, left, right) < 0:
@@ -105,6 +110,43 @@ def infer(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settl
     return (_pooled(shapes, result, attrs["pool"]) if attrs["pool"] else result), attrs
 
 
+def _infer_transposed(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(I, H, W) -> (O, H', W')."""
+    channels, height, width = shape = image(shapes[0])
+    weight = weights["weight"].shape
+    inputs, per_group, kh, kw = weight
+    groups = attrs["groups"]
+    if channels != inputs:
+        raise ShapeError(f"weight {weight} needs {inputs} input channels, the input {shape} has {channels}")
+    if inputs < groups or inputs % groups:
+        raise ShapeError(f"weight {weight} has {inputs} input channels, not a multiple of groups={groups}")
+    if not per_group or kh < 1 or kw < 1:
+        raise ShapeError(f"weight {weight} is empty")
+    check_vector(weights, "bias", per_group * groups)
+    if not (height and width):
+        raise ShapeError(f"the input {shape} is empty")
+    (top, bottom, left, right), strides, dilations = attrs["padding"], attrs["stride"], attrs["dilation"]
+    for more, stride, dilation in zip(attrs["output_padding"], strides, dilations, strict=True):
+        if more >= max(stride, dilation):
+            raise ArgumentError(
+                f"output_padding must be smaller than stride or dilation, got {attrs['output_padding']} with stride "
+                f"{strides} and dilation {dilations}"
+            )
+    full = [
+        (size - 1) * stride + dilation * (kernel - 1) + 1 + more
+        for size, stride, dilation, kernel, more in zip(
+            (height, width), strides, dilations, (kh, kw), attrs["output_padding"], strict=True
+        )
+    ]
+    result = per_group * groups, full[0] - top - bottom, full[1] - left - right
+    if result[1] < 1 or result[2] < 1:
+        raise ShapeError(
+            f"padding {attrs['padding']} leaves nothing of {full[0]}x{full[1]} pixels; pass a larger image or less "
+            "padding"
+        )
+    return result, attrs
+
+
 def _pooled(shapes: Sequence[Shape], out: Shape, pool: tuple[str, int, int, int, int]) -> Shape:
     if len(shapes) == 2:
         raise ArgumentError("a fused pool and a fused residual exclude each other")
@@ -128,6 +170,18 @@ def _field(attrs: Attributes, weights: Weights, extent: Two, out: Shape) -> Wind
     return reach, attrs["stride"], out[1:]
 
 
+def _transposed_macs(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> int:
+    """Every pixel of the input meets every tap."""
+    return prod(shapes[0][1:]) * weights["weight"].size
+
+
+def _transposed_field(attrs: Attributes, weights: Weights, extent: Two, out: Shape) -> Window:
+    """The pixels that reach one output, which is a fraction of one, for which no stride is counted."""
+    kernel = weights["weight"].shape[2:]
+    axes = zip(attrs["dilation"], kernel, attrs["stride"], strict=True)
+    return [d * (k - 1) // s + 1 for d, k, s in axes], (1, 1), out[1:]
+
+
 SPECS = {
     "conv2d": OpSpec(
         infer,
@@ -144,5 +198,20 @@ SPECS = {
         arity=(1, 2),
         macs=_macs,
         field=_field,
-    )
+    ),
+    "conv_transpose2d": OpSpec(
+        _infer_transposed,
+        {
+            "stride": ((1, 1), pair(1)),
+            "padding": ((0, 0, 0, 0), sides),
+            "output_padding": ((0, 0), pair(0)),
+            "groups": (1, positive),
+            "dilation": ((1, 1), pair(1)),
+            **ACTIVATION,
+        },
+        required={"weight": 4},
+        optional={"bias": 1},
+        macs=_transposed_macs,
+        field=_transposed_field,
+    ),
 }

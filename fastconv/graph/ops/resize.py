@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import floor, isfinite
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import ArgumentError, ShapeError
 from ..attributes import MAX_INTEGER, boolean, number, pair, positive, shown
 from .spec import REQUIRED, OpSpec, image
@@ -12,9 +14,11 @@ from .spec import REQUIRED, OpSpec, image
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from .spec import Attributes, Settled, Shape, Two, Weights, Window
 
-__all__ = ["MODES", "SPECS"]
+__all__ = ["MODES", "SPECS", "nearest_pixels"]
 
 MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 """Of `interpolate`, as PyTorch calls them."""
@@ -98,6 +102,17 @@ def _few_pixels(attrs: Attributes, weights: Weights, extent: Two, out: Shape) ->
     """The four nearest pixels, or sixteen; an output is a fraction of one, for which no stride is counted."""
     reach = {"bilinear": 2, "bicubic": 4}.get(attrs["mode"], 1)
     return (reach, reach), (1, 1), out[1:]
+
+
+def nearest_pixels(size: int, out: int, scale: float | None, mode: str) -> NDArray[np.intp]:
+    """Return the position along an axis that each of `out` takes in the modes "nearest" and "nearest-exact"."""
+    places = np.arange(out)
+    if mode == "nearest" and out in (size, 2 * size):  # whatever the scale
+        return places * size // out
+    step = np.float32(1 / scale if scale else size / out)  # PyTorch's is a float, which decides where it rounds
+    at = np.floor((places.astype(np.float32) + np.float32(0.5 if mode == "nearest-exact" else 0)) * step)
+    result: NDArray[np.intp] = np.minimum(at.astype(np.intp), size - 1)
+    return result
 
 
 SPECS = {

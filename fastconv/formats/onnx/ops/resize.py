@@ -1,0 +1,206 @@
+"""Images and signals of another size, and the exchange of channels for pixels."""
+
+from __future__ import annotations
+
+from math import floor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import ShapeError
+from ....graph.attributes import MAX_INTEGER
+from ....graph.ops.resize import nearest_pixels
+from .conv import image, like_signal
+from .table import Functions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..reader import Reader
+    from ..values import Value
+
+__all__ = ["FUNCTIONS"]
+
+FUNCTIONS = Functions()
+
+_CUBIC = -0.75  # the coefficient of PyTorch, and ONNX's default
+
+# (mode, coordinate_transformation_mode) -> interpolate's mode and align_corners; for "nearest" see `_nearest`.
+_SMOOTH = {
+    ("linear", "half_pixel"): ("bilinear", False),
+    ("linear", "pytorch_half_pixel"): ("bilinear", False),
+    ("linear", "align_corners"): ("bilinear", True),
+    ("cubic", "half_pixel"): ("bicubic", False),
+    ("cubic", "pytorch_half_pixel"): ("bicubic", False),
+    ("cubic", "align_corners"): ("bicubic", True),
+}
+
+# How positions are found and rounded -> the mode of interpolate that does so too, whatever the sizes.
+_NEAREST = {("asymmetric", "floor"): "nearest", ("half_pixel", "round_prefer_ceil"): "nearest-exact"}
+
+
+@FUNCTIONS("Resize", sized=True)
+def _resize(
+    reader: Reader,
+    x: Value,
+    roi: Any = None,
+    scales: Any = None,
+    sizes: Any = None,
+    *,
+    mode: str,
+    antialias: int = 0,
+    axes: list[int] | None = None,
+    coordinate_transformation_mode: str = "asymmetric",
+    cubic_coeff_a: float = _CUBIC,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    nearest_mode: str = "floor",
+) -> Value:
+    if reader.opset < 11:  # the scales came second, and what are attributes now was as the defaults above
+        scales = roi
+    if antialias or keep_aspect_ratio_policy != "stretch":
+        raise reader.unsupported("with antialias or keep_aspect_ratio_policy")
+    if cubic_coeff_a != _CUBIC or exclude_outside:
+        raise reader.unsupported(f"with cubic_coeff_a={cubic_coeff_a:g}, exclude_outside={exclude_outside}")
+    x = reader.plain(x)
+    before = reader.sizes(x)[1:]
+    after, factors = _target(reader, x, scales, sizes, axes)
+    if after == before:
+        return x
+    if min(after) < 1:
+        raise ShapeError(f"cannot resize {before} to {after}")
+    reader.charge(4 * sum(after))  # it is compiled to tables of positions
+    place = coordinate_transformation_mode
+    if mode == "nearest":
+        found = _nearest(before, after, factors, place, nearest_mode)
+    else:
+        # Where one pixel comes out, this one takes the first instead of the middle.
+        first = place == "pytorch_half_pixel" and any(1 == out != size for size, out in zip(before, after, strict=True))
+        found = None if first else _SMOOTH.get((mode, place))
+    if found is None:
+        rounding = f" and nearest_mode={nearest_mode}" if mode == "nearest" else ""
+        raise reader.unsupported(f"with mode={mode}, coordinate_transformation_mode={place}{rounding}")
+    lifted = 2 - len(before)
+    to = {"size": (*[1] * lifted, *after)} if factors is None else {"scale_factor": (*[1.0] * lifted, *factors)}
+    y = reader.emit("interpolate", image(reader, x), mode=found[0], align_corners=found[1], **to)
+    return like_signal(reader, y, x)
+
+
+@FUNCTIONS("Upsample", sized=True)
+def _upsample(reader: Reader, x: Value, given: Any = None, *, mode: str, scales: list[float] | None = None) -> Value:
+    factors = given if scales is None else np.array(scales, np.float32)
+    return _resize(reader, x, factors, factors, mode=mode)
+
+
+def _target(
+    reader: Reader, x: Value, scales: Any, sizes: Any, axes: list[int] | None
+) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """Return the size of the pixels' axes, and the factors that lead there where they do not follow from the sizes."""
+    rank, before = len(x.axes), reader.sizes(x)[1:]
+    if rank not in (3, 4):
+        raise reader.unsupported(f"over {max(rank - 2, 0)} axes")
+    chosen = list(range(rank)) if axes is None else [reader.axis(x, axis) for axis in axes]
+    by_size = _given(sizes)
+    wanted = sizes if by_size else scales
+    if not _given(wanted):
+        raise reader.error("needs scales or sizes")
+    results = set()
+    for batch, array in zip(reader.batches, reader.each(wanted), strict=True):
+        values = reader.ints("sizes", array) if by_size else _factors(reader, array)
+        if len(values) != len(chosen) or len(set(chosen)) != len(chosen):
+            raise reader.error(f"has {len(values)} sizes or scales for {len(chosen)} axes")
+        full = dict(enumerate(reader.shape(x, batch) if by_size else [1.0] * rank)) | dict(
+            zip(chosen, values, strict=True)
+        )
+        if (full[0], full[1]) != (reader.shape(x, batch)[:2] if by_size else (1, 1)):
+            raise reader.unsupported("of the batch or the channels")
+        results.add(tuple(full[axis] for axis in range(2, rank)))
+    if len(results) != 1:
+        raise reader.unsupported("with a number that depends on the size of the batch")
+    (result,) = results
+    if by_size:
+        return tuple(int(size) for size in result), None
+    exact = [size * factor for size, factor in zip(before, result, strict=True)]
+    if max(exact) > MAX_INTEGER:
+        raise ShapeError(f"scales {result} are too large for {before}")
+    after = tuple(map(floor, exact))
+    return after, None if all(size == product for size, product in zip(after, exact, strict=True)) else result
+
+
+def _given(value: Any) -> bool:
+    """Whether an optional input is there; some exporters write an empty one."""
+    return value is not None and not (isinstance(value, np.ndarray) and value.size == 0)
+
+
+def _factors(reader: Reader, array: np.ndarray) -> list[float]:
+    if array.dtype.kind != "f" or array.ndim != 1 or not np.all(np.isfinite(array) & (array > 0)):
+        raise reader.error(f"scales must be positive numbers, got {array.dtype} of shape {array.shape}")
+    return [float(value) for value in array]
+
+
+def _nearest(
+    before: Sequence[int], after: Sequence[int], factors: Sequence[float] | None, place: str, rounding: str
+) -> tuple[str, bool] | None:
+    """Return the mode of `interpolate` that takes the same pixels, or None where neither does."""
+    if (place, rounding) in _NEAREST:
+        return _NEAREST[place, rounding], False
+    if factors is not None:
+        return None
+    axes = list(zip(before, after, strict=True))
+    wanted = [_positions(size, out, place, rounding) for size, out in axes]
+    for mode in ("nearest", "nearest-exact"):
+        ours = [nearest_pixels(size, out, None, mode) for size, out in axes]
+        if all(one is not None and np.array_equal(one, two) for one, two in zip(wanted, ours, strict=True)):
+            return mode, False
+    return None
+
+
+def _positions(size: int, out: int, place: str, rounding: str) -> np.ndarray | None:
+    """Return the pixel that each output takes by ONNX's rules, in integers; None for rules that are not known."""
+    i = np.arange(out)
+    # The position of an output is a fraction of these.
+    if place == "asymmetric":
+        above, below = i * size, out
+    elif place == "half_pixel" or (place == "pytorch_half_pixel" and out > 1):
+        above, below = (2 * i + 1) * size - out, 2 * out
+    elif place == "align_corners" and out > 1:
+        above, below = i * (size - 1), out - 1
+    elif place in ("align_corners", "pytorch_half_pixel"):
+        above, below = 0 * i, 1
+    else:
+        return None
+    rounded = {
+        "floor": above // below,
+        "ceil": -(-above // below),
+        "round_prefer_floor": -((below - 2 * above) // (2 * below)),
+        "round_prefer_ceil": (2 * above + below) // (2 * below),
+    }
+    return np.clip(rounded[rounding], 0, size - 1) if rounding in rounded else None
+
+
+@FUNCTIONS("DepthToSpace")
+def _depth_to_space(reader: Reader, x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
+    """CRD is PyTorch's order of channels; in DCR the places in a block come before the channels."""
+    if _order(reader, mode) == "DCR":
+        x = reader.emit("channel_shuffle", x, groups=_block(reader, blocksize) ** 2)
+    return reader.emit("pixel_shuffle", x, upscale_factor=_block(reader, blocksize))
+
+
+@FUNCTIONS("SpaceToDepth")
+def _space_to_depth(reader: Reader, x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
+    channels = reader.sizes(reader.plain(x))[0]
+    y = reader.emit("pixel_unshuffle", x, downscale_factor=_block(reader, blocksize))
+    return y if _order(reader, mode) == "CRD" else reader.emit("channel_shuffle", y, groups=max(1, channels))
+
+
+def _block(reader: Reader, size: int) -> int:
+    if not 1 <= size <= 2**15:
+        raise reader.error(f"blocksize must be from 1 to {2**15}, got {size}")
+    return size
+
+
+def _order(reader: Reader, mode: str) -> str:
+    if mode not in ("DCR", "CRD"):
+        raise reader.error(f"mode must be DCR or CRD, got {mode!r}")
+    return mode
