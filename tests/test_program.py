@@ -245,3 +245,20 @@ def test_compiling_leaves_nothing_for_the_garbage_collector() -> None:
         assert count() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [((512, 640), (0, 2, 1)), ((2, 6, 9, 28), (0, 1, 2, 4, 3)), ((2, 12, 20, 28), (0, 4, 2, 1, 3))],
+)
+def test_a_copy_that_is_dense_along_two_axes_has_them_last(shape: tuple[int, ...], dims: tuple[int, ...]) -> None:
+    """The kernel then copies squares, not single elements; what it gives is the same."""
+    net = Net(*shape)
+    net.add("permute", dims=dims)
+    low, steps = specs(net.graph())
+    assert [step["kernel"] for step in steps].count("strided") == 1
+    (axes,) = (array for array in low.keep if array.dtype == np.intp and array.ndim == 2)
+    assert axes[-1][1] == 1 and axes[-2][2] == 1, "of y, of x"
+    assert axes[0][0] > 1, "threads share it"
+    x = batch_of(net.graph(), 2)
+    np.testing.assert_array_equal(compile_graph(net.graph())(x), x.transpose(dims))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Operand", "constant_operand", "emit_strided", "memory_order", "steps_of", "strided_step"]
 
+_PARTS = 16  # into so many a lone axis is divided at most; and none is shorter, which squares would not fill
+
 
 class Operand:
     """A tensor, and its step in memory for each axis of the result, in elements."""
@@ -64,6 +66,13 @@ def emit_strided(low: Lowering, node: Node, *args: Any, **kwargs: Any) -> None:
     low.emit(strided_step(low, node, *args, **kwargs))
 
 
+def _divided(size: int, *steps: int) -> list[tuple[int, ...]]:
+    """Return an axis as two, the outer one of which threads can share."""
+    parts = next((n for n in range(_PARTS, 1, -1) if size % n == 0 and size // n >= _PARTS), 1)
+    length = size // parts
+    return [(parts, *(length * step for step in steps)), (length, *steps)]
+
+
 def strided_step(
     low: Lowering,
     node: Node,
@@ -93,12 +102,10 @@ def strided_step(
             joined.append((size, *steps))
     while len(joined) < 2:
         joined.insert(0, (1, 0, 0, 0))
-    if kind == "copy":
-        dense = next((at for at, (_, _, step, _) in enumerate(joined[:-1]) if step == 1), None)
-        if dense is not None and joined[-1][1] == 1:
-            joined.insert(len(joined) - 1, joined.pop(dense))
-            if len(joined) == 2:
-                joined.insert(0, (1, 0, 0, 0))
+    dense = next((at for at, (_, _, step, _) in enumerate(joined[:-1]) if step == 1), None)
+    if kind == "copy" and dense is not None and joined[-1][1] == 1:
+        axis = joined.pop(dense)
+        joined[-1:-1] = [axis] if len(joined) > 1 else _divided(*axis)
     if joined[-1][1] == 0:  # an axis of one element
         joined[-1] = (1, 1, 1, 1)
     if len(joined) > low.kernels.STRIDED_AXES_AT_MOST:

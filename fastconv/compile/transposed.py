@@ -3,8 +3,9 @@
 Pixel Y of the result sums x[i] w[j] over all Y + padding = stride i + dilation j. With g = gcd(stride, dilation),
 taps j that differ by n = stride / g reach pixels of one residue, from inputs dilation / g apart: to each phase j0 < n
 belongs a convolution with the kernel w[j0], w[j0 + n], ..., mirrored, whose output q is pixel stride q + dilation j0 -
-padding. No product with a zero between pixels is ever computed, so that a NaN reaches what it reaches in PyTorch. (The
-sub-pixel view of Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.)
+padding. No product with a zero between pixels is ever computed, so that a NaN of the image reaches what it reaches in
+PyTorch; one of a weight also reaches what its convolution multiplies with the border of zeros. (The sub-pixel view of
+Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.)
 
 Phases with equally many taps may also be channels of one convolution, whose result is then dealt out: that is better
 where there are few channels, since they fill vectors together.

@@ -134,7 +134,10 @@ def _prepare_transposed(
         columns = weight.reshape(groups, inputs // groups, -1).transpose(0, 2, 1)
         y = np.empty((len(images), *out), x.dtype)
         for image, result in zip(images, y, strict=True):
-            products = columns @ image.reshape(groups, inputs // groups, -1)
+            pixels = image.reshape(groups, inputs // groups, -1)
+            if pixels.shape[-1] == 1:  # as a vector, BLAS would sum it in parts, one for each of its threads
+                pixels = np.concatenate((pixels, pixels), -1)
+            products = np.ascontiguousarray((columns @ pixels)[..., : prod(blocks)])
             products = products.reshape(1, groups * per_group * kh * kw, -1)
             sums = fold(products, out[1:], (kh, kw), attrs["dilation"], padding, attrs["stride"], blocks, threads)
             result[...] = sums[0] if bias is None else sums[0] + bias[:, np.newaxis, np.newaxis]
