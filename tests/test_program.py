@@ -258,7 +258,7 @@ def test_a_copy_that_is_dense_along_two_axes_has_them_last(shape: tuple[int, ...
     low, steps = specs(net.graph())
     assert [step["kernel"] for step in steps].count("strided") == 1
     (axes,) = (array for array in low.keep if array.dtype == np.intp and array.ndim == 2)
-    assert axes[-1][1] == 1 and axes[-2][2] == 1, "of y, of x"
+    assert (axes[-1][1], axes[-2][2]) == (1, 1), "the steps of y, of x"
     assert axes[0][0] > 1, "threads share it"
     x = batch_of(net.graph(), 2)
     np.testing.assert_array_equal(compile_graph(net.graph())(x), x.transpose(dims))
