@@ -381,6 +381,15 @@ CALLS = {
     "strides": lambda x: x[:, 1:3, ::2, 1::3],
     "channels_shuffled": lambda x: x.view(x.size(0), 2, 2, 11, 13).transpose(1, 2).reshape(x.shape),
     "rolled": lambda x: torch.roll(x, (3, -2), (2, 3)),
+    "addcmul": lambda x: (
+        torch.addcmul(torch.arange(4.0).view(4, 1, 1), x, x.sin(), value=0.5)
+        + torch.addcmul(x, torch.arange(13.0), torch.arange(11.0).view(11, 1), value=0.1)
+        + torch.addcmul(x, torch.arange(13.0), x)
+    ),
+    "addcdiv": lambda x: (
+        torch.addcdiv(x, x, 2 + x.sin(), value=0.5) + torch.addcdiv(x, torch.ones(13), torch.arange(1.0, 14.0))
+    ),
+    "unfolded": lambda x: x.unfold(2, 3, 2).unfold(3, 4, 3).sin().sum(-1) + x.unfold(-1, 3, 3)[:, :, :5, :, :1].exp(),
     "instance_norm": lambda x: F.instance_norm(x),
     "layer_norm_of_channels": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2),
     "with_a_token": lambda x: torch.cat([torch.ones(1, 1, 143).expand(len(x), -1, -1), x.flatten(2)], 1),

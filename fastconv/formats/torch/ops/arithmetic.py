@@ -63,6 +63,18 @@ def _div(reader: Reader, x: Any, other: Any) -> Value:
     return _with_constant(reader, "div", x, other)
 
 
+@FUNCTIONS("addcmul.default")
+def _addcmul(reader: Reader, x: Any, first: Any, second: Any, *, value: float = 1) -> Value:
+    known = not isinstance(first, Value) and not isinstance(second, Value)
+    return add(reader, x, first * second if known else _mul(reader, first, second), alpha=value)
+
+
+@FUNCTIONS("addcdiv.default")
+def _addcdiv(reader: Reader, x: Any, first: Any, second: Any, *, value: float = 1) -> Value:
+    known = not isinstance(first, Value) and not isinstance(second, Value)
+    return add(reader, x, first / second if known else _div(reader, first, second), alpha=value)
+
+
 @FUNCTIONS("maximum.default", "max.other")
 def _maximum(reader: Reader, x: Any, other: Any) -> Value:
     return _two(reader, "maximum", x, other)
