@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "permute"]
+__all__ = ["FUNCTIONS", "expanded", "permute"]
 
 FUNCTIONS = Functions()
 
@@ -173,7 +173,11 @@ def _flip(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
 @FUNCTIONS("expand.default", "expand_as.default", "broadcast_to.default")
 def _expand(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """Axes of one index get more; the result's shape says how many."""
-    target = reader.shape
+    return expanded(reader, x, reader.shape)
+
+
+def expanded(reader: Reader, x: Value, target: tuple[int, ...]) -> Value:
+    """Broadcast to a shape, batched."""
     x = reader.reshape(x, (1,) * (len(target) - len(x.shape)) + x.shape)
     if x.shape == target:
         return x
@@ -203,7 +207,13 @@ def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
 def _repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
     if dim is None:
         raise reader.unsupported("of the flattened images is not supported")
-    return select(reader, x, dim, [i for i in range(x.shape[dim]) for _ in range(count)])
+    dim %= len(x.shape)
+    if len(x.axes[dim]) == 1 and x.axes[dim] != (0,):
+        return select(reader, x, dim, [i for i in range(x.shape[dim]) for _ in range(count)])
+    # The axis is that of the images, or shared with them, as windows are: a new axis behind it is joined with it.
+    before, size, behind = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
+    one = reader.reshape(x, (*before, size, 1, *behind))
+    return reader.reshape(expanded(reader, one, (*before, size, count, *behind)), (*before, size * count, *behind))
 
 
 @FUNCTIONS("unfold.default")
@@ -216,6 +226,31 @@ def _unfold(reader: Reader, x: Value, dim: int, size: int, step: int) -> Value:
     taken = select(reader, x, dim, [i * step + j for i in range(count) for j in range(size)])
     parts = reader.reshape(taken, (*x.shape[:dim], count, size, *x.shape[dim + 1 :]))
     return permute(reader, parts, [i for i in range(len(parts.shape)) if i != dim + 1] + [dim + 1])
+
+
+@FUNCTIONS("im2col.default")
+def _im2col(
+    reader: Reader,
+    x: Any,
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Value:
+    """The windows of an image, each a column."""
+    import numpy as np
+
+    (top, left), extents = padding, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    if any(padding):
+        x = reader.emit("pad", x, attrs={"padding": (left, left, top, top)})
+
+    def take(places: Any) -> Any:
+        windows = np.lib.stride_tricks.sliding_window_view(places, extents, (2, 3))
+        steps = (slice(None, None, step) for step in (*stride, *dilation))
+        columns = windows[(slice(None), slice(None), *steps)].transpose(0, 1, 4, 5, 2, 3)
+        return columns.reshape(len(places), places.shape[1] * kernel[0] * kernel[1], -1)
+
+    return _taken(reader, x, take)
 
 
 @FUNCTIONS("index_select.default")
