@@ -27,6 +27,7 @@ from fastconv.graph.ops.activation import ACTIVATIONS
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "operators.md"
 NETWORKS = ROOT / "docs" / "networks.json"
+BACKSLASH = "\\"
 CONVOLUTION = "convolution"
 """In place of the kernel's name, where one of a convolution's is chosen by cost."""
 
@@ -154,7 +155,9 @@ def networks() -> str:
 
 def shown(result: float | str | None) -> str:
     """Return an error as it is written down, or why there is none."""
-    return "" if result is None else f"{result:.0e}" if isinstance(result, float) else f"refused: `{result}`"
+    if result is None or isinstance(result, float):
+        return "" if result is None else f"{result:.0e}"
+    return f"refused: `{result.replace(BACKSLASH, '')}`"
 
 
 def page() -> str:

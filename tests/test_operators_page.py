@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -33,6 +34,18 @@ def operators() -> Any:
 
 def test_the_page_is_not_stale(operators: Any) -> None:
     assert (DOCS / "operators.md").read_text(encoding="utf-8") == operators.page(), "run `make docs`"
+
+
+def test_what_the_page_says_of_networks_is_of_those_that_are_run() -> None:
+    from zoo_lists import CLASSIFIERS, DETECTORS, FAMILIES, REFUSED, SEGMENTATION
+
+    networks = json.loads((DOCS / "networks.json").read_text(encoding="utf-8"))["networks"]
+    assert set(networks["torchvision"]) <= set(CLASSIFIERS)
+    assert set(networks.get("torchvision: segmentation", ())) <= set(SEGMENTATION)
+    assert set(networks.get("torchvision: detection", ())) <= set(DETECTORS)
+    assert set(networks.get("timm", ())) <= {name for name, *_ in FAMILIES.values()}
+    for name, run in networks.get("timm", {}).items():
+        assert REFUSED.get(name) == (run["pytorch"] if isinstance(run["pytorch"], str) else None)
 
 
 def test_every_operator_of_the_graph_is_found_in_pytorch(operators: Any) -> None:

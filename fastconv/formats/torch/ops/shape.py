@@ -246,8 +246,8 @@ def _im2col(
 
     def take(places: Any) -> Any:
         windows = np.lib.stride_tricks.sliding_window_view(places, extents, (2, 3))
-        steps = (slice(None, None, step) for step in (*stride, *dilation))
-        columns = windows[(slice(None), slice(None), *steps)].transpose(0, 1, 4, 5, 2, 3)
+        cut = (slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))
+        columns = windows[cut].transpose(0, 1, 4, 5, 2, 3)
         return columns.reshape(len(places), places.shape[1] * kernel[0] * kernel[1], -1)
 
     return _taken(reader, x, take)
