@@ -14,7 +14,7 @@ import pytest
 from torchvision_import import import_torchvision
 from torchvision_nets import models
 from zoo import prepared, through_module, through_onnx
-from zoo_lists import CLASSIFIERS, DETECTORS, FAMILIES, REFUSED, SEGMENTATION, THROUGH_ONNX
+from zoo_lists import CLASSIFIERS, DETECTORS, FAMILIES, REFUSED, SEGMENTATION, SHIFTS, THROUGH_ONNX
 
 import fastconv
 from fastconv.errors import UnsupportedOperatorError
@@ -128,7 +128,7 @@ def test_a_member_of_each_family_equals_pytorch_or_is_refused(family: str, recor
     torch.manual_seed(0)
     net = library.create_model(name, pretrained=False, **options)
     if name not in REFUSED:
-        check(record_property, "timm", name, size, prepared(net, (3, size, size)))
+        check(record_property, "timm", name, size, prepared(net, (3, size, size), shift=SHIFTS.get(name, 0.5)))
         return
     with pytest.raises(UnsupportedOperatorError) as refusal:
         fastconv.from_torch(net.eval(), (3, size, size))

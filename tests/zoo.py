@@ -16,11 +16,14 @@ TOLERANCE = 1e-4
 """Of the largest output."""
 
 
-def prepared(net: Any, shape: tuple[int, ...], images: int = 8) -> Any:
+def prepared(net: Any, shape: tuple[int, ...], images: int = 8, shift: float = 0.5) -> Any:
     """Give an untrained network parameters that all matter, and statistics that keep activations in range.
 
     What a new network has as a constant (biases of 0, scales of 1 or 1e-6) would hide what is done with it, and so
     would matrices of nearly 0. Batch norms measure their statistics on random images, all else is in ``eval()`` mode.
+
+    What they add is about `shift`. Where an activation follows, one above 0 makes that nearly linear; else rounding would
+    grow with the depth, in PyTorch as well.
     """
     import torch
 
@@ -37,7 +40,7 @@ def prepared(net: Any, shape: tuple[int, ...], images: int = 8) -> Any:
             norm.train().momentum = 1.0  # the statistics of one batch
             if norm.affine:
                 norm.weight.uniform_(0.5, 1.5, generator=generator)
-                norm.bias.normal_(0.5, 0.2, generator=generator)  # nearly linear, else rounding grows with the depth
+                norm.bias.normal_(shift, 0.2, generator=generator)
         if norms:
             net(torch.randn(images, *shape, generator=generator))
     return net.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CLASSIFIERS", "DETECTORS", "FAMILIES", "REFUSED", "SEGMENTATION", "THROUGH_ONNX"]
+__all__ = ["CLASSIFIERS", "DETECTORS", "FAMILIES", "REFUSED", "SEGMENTATION", "SHIFTS", "THROUGH_ONNX"]
 
 _AT_64 = """
 alexnet
@@ -175,6 +175,9 @@ FAMILIES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "xception_aligned": ("xception41p", 64, {}),
     "xcit": ("xcit_nano_12_p8_224", 64, {"img_size": 64}),
 }
+
+# Batch norms behind the activations: what they add would pile up on the shortcuts.
+SHIFTS = {"convmixer_768_32": -0.1}
 
 # Of these, those which are refused -> what the error says.
 REFUSED: dict[str, str] = {
