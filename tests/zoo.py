@@ -22,8 +22,8 @@ def prepared(net: Any, shape: tuple[int, ...], images: int = 8, shift: float = 0
     What a new network has as a constant (biases of 0, scales of 1 or 1e-6) would hide what is done with it, and so
     would matrices of nearly 0. Batch norms measure their statistics on random images, all else is in ``eval()`` mode.
 
-    What they add is about `shift`. Where an activation follows, one above 0 makes that nearly linear; else rounding would
-    grow with the depth, in PyTorch as well.
+    What they add is about `shift`. Where an activation follows, one above 0 makes that nearly linear; else rounding
+    would grow with the depth, in PyTorch as well.
     """
     import torch
 
