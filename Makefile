@@ -22,7 +22,7 @@ CYTHON := $(wildcard fastconv/*.pyx fastconv/*/*.pyx fastconv/*/*.pxd fastconv/*
 BUILD_INPUTS := setup.py pyproject.toml $(wildcard fastconv/kernels/*.h) $(CYTHON)
 INSTALL_TORCH = install $(TORCH) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test test-long lint bench bench-peers bench-zoo pictures dist clean distclean
+.PHONY: help demo test test-long test-zoo lint bench bench-peers bench-zoo docs pictures dist clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -36,7 +36,12 @@ test: $(VENV)/.dev  ## build, then run the tests (with PyTorch, which they compa
 	$(BIN)/pytest -n $(JOBS) $(PYTEST)
 
 test-long: $(VENV)/.dev  ## the soaks and the fuzzing, too: many minutes
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(JOBS) $(PYTEST) -m "long or not long"
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(JOBS) $(PYTEST) -m "not zoo"
+
+test-zoo: $(VENV)/.dev  ## whole networks of torchvision and timm; rewrites docs/operators.md
+	$(BIN)/pip install --group zoo
+	$(BIN)/pytest -n 2 -m zoo --networks docs/networks.json $(PYTEST)
+	$(BIN)/python docs/operators.py
 
 lint: $(VENV)/.dev  ## ruff, cython-lint and mypy
 	$(BIN)/ruff check .
@@ -60,6 +65,9 @@ bench-zoo: $(PEERS_VENV)/.peers  ## the same with large networks; needs 12 GB of
 	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo
 	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo --isa v3
 	$(PEERS_BIN)/python benchmarks/report.py
+
+docs: $(VENV)/.dev  ## write docs/operators.md anew, from the tables in the code
+	$(BIN)/python docs/operators.py
 
 pictures: $(VENV)/.engine  ## redraw the README's picture of the command line
 	$(BIN)/python docs/terminal_picture.py

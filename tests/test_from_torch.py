@@ -381,6 +381,34 @@ CALLS = {
     "strides": lambda x: x[:, 1:3, ::2, 1::3],
     "channels_shuffled": lambda x: x.view(x.size(0), 2, 2, 11, 13).transpose(1, 2).reshape(x.shape),
     "rolled": lambda x: torch.roll(x, (3, -2), (2, 3)),
+    "addcmul": lambda x: (
+        torch.addcmul(torch.arange(4.0).view(4, 1, 1), x, x.sin(), value=0.5)
+        + torch.addcmul(x, torch.arange(13.0), torch.arange(11.0).view(11, 1), value=0.1)
+        + torch.addcmul(x, torch.arange(13.0), x)
+    ),
+    "addcdiv": lambda x: (
+        torch.addcdiv(x, x, 2 + x.sin(), value=0.5) + torch.addcdiv(x, torch.ones(13), torch.arange(1.0, 14.0))
+    ),
+    "images_repeated": lambda x: torch.sin(x).mean(1, keepdim=True).repeat_interleave(4, 0).reshape(-1, 4, 11, 13) + x,
+    "windows_repeated": lambda x: torch.sin(
+        x[..., :12].reshape(-1, 4, 11, 3, 4).transpose(1, 3).reshape(-1, 11, 16).repeat_interleave(2, 0)
+    ).reshape(-1, 3, 2, 11, 16),
+    "clamped_by_tensors": lambda x: (
+        x.clamp(torch.linspace(-1, 0, 13), torch.tensor(0.5))
+        + x.clamp(max=x.mean((2, 3), keepdim=True))
+        + x.clamp_min(torch.tensor(0.1))
+        - x.clip(torch.tensor(-0.2))
+    ),
+    "product_with_shared_heads": lambda x: (
+        x @ x[:, :1].transpose(2, 3)
+        + F.scaled_dot_product_attention(x[:, :, :, :11], x[:, 1:2, :, 1:12], x[:, 2:3, :, 2:])
+    ),
+    "batch_norm_of_rows": lambda x: F.batch_norm(
+        x.flatten(0, 1).flatten(0, 1), *torch.linspace(0.5, 2, 4 * 13, dtype=x.dtype).view(4, 13)
+    ).view(-1, 4, 11, 13),
+    "columns": lambda x: F.unfold(x, (3, 2), dilation=(1, 2), padding=(1, 0), stride=(2, 3)) * 2,
+    "dropout_of_a_constant": lambda x: x + F.dropout(torch.ones(13), 0.5, False),
+    "unfolded": lambda x: x.unfold(2, 3, 2).unfold(3, 4, 3).sin().sum(-1) + x.unfold(-1, 3, 3)[:, :, :5, :, :1].exp(),
     "instance_norm": lambda x: F.instance_norm(x),
     "layer_norm_of_channels": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2),
     "with_a_token": lambda x: torch.cat([torch.ones(1, 1, 143).expand(len(x), -1, -1), x.flatten(2)], 1),
@@ -452,6 +480,19 @@ def test_gradient_modes_inside_forward() -> None:
         return F.relu(x)
 
     check(Functional(forward, conv=nn.Conv2d(3, 4, 3)), (3, 8, 8), "conv2d relu")
+
+
+def test_autocast_that_is_off_inside_forward() -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.conv(x)
+        with torch.autocast("cpu", enabled=False):
+            y = F.relu_(x + self.scale)
+            z = y * 2
+        return y, z + x
+
+    module = Functional(forward, conv=nn.Conv2d(3, 4, 3))
+    module.register_buffer("scale", torch.arange(4.0).view(4, 1, 1))
+    check(module, (3, 8, 8), tolerance=1e-6)
 
 
 # In-place calls ----------------------------------------------------------------------------------

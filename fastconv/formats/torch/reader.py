@@ -58,10 +58,8 @@ class Reader:
             self._call = call
             if call.op == "placeholder":
                 self._values[call] = self._placeholder(call)
-            elif call.op == "get_attr":
-                self._values[call] = operator.attrgetter(call.target)(self._program.graph_module)
-            elif call.op == "call_function":
-                self._values[call] = self._function(call)
+            else:
+                self._read_call(call, self._program.graph_module)
         return self._outputs()
 
     # For the entries of `ops` -------------------------------------------------------------------------------
@@ -233,6 +231,29 @@ class Reader:
 
     # Calls ---------------------------------------------------------------------------------------
 
+    def _read_call(self, call: Any, module: torch.nn.Module) -> None:
+        if call.op == "get_attr":
+            self._values[call] = operator.attrgetter(call.target)(module)
+        elif call.op == "call_function":
+            self._values[call] = self._function(call)
+
+    def _autocast(
+        self, device: str, dtype: Any, enabled: bool, cache: Any, module: torch.fx.GraphModule, *given: Any
+    ) -> Any:
+        """Read what stands under ``torch.autocast`` as a part of the network; it may not change the type."""
+        if enabled and device == "cpu":
+            raise self.unsupported(f"to {dtype} is not supported")
+        outer, values = self._call, iter(given)
+        for call in module.graph.nodes:
+            self._call = call
+            if call.op == "placeholder":
+                self._values[call] = next(values)
+            else:
+                self._read_call(call, module)
+        results = [self._resolve(value) for value in call.args[0]]
+        self._call = outer
+        return results
+
     @property
     def _result(self) -> Any:
         value = self._call.meta["val"]
@@ -257,6 +278,8 @@ class Reader:
             value = args[0][args[1]]
             return Unusable("takes the indices of a pooling") if value is None else value
         name = str(call.target)
+        if name == "wrap_with_autocast":
+            return self._autocast(*args, **kwargs)
         if name.startswith("aten._assert"):  # what export knows about dtypes, not part of the network
             return None
         if name in _FILLING:
@@ -292,7 +315,8 @@ class Reader:
         """Make a call that involves no activation, such as a transposed or normalised weight."""
         if not isinstance(target, torch._ops.OpOverload):
             raise self.unsupported("is not supported")
-        if torch.Tag.nondeterministic_seeded in target.tags:
+        named = dict(zip((argument.name for argument in target._schema.arguments), args, strict=False)) | kwargs
+        if torch.Tag.nondeterministic_seeded in target.tags and named.get("train") is not False:
             raise self.unsupported("is random")
         changed = [
             args[i] if i < len(args) else kwargs[argument.name]

@@ -84,7 +84,7 @@ def _of_batches(reader: Reader, arrays: list[np.ndarray]) -> Constant:
     return arrays[0] if all(np.array_equal(array, arrays[0]) for array in arrays) else Sized(arrays)
 
 
-@FUNCTIONS("Reshape", sized=True, integers=True)
+@FUNCTIONS("Reshape", sized=True, integers=True, means=("reshape", "flatten"))
 def _reshape(reader: Reader, x: Value, shape: Any, *, allowzero: int = 0) -> Value:
     wanted = [reader.ints("shape", array) for array in reader.each(shape)]
     pairs = list(zip(reader.batches, wanted, strict=True))
@@ -97,7 +97,7 @@ def _reshape(reader: Reader, x: Value, shape: Any, *, allowzero: int = 0) -> Val
     return reader.reshape(x, shapes)
 
 
-@FUNCTIONS("Flatten", integers=True)
+@FUNCTIONS("Flatten", integers=True, means=("reshape", "flatten"))
 def _flatten(reader: Reader, x: Value, *, axis: int) -> Value:
     rank = len(x.axes)
     if not -rank <= axis <= rank:
@@ -107,13 +107,13 @@ def _flatten(reader: Reader, x: Value, *, axis: int) -> Value:
     return reader.reshape(x, [(prod(shape[:axis]), prod(shape[axis:])) for shape in shapes])
 
 
-@FUNCTIONS("Squeeze", integers=True)
+@FUNCTIONS("Squeeze", integers=True, means=("reshape", "flatten"))
 def _squeeze(reader: Reader, x: Value, axes: Any = None) -> Value:
     chosen = None if axes is None else reader.ints("axes", axes)
     return reader.reshape(x, [squeezed(reader, reader.shape(x, batch), chosen) for batch in reader.batches])
 
 
-@FUNCTIONS("Unsqueeze", integers=True)
+@FUNCTIONS("Unsqueeze", integers=True, means=("reshape", "flatten"))
 def _unsqueeze(reader: Reader, x: Value, axes: Any) -> Value:
     chosen = reader.ints("axes", axes)
     return reader.reshape(x, [unsqueezed(reader, reader.shape(x, batch), chosen) for batch in reader.batches])
@@ -171,7 +171,7 @@ def _select(reader: Reader, x: Value, axis: int, index: Sequence[int]) -> Value:
     return reader.along("index_select", x, dim=reader.axis(x, axis), index=tuple(index))
 
 
-@FUNCTIONS("Transpose", integers=True)
+@FUNCTIONS("Transpose", integers=True, means=("permute",))
 def _transpose(reader: Reader, x: Value, *, perm: list[int] | None = None) -> Value:
     rank = len(x.axes)
     order = list(range(rank))[::-1] if perm is None else perm
@@ -183,12 +183,12 @@ def _transpose(reader: Reader, x: Value, *, perm: list[int] | None = None) -> Va
 # --- the same values ------------------------------------------------------------------------------
 
 
-@FUNCTIONS("Identity", integers=True)
+@FUNCTIONS("Identity", integers=True, means=("identity",))
 def _identity(reader: Reader, x: Value) -> Value:
     return x
 
 
-@FUNCTIONS("Dropout")
+@FUNCTIONS("Dropout", means=("dropout",))
 def _dropout(
     reader: Reader, x: Value, ratio: Any = None, training_mode: Any = None, *, seed: int | None = None
 ) -> Value:
@@ -197,7 +197,7 @@ def _dropout(
     return x
 
 
-@FUNCTIONS("Cast", integers=True)
+@FUNCTIONS("Cast", integers=True, means=("identity",))
 def _cast(reader: Reader, x: Value, *, to: int, saturate: int = 1, round_mode: str = "up") -> Value:
     dtype = DTYPES.get(to)
     if dtype is None or dtype.kind != "f":
@@ -205,7 +205,7 @@ def _cast(reader: Reader, x: Value, *, to: int, saturate: int = 1, round_mode: s
     return Value(x.name, x.axes)
 
 
-@FUNCTIONS("CastLike", integers=True, mixed=True)
+@FUNCTIONS("CastLike", integers=True, mixed=True, means=("identity",))
 def _cast_like(reader: Reader, x: Any, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
     if not (like.floating if isinstance(like, Value) else like.dtype.kind == "f"):
         raise reader.unsupported("to another type than float16, float32 or float64")

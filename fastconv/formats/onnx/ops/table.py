@@ -25,6 +25,8 @@ class Functions(dict[str, Callable[..., Any]]):
         Those which take integers from the network.
     mixed : set of str
         Those whose first input may be a constant, where another is none.
+    means : dict of str to tuple of str
+        The Graph's operators that one means which adds no node itself: axes are kept in mind until a node needs them.
     """
 
     def __init__(self) -> None:
@@ -32,12 +34,19 @@ class Functions(dict[str, Callable[..., Any]]):
         self.sized: set[str] = set()
         self.integers: set[str] = set()
         self.mixed: set[str] = set()
+        self.means: dict[str, tuple[str, ...]] = {}
 
     def __call__(
-        self, *names: str, sized: bool = False, integers: bool = False, mixed: bool = False
+        self,
+        *names: str,
+        sized: bool = False,
+        integers: bool = False,
+        mixed: bool = False,
+        means: tuple[str, ...] = (),
     ) -> Callable[[Function], Function]:
         def register(function: Function) -> Function:
             self.update(dict.fromkeys(names, function))
+            self.means.update(dict.fromkeys(names, means))
             for flag, marked in ((sized, self.sized), (integers, self.integers), (mixed, self.mixed)):
                 if flag:
                     marked.update(names)

@@ -11,7 +11,7 @@ from .table import Functions
 if TYPE_CHECKING:
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "add", "affine"]
+__all__ = ["FUNCTIONS", "add", "affine", "mul"]
 
 FUNCTIONS = Functions()
 
@@ -45,7 +45,7 @@ def _rsub(reader: Reader, x: Any, other: Any, alpha: float = 1) -> Value:
 
 
 @FUNCTIONS("mul.Tensor")
-def _mul(reader: Reader, x: Any, other: Any) -> Value:
+def mul(reader: Reader, x: Any, other: Any) -> Value:
     if isinstance(x, Value) and isinstance(other, Value):
         return _two(reader, "mul", x, other)
     x, other = (x, other) if isinstance(x, Value) else (other, x)
@@ -55,12 +55,24 @@ def _mul(reader: Reader, x: Any, other: Any) -> Value:
 @FUNCTIONS("div.Tensor")
 def _div(reader: Reader, x: Any, other: Any) -> Value:
     if not isinstance(x, Value):
-        return _mul(reader, reader.emit("reciprocal", other), x)
+        return mul(reader, reader.emit("reciprocal", other), x)
     if isinstance(other, Value):
         return _two(reader, "div", x, other)
     if isinstance(other, (int, float)):
         return affine(reader, x, 1 / other)
     return _with_constant(reader, "div", x, other)
+
+
+@FUNCTIONS("addcmul.default")
+def _addcmul(reader: Reader, x: Any, first: Any, second: Any, *, value: float = 1) -> Value:
+    known = not isinstance(first, Value) and not isinstance(second, Value)
+    return add(reader, x, first * second if known else mul(reader, first, second), alpha=value)
+
+
+@FUNCTIONS("addcdiv.default")
+def _addcdiv(reader: Reader, x: Any, first: Any, second: Any, *, value: float = 1) -> Value:
+    known = not isinstance(first, Value) and not isinstance(second, Value)
+    return add(reader, x, first / second if known else _div(reader, first, second), alpha=value)
 
 
 @FUNCTIONS("maximum.default", "max.other")
@@ -71,6 +83,16 @@ def _maximum(reader: Reader, x: Any, other: Any) -> Value:
 @FUNCTIONS("minimum.default", "min.other")
 def _minimum(reader: Reader, x: Any, other: Any) -> Value:
     return _two(reader, "minimum", x, other)
+
+
+@FUNCTIONS("clamp.Tensor", "clip.Tensor")
+def _clamp(reader: Reader, x: Any, min: Any = None, max: Any = None) -> Value:
+    x = x if min is None else _two(reader, "maximum", x, min)
+    return x if max is None else _two(reader, "minimum", x, max)
+
+
+FUNCTIONS("clamp_min.Tensor")(_maximum)
+FUNCTIONS("clamp_max.Tensor")(_minimum)
 
 
 def _two(reader: Reader, op: str, x: Any, other: Any) -> Value:

@@ -8,7 +8,7 @@ from ...einsum import einsum
 from ..values import Value
 from .arithmetic import add, affine
 from .norm import softmax
-from .shape import permute
+from .shape import expanded, permute
 from .table import Functions
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ def matmul(reader: Reader, x: Any, other: Any) -> Value:
 
 def _product(reader: Reader, x: Value, other: Value) -> Value:
     x, other = reader.alike(reader.arranged(x), reader.arranged(other))
-    if len(x.axes) < 3 or x.shape[:-2] != other.shape[:-2]:
+    if len(x.axes) < 3:
         raise reader.unsupported("of matrices of other leading axes is not supported")
+    lead = [max(pair) if 0 not in pair else 0 for pair in zip(x.shape[:-2], other.shape[:-2], strict=True)]
+    x, other = (expanded(reader, each, (*lead, *each.shape[-2:])) for each in (x, other))
     return reader.trailing("matmul", x, other, count=2)
 
 

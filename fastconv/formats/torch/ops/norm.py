@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..values import Value
+from .arithmetic import add, mul
 from .table import Functions
 
 if TYPE_CHECKING:
     from ..reader import Reader
-    from ..values import Value
 
 __all__ = ["FUNCTIONS", "softmax"]
 
@@ -30,6 +31,11 @@ def _batch_norm(
 ) -> Value:
     if training:
         raise reader.unsupported("with the statistics of the batch is not supported")
+    if x.axes[0] != (0,) and not isinstance(running_mean, Value) and len(x.axes) == 2:
+        # of rows, such as the images' tokens one after the other: by channel, wherever these are
+        scale = (1 if weight is None else weight.double()) * (running_var.double() + eps).rsqrt()
+        shift = (0 if bias is None else bias.double()) - running_mean.double() * scale
+        return add(reader, mul(reader, x, scale), shift)
     weights = {"running_mean": running_mean, "running_var": running_var}
     weights |= {"weight": weight, "bias": bias}
     return reader.emit("batch_norm", x, weights=weights, attrs={"eps": eps})

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "permute"]
+__all__ = ["FUNCTIONS", "expanded", "permute"]
 
 FUNCTIONS = Functions()
 
@@ -51,26 +51,27 @@ def _unsqueezed(reader: Reader, x: Any, dim: int) -> Any:
     "squeeze.dim",
     "squeeze.dims",
     "unsqueeze.default",
+    means=("reshape", "flatten"),
 )
 def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """Any change of shape that keeps the order of the values: the result's shape says it all."""
     return reader.reshape(x, reader.shape)
 
 
-@FUNCTIONS("permute.default")
+@FUNCTIONS("permute.default", means=("permute",))
 def permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
     """Nothing moves until a node needs it."""
     return Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
 
 
-@FUNCTIONS("transpose.int", "swapaxes.default")
+@FUNCTIONS("transpose.int", "swapaxes.default", means=("permute",))
 def _transpose(reader: Reader, x: Value, dim0: int, dim1: int) -> Value:
     dims = list(range(len(x.axes)))
     dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
     return permute(reader, x, dims)
 
 
-@FUNCTIONS("t.default")
+@FUNCTIONS("t.default", means=("permute",))
 def _t(reader: Reader, x: Value) -> Value:
     return permute(reader, x, range(len(x.axes))[::-1])
 
@@ -125,12 +126,12 @@ def _roll(reader: Reader, x: Value, shifts: Sequence[int], dims: Sequence[int] =
     return x
 
 
-@FUNCTIONS("alias.default", "detach.default")
+@FUNCTIONS("alias.default", "detach.default", means=("identity",))
 def _alias(reader: Reader, x: Value) -> Value:
     return x
 
 
-@FUNCTIONS("clone.default")
+@FUNCTIONS("clone.default", means=("identity",))
 def _clone(reader: Reader, x: Value, *, memory_format: Any = None) -> Value:
     return Value(x.name, x.axes, x.shape)
 
@@ -143,6 +144,7 @@ def _clone(reader: Reader, x: Value, *, memory_format: Any = None) -> Value:
     "to.other",
     "type_as.default",
     "_to_copy.default",
+    means=("identity",),
 )
 def _convert(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """The same values, be it in memory of their own or not; all is computed in one dtype."""
@@ -171,7 +173,11 @@ def _flip(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
 @FUNCTIONS("expand.default", "expand_as.default", "broadcast_to.default")
 def _expand(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     """Axes of one index get more; the result's shape says how many."""
-    target = reader.shape
+    return expanded(reader, x, reader.shape)
+
+
+def expanded(reader: Reader, x: Value, target: tuple[int, ...]) -> Value:
+    """Broadcast to a shape, batched."""
     x = reader.reshape(x, (1,) * (len(target) - len(x.shape)) + x.shape)
     if x.shape == target:
         return x
@@ -201,7 +207,50 @@ def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
 def _repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
     if dim is None:
         raise reader.unsupported("of the flattened images is not supported")
-    return select(reader, x, dim, [i for i in range(x.shape[dim]) for _ in range(count)])
+    dim %= len(x.shape)
+    if len(x.axes[dim]) == 1 and x.axes[dim] != (0,):
+        return select(reader, x, dim, [i for i in range(x.shape[dim]) for _ in range(count)])
+    # The axis is that of the images, or shared with them, as windows are: a new axis behind it is joined with it.
+    before, size, behind = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
+    one = reader.reshape(x, (*before, size, 1, *behind))
+    return reader.reshape(expanded(reader, one, (*before, size, count, *behind)), (*before, size * count, *behind))
+
+
+@FUNCTIONS("unfold.default")
+def _unfold(reader: Reader, x: Value, dim: int, size: int, step: int) -> Value:
+    """The windows of an axis in its place, their elements along a new last one."""
+    if not x.shape:
+        raise reader.unsupported("of a number is not supported")
+    dim %= len(x.shape)
+    count = (x.shape[dim] - size) // step + 1
+    taken = select(reader, x, dim, [i * step + j for i in range(count) for j in range(size)])
+    parts = reader.reshape(taken, (*x.shape[:dim], count, size, *x.shape[dim + 1 :]))
+    return permute(reader, parts, [i for i in range(len(parts.shape)) if i != dim + 1] + [dim + 1])
+
+
+@FUNCTIONS("im2col.default")
+def _im2col(
+    reader: Reader,
+    x: Any,
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Value:
+    """The windows of an image, each a column."""
+    import numpy as np
+
+    (top, left), extents = padding, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    if any(padding):
+        x = reader.emit("pad", x, attrs={"padding": (left, left, top, top)})
+
+    def take(places: Any) -> Any:
+        windows = np.lib.stride_tricks.sliding_window_view(places, extents, (2, 3))
+        cut = (slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))
+        columns = windows[cut].transpose(0, 1, 4, 5, 2, 3)
+        return columns.reshape(len(places), places.shape[1] * kernel[0] * kernel[1], -1)
+
+    return _taken(reader, x, take)
 
 
 @FUNCTIONS("index_select.default")

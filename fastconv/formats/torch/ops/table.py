@@ -24,15 +24,21 @@ class Functions(dict[str, Callable[..., Any]]):
     ----------
     integers : set of str
         Those whose first result may be of integers or truths, which are then whole numbers of the Graph's type.
+    means : dict of str to tuple of str
+        The operators that a call means which adds no node itself: its axes are kept in mind until a node needs them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.integers: set[str] = set()
+        self.means: dict[str, tuple[str, ...]] = {}
 
-    def __call__(self, *names: str, integers: bool = False) -> Callable[[Function], Function]:
+    def __call__(
+        self, *names: str, integers: bool = False, means: tuple[str, ...] = ()
+    ) -> Callable[[Function], Function]:
         def register(function: Function) -> Function:
             self.update(dict.fromkeys(names, function))
+            self.means.update(dict.fromkeys(names, means))
             if integers:
                 self.integers.update(names)
             return function
