@@ -494,6 +494,19 @@ PRELU = [
     for shape in ((2, 7, 5, 6), (3, 9), (2, 33, 4), (1, 5, 2, 3, 2))
     for weight in ((1,), (shape[1],))
 ] + [Case("prelu", ((5,), (1,))), Case("prelu", ((0, 5, 2), (5,)))]
+RESIZE += [
+    Case("grid_sample", shapes, {"mode": mode, "padding_mode": padding, "align_corners": align})
+    for mode in ("bilinear", "nearest", "bicubic")
+    for padding in ("zeros", "border", "reflection")
+    for align, shapes in [
+        (None, ((2, 3, 5, 7), (2, 4, 6, 2))),
+        (True, ((1, 17, 6, 4), (1, 3, 9, 2))),
+        (False, ((3, 5, 3, 3), (3, 8, 1, 2))),
+        (True, ((2, 8, 1, 1), (2, 2, 2, 2))),
+        (False, ((0, 3, 5, 7), (0, 4, 6, 2))),
+        (False, ((2, 3, 5, 7), (2, 0, 6, 2))),
+    ]
+]
 RESIZE += [Case("pixel_shuffle", ((2, 12, 3, 5),), {"upscale_factor": 2})]
 RESIZE += [Case("pixel_unshuffle", ((2, 3, 6, 9),), {"downscale_factor": 3})]
 RESIZE += [Case("channel_shuffle", ((2, 12, 3, 5),), {"groups": 3})]

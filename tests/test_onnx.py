@@ -246,6 +246,32 @@ ONE: dict[str, tuple[list[Any], list[Any], int]] = {
         [ints("s", 5, 20)],
         18,
     ),
+    **{
+        f"grid_sample_{opset}_{mode}_{padding}_{align}": (
+            [
+                node("Conv", ["x", "g"], ["c"]),
+                node("Transpose", ["c"], ["grid"], perm=[0, 2, 3, 1]),
+                node("GridSample", ["x", "grid"], ["y"], mode=mode, padding_mode=padding, align_corners=align),
+            ],
+            [tensor("g", 0.4 * random(2, 4, 3, 2))], opset,
+        )
+        for opset, modes in ((16, ("bilinear", "bicubic")), (20, ("linear", "cubic")))
+        for mode in modes
+        for padding in ("zeros", "border", "reflection")
+        for align in (0, 1)
+    },
+    **{
+        f"grid_sample_of_a_constant_{mode}": (
+            [
+                node("Shape", ["x"], ["n"], start=0, end=1),
+                node("Concat", ["n", "rest"], ["s"], axis=0),
+                node("Expand", ["g", "s"], ["grid"]),
+                node("GridSample", ["x", "grid"], ["y"], mode=mode),
+            ],
+            [tensor("g", random(1, 3, 5, 2)), ints("rest", 3, 5, 2)], 16,
+        )
+        for mode in ("bilinear", "nearest", "bicubic")
+    },
     "resize_10": ([node("Resize", ["x", "s"], ["y"], mode="nearest")], [tensor("s", [1, 1, 2, 3])], 10),
     "upsample": ([node("Upsample", ["x", "s"], ["y"], mode="nearest")], [tensor("s", [1, 1, 2, 3])], 9),
     "conv_dilated": ([node("Conv", ["x", "k"], ["y"], dilations=[2, 1])], [tensor("k", random(5, 4, 3, 2))], 11),

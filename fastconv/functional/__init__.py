@@ -46,7 +46,7 @@ _FAMILIES = {
         *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"),
     ),
     "reduce": ("amax", "amin", "argmax", "argmin", "logsumexp", "mean", "prod", "std", "sum", "var", "vector_norm"),
-    "resize": ("channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
+    "resize": ("channel_shuffle", "grid_sample", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
     "shape": ("fold", "pad", "unfold"),
 }
 __all__ = sorted(name for names in _FAMILIES.values() for name in names)

@@ -139,6 +139,10 @@ def _interpolate(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     return F.interpolate(x, size, attrs["scale_factor"], attrs["mode"], align)
 
 
+def _grid_sample(attrs: dict[str, Any], weights: Weights, x: Tensor, *grid: Tensor) -> Tensor:
+    return F.grid_sample(x, *(grid or (weights["grid"].expand(len(x), -1, -1, -1),)), **attrs)
+
+
 def _slice(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     kept = slice(attrs["start"], attrs["end"], attrs["step"])
     return x[(slice(None),) * attrs["dim"] + (kept,)]
@@ -173,6 +177,7 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
     "matmul": lambda attrs, _, x, other: x @ other,
     "interpolate": _interpolate,
+    "grid_sample": _grid_sample,
     "pixel_shuffle": lambda attrs, _, x: F.pixel_shuffle(x, attrs["upscale_factor"][0]),
     "pixel_unshuffle": lambda attrs, _, x: F.pixel_unshuffle(x, attrs["downscale_factor"][0]),
     "permute": lambda attrs, _, x: x.permute(attrs["dims"]),

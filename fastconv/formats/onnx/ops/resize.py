@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import ShapeError
-from ....graph.attributes import MAX_INTEGER
-from ....graph.ops.resize import nearest_pixels
+from ....graph.attributes import MAX_INTEGER, shown
+from ....graph.ops.resize import PADDING_MODES, nearest_pixels
+from ..values import Value
 from .conv import image, like_signal
+from .linear import times, turned
 from .table import Functions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..reader import Reader
-    from ..values import Value
 
 __all__ = ["FUNCTIONS"]
 
@@ -177,6 +178,48 @@ def _positions(size: int, out: int, place: str, rounding: str) -> np.ndarray | N
         "round_prefer_ceil": (2 * above + below) // (2 * below),
     }
     return np.clip(rounded[rounding], 0, size - 1) if rounding in rounded else None
+
+
+# ONNX's modes of GridSample, before opset 20 and since -> PyTorch's.
+_GRID_MODES = {
+    **dict.fromkeys(("bilinear", "linear"), "bilinear"),
+    **dict.fromkeys(("bicubic", "cubic"), "bicubic"),
+    "nearest": "nearest",
+}
+
+
+@FUNCTIONS("GridSample", sized=True)
+def _grid_sample(reader: Reader, x: Value, grid: Any, *, mode: str, padding_mode: str, align_corners: int) -> Value:
+    if mode not in _GRID_MODES or padding_mode not in PADDING_MODES:
+        raise reader.error(f"has mode={shown(mode)} and padding_mode={shown(padding_mode)}, which it does not know")
+    attrs = {"mode": _GRID_MODES[mode], "padding_mode": padding_mode, "align_corners": bool(align_corners)}
+    if isinstance(grid, Value):
+        return reader.emit("grid_sample", x, grid, **attrs)
+    images = [image for array in reader.each(grid) for image in (array if array.ndim == 4 else ())]
+    if not images or any(image.tobytes() != images[0].tobytes() for image in images):
+        raise reader.unsupported("with a constant grid that is not (N, H, W, 2), or differs between images")
+    return reader.emit("grid_sample", x, weights={"grid": reader.weight(images[0])}, **attrs)
+
+
+@FUNCTIONS("AffineGrid", sized=True)
+def _affine_grid(reader: Reader, theta: Value, size: Any, *, align_corners: int) -> Value:
+    """A constant grid of an image's pixels, times the network's matrix."""
+    sizes = [reader.ints("size", array) for array in reader.each(size)]
+    height, width = sizes[0][2:] if len(sizes[0]) == 4 else (0, 0)
+    if any(one[2:] != [height, width] for one in sizes) or min(height, width) < 1:
+        raise reader.unsupported(f"of size {sizes[0]}")
+    reader.charge(3 * height * width)
+    y, x = (_places(count, bool(align_corners)) for count in (height, width))
+    pixels = np.stack([np.tile(x, height), np.repeat(y, width), np.ones(height * width)], 1)
+    grid = turned(times(reader, theta, reader.weight(pixels)))
+    return reader.reshape(grid, [(*reader.shape(theta, batch)[:1], height, width, 2) for batch in reader.batches])
+
+
+def _places(count: int, align_corners: bool) -> np.ndarray:
+    """Where pixels lie along an axis from -1 to 1."""
+    if align_corners:
+        return np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
+    return (2 * np.arange(count) + 1) / count - 1
 
 
 @FUNCTIONS("DepthToSpace")
