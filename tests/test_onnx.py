@@ -233,7 +233,6 @@ ONE: dict[str, tuple[list[Any], list[Any], int]] = {
         )
         for mode, positions, more in (
             ("nearest", "asymmetric", {"nearest_mode": "floor"}),
-            ("nearest", "half_pixel", {"nearest_mode": "round_prefer_ceil"}),
             ("linear", "half_pixel", {}),
             ("linear", "pytorch_half_pixel", {}),
             ("linear", "align_corners", {}),

@@ -87,7 +87,7 @@ def test_predictions_of_callers_do_not_mix() -> None:
 def test_others_run_during_a_call(call: str) -> None:
     program = compile_graph(optimize(networks.large_images()), threads=1)
     x = np.zeros((64, 8, 64, 64), np.float32)
-    function = program if call == "model" else program.profile
+    function = program if call == "model" else lambda x: program.profile((x,))
 
     def attempt() -> tuple[float, float]:
         """Return how long this thread needed for a nap during a call, and the call's length."""

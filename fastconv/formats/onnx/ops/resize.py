@@ -36,9 +36,6 @@ _SMOOTH = {
     ("cubic", "align_corners"): ("bicubic", True),
 }
 
-# How positions are found and rounded -> the mode of interpolate that does so too, whatever the sizes.
-_NEAREST = {("asymmetric", "floor"): "nearest", ("half_pixel", "round_prefer_ceil"): "nearest-exact"}
-
 
 @FUNCTIONS("Resize", sized=True)
 def _resize(
@@ -144,8 +141,8 @@ def _nearest(
     before: Sequence[int], after: Sequence[int], factors: Sequence[float] | None, place: str, rounding: str
 ) -> tuple[str, bool] | None:
     """Return the mode of `interpolate` that takes the same pixels, or None where neither does."""
-    if (place, rounding) in _NEAREST:
-        return _NEAREST[place, rounding], False
+    if (place, rounding) == ("asymmetric", "floor"):
+        return "nearest", False
     if factors is not None:
         return None
     axes = list(zip(before, after, strict=True))
