@@ -507,8 +507,13 @@ RESIZE += [
         (False, ((2, 3, 5, 7), (2, 0, 6, 2))),
     ]
 ]
+ORDER = [
+    Case("cumsum", (shape,), {"dim": dim})
+    for shape in ((5,), (2, 3, 17), (1, 33, 4), (2, 3, 5, 7), (0, 3), (3, 0))
+    for dim in (0, -1)
+] + [Case("cumsum", ((2, 9, 5),), {"dim": 1})]
 RESIZE += [Case("pixel_shuffle", ((2, 12, 3, 5),), {"upscale_factor": 2})]
 RESIZE += [Case("pixel_unshuffle", ((2, 3, 6, 9),), {"downscale_factor": 3})]
 RESIZE += [Case("channel_shuffle", ((2, 12, 3, 5),), {"groups": 3})]
-POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + PRELU + RESIZE
+POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + PRELU + RESIZE + ORDER
 ALL = CONV + CONV_TRANSPOSE + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

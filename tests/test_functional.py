@@ -129,6 +129,8 @@ SIGNATURES |= {
         "padding_mode": "zeros",
         "align_corners": None,
     },
+    "cumsum": {"input": REQUIRED, "dim": REQUIRED},
+    "topk": {"input": REQUIRED, "k": REQUIRED, "dim": -1, "largest": True, "sorted": True},
     "glu": {"input": REQUIRED, "dim": -1},
 }
 FLOATS = [np.float32, np.float64]

@@ -131,6 +131,6 @@ def several(
     """Prepare the Program of an op whose arrays are all inputs of it, with the batch in front of each."""
     names = [f"{INPUT}{index or ''}" for index in range(len(arrays))]
     shapes = {name: array.shape[1:] for name, array in zip(names, arrays, strict=True)}
-    graph = Graph(shapes, (Node(op, op, names, attrs),), (op,), dtype=arrays[0].dtype)
+    graph = Graph(shapes, (Node(op, op, tuple(names), attrs),), (op,), dtype=arrays[0].dtype)
     program = compile_graph(graph, threads=threads)
     return program, program.workspace_bytes * program.threads

@@ -140,7 +140,8 @@ def _interpolate(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
 
 
 def _grid_sample(attrs: dict[str, Any], weights: Weights, x: Tensor, *grid: Tensor) -> Tensor:
-    return F.grid_sample(x, *(grid or (weights["grid"].expand(len(x), -1, -1, -1),)), **attrs)
+    places = grid[0] if grid else weights["grid"].expand(len(x), -1, -1, -1)
+    return F.grid_sample(x, places, **attrs)
 
 
 def _slice(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
