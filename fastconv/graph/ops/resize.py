@@ -63,7 +63,7 @@ def optional_scale(name: str, value: Any) -> tuple[float, float] | None:
 
 
 def _interpolate(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
-    """(C, H, W) -> (C, *size). A scale_factor stays: positions are computed with it, not with the rounded size."""
+    """(C, H, W) -> (C, *size). A scale_factor stays, alone: positions are computed with it, for images of any size."""
     channels, *sizes = image(shapes[0])
     size, scale = attrs["size"], attrs["scale_factor"]
     if attrs["align_corners"] and attrs["mode"].startswith("nearest"):
@@ -79,7 +79,7 @@ def _interpolate(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -
         size = scaled
     if not all(sizes) or not all(size):
         raise ShapeError(f"cannot resize {tuple(sizes)} to {size}")
-    return (channels, *size), {**attrs, "size": size}
+    return (channels, *size), {**attrs, "size": size if scale is None else None}
 
 
 def _grid_sample(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:

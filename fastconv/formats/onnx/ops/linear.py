@@ -10,6 +10,7 @@ from ....errors import ShapeError
 from ....graph.ops import OPS
 from ...einsum import einsum
 from ..values import Value
+from .arithmetic import affine, of_two
 from .table import Functions
 
 if TYPE_CHECKING:
@@ -89,10 +90,8 @@ def _gemm(
     if not added:
         return y
     if beta != 1:
-        raise reader.unsupported(f"with beta={beta}")
-    if reader.shape(c, reader.batches[0]) != reader.shape(y, reader.batches[0]):
-        raise reader.unsupported("of tensors of different shapes")
-    return reader.along("add", *reader.alike(y, c))
+        c = affine(reader, c, beta)
+    return of_two(reader, "add", y, c)
 
 
 def _row(reader: Reader, c: np.ndarray, beta: float, out: int) -> np.ndarray:

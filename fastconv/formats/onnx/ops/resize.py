@@ -80,7 +80,9 @@ def _resize(
         rounding = f" and nearest_mode={nearest_mode}" if mode == "nearest" else ""
         raise reader.unsupported(f"with mode={mode}, coordinate_transformation_mode={place}{rounding}")
     lifted = 2 - len(before)
-    to = {"size": (*[1] * lifted, *after)} if factors is None else {"scale_factor": (*[1.0] * lifted, *factors)}
+    to: dict[str, Any] = {"size": (*[1] * lifted, *after)}
+    if factors is not None:  # which hold for images of any size
+        to = {"scale_factor": (*[1.0] * lifted, *factors)}
     y = reader.emit("interpolate", image(reader, x), mode=found[0], align_corners=found[1], **to)
     return like_signal(reader, y, x)
 
@@ -94,7 +96,7 @@ def _upsample(reader: Reader, x: Value, given: Any = None, *, mode: str, scales:
 def _target(
     reader: Reader, x: Value, scales: Any, sizes: Any, axes: list[int] | None
 ) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Return the size of the pixels' axes, and the factors that lead there where they do not follow from the sizes."""
+    """Return the size of the pixels' axes, and the factors that lead there where they are given."""
     rank, before = len(x.axes), reader.sizes(x)[1:]
     if rank not in (3, 4):
         raise reader.unsupported(f"over {max(rank - 2, 0)} axes")
@@ -122,8 +124,7 @@ def _target(
     exact = [size * factor for size, factor in zip(before, result, strict=True)]
     if max(exact) > MAX_INTEGER:
         raise ShapeError(f"scales {result} are too large for {before}")
-    after = tuple(map(floor, exact))
-    return after, None if all(size == product for size, product in zip(after, exact, strict=True)) else result
+    return tuple(map(floor, exact)), result
 
 
 def _given(value: Any) -> bool:
@@ -143,12 +144,13 @@ def _nearest(
     """Return the mode of `interpolate` that takes the same pixels, or None where neither does."""
     if (place, rounding) == ("asymmetric", "floor"):
         return "nearest", False
-    if factors is not None:
+    scales: Sequence[float | None] = factors or [None] * len(before)
+    axes = list(zip(before, after, scales, strict=True))
+    if any(factor is not None and size * factor != out for size, out, factor in axes):
         return None
-    axes = list(zip(before, after, strict=True))
-    wanted = [_positions(size, out, place, rounding) for size, out in axes]
+    wanted = [_positions(size, out, place, rounding) for size, out, _ in axes]
     for mode in ("nearest", "nearest-exact"):
-        ours = [nearest_pixels(size, out, None, mode) for size, out in axes]
+        ours = [nearest_pixels(size, out, factor, mode) for size, out, factor in axes]
         if all(one is not None and np.array_equal(one, two) for one, two in zip(wanted, ours, strict=True)):
             return mode, False
     return None
@@ -189,7 +191,11 @@ _GRID_MODES = {
 def _grid_sample(reader: Reader, x: Value, grid: Any, *, mode: str, padding_mode: str, align_corners: int) -> Value:
     if mode not in _GRID_MODES or padding_mode not in PADDING_MODES:
         raise reader.error(f"has mode={shown(mode)} and padding_mode={shown(padding_mode)}, which it does not know")
-    attrs = {"mode": _GRID_MODES[mode], "padding_mode": padding_mode, "align_corners": bool(align_corners)}
+    attrs: dict[str, Any] = {
+        "mode": _GRID_MODES[mode],
+        "padding_mode": padding_mode,
+        "align_corners": bool(align_corners),
+    }
     if isinstance(grid, Value):
         return reader.emit("grid_sample", x, grid, **attrs)
     images = [image for array in reader.each(grid) for image in (array if array.ndim == 4 else ())]
