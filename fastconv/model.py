@@ -70,7 +70,8 @@ def load(
         shape, of those that need one.
     dynamic
         Whether images of other sizes than `input_shape` are taken too; by default as the file says, and not where it
-        holds weights alone. A file of fastconv's own allows it where it was converted with it, an ``.onnx`` file never.
+        holds weights alone. A file of fastconv's own says so where it was converted with it, an ``.onnx`` file by
+        leaving all sizes behind the channels open, if no node depends on them.
 
     Returns
     -------
@@ -91,12 +92,9 @@ def load(
     if suffix == ".onnx":
         from .formats import onnx
 
-        for name, value in (("architecture", architecture), ("dynamic", dynamic or None)):
-            if value is not None:
-                raise ArgumentError(
-                    f"{name}={value!r}: an .onnx file holds its network, of one image size; leave it out"
-                )
-        return Model(onnx.load(path, input_shape), threads=threads)
+        if architecture is not None:
+            raise ArgumentError(f"architecture={architecture!r}: an .onnx file holds its network; leave it out")
+        return Model(onnx.load(path, input_shape, dynamic), threads=threads)
     if suffix == ".safetensors":
         from .formats import safetensors
 

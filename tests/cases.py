@@ -494,8 +494,26 @@ PRELU = [
     for shape in ((2, 7, 5, 6), (3, 9), (2, 33, 4), (1, 5, 2, 3, 2))
     for weight in ((1,), (shape[1],))
 ] + [Case("prelu", ((5,), (1,))), Case("prelu", ((0, 5, 2), (5,)))]
+RESIZE += [
+    Case("grid_sample", shapes, {"mode": mode, "padding_mode": padding, "align_corners": align})
+    for mode in ("bilinear", "nearest", "bicubic")
+    for padding in ("zeros", "border", "reflection")
+    for align, shapes in [
+        (None, ((2, 3, 5, 7), (2, 4, 6, 2))),
+        (True, ((1, 17, 6, 4), (1, 3, 9, 2))),
+        (False, ((3, 5, 3, 3), (3, 8, 1, 2))),
+        (True, ((2, 8, 1, 1), (2, 2, 2, 2))),
+        (False, ((0, 3, 5, 7), (0, 4, 6, 2))),
+        (False, ((2, 3, 5, 7), (2, 0, 6, 2))),
+    ]
+]
+ORDER = [
+    Case("cumsum", (shape,), {"dim": dim})
+    for shape in ((5,), (2, 3, 17), (1, 33, 4), (2, 3, 5, 7), (0, 3), (3, 0))
+    for dim in (0, -1)
+] + [Case("cumsum", ((2, 9, 5),), {"dim": 1})]
 RESIZE += [Case("pixel_shuffle", ((2, 12, 3, 5),), {"upscale_factor": 2})]
 RESIZE += [Case("pixel_unshuffle", ((2, 3, 6, 9),), {"downscale_factor": 3})]
 RESIZE += [Case("channel_shuffle", ((2, 12, 3, 5),), {"groups": 3})]
-POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + PRELU + RESIZE
+POINTWISE = LINEAR + ACTIVATIONS + SOFTMAX + BATCH_NORM + NORM + PRELU + RESIZE + ORDER
 ALL = CONV + CONV_TRANSPOSE + MAX_POOL + AVG_POOL + ADAPTIVE + UNFOLD + FOLD + PAD + POINTWISE

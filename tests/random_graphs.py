@@ -200,6 +200,15 @@ def _interpolate(draw: st.DrawFn, shape: Shape) -> Drawn:
     return attrs, {}
 
 
+def _grid_sample(draw: st.DrawFn, shape: Shape) -> Drawn:
+    attrs = {
+        "mode": draw(st.sampled_from(["bilinear", "nearest", "bicubic"])),
+        "padding_mode": draw(st.sampled_from(["zeros", "border", "reflection"])),
+        "align_corners": draw(st.booleans()),
+    }
+    return attrs, {"grid": (draw(st.integers(1, 12)), draw(st.integers(1, 12)), 2)}
+
+
 def _pixel_shuffle(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"upscale_factor": draw(st.sampled_from([1, 2, 3]))}, {}
 
@@ -323,6 +332,7 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     "flatten": _flatten,
     "reshape": _reshape,
     "interpolate": _interpolate,
+    "grid_sample": _grid_sample,
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,

@@ -680,6 +680,60 @@ def _weight(d: float, mode: str) -> float:
     return -0.75 * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
 
 
+def grid_sample(
+    input: ArrayLike,
+    grid: ArrayLike,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+) -> F64:
+    """Images at places (x, y) of -1..1, place by place; a grid without a batch is that of all images."""
+    x, places = _f64(input), _f64(grid)
+    places = np.broadcast_to(places, (len(x), *places.shape[-3:]))
+    y = np.zeros((*x.shape[:2], *places.shape[1:3]))
+    for image, row, column in np.ndindex(places.shape[:3]):
+        across, down = places[image, row, column]
+        columns = _grid_pixels(float(across), x.shape[3], mode, padding_mode, align_corners)
+        rows = _grid_pixels(float(down), x.shape[2], mode, padding_mode, align_corners)
+        if columns is None or rows is None:
+            y[image, :, row, column] = np.nan
+            continue
+        for i, vertical in rows:
+            for j, horizontal in columns:
+                y[image, :, row, column] += vertical * horizontal * x[image, :, i, j]
+    return y
+
+
+def _grid_pixels(
+    place: float, size: int, mode: str, padding: str, align_corners: bool
+) -> list[tuple[int, float]] | None:
+    """The pixels along one axis that a place is made of, with their weights; None where it is not a number."""
+
+    def padded(at: float) -> float:
+        if padding == "zeros":
+            return at
+        if padding == "reflection":
+            low, span = (0.0, size - 1.0) if align_corners else (-0.5, float(size))
+            at = math.fmod(abs(at - low), 2 * span) if span and math.isfinite(at) else math.nan
+            at = min(at, 2 * span - at) + low
+        return min(at, size - 1.0) if at > 0 else 0.0
+
+    at = (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
+    if mode != "bicubic":
+        at = padded(at)
+    if mode == "nearest":
+        taps = [(float(np.rint(at)), 1.0)]
+    elif not math.isfinite(at):
+        return None
+    elif mode == "bilinear":
+        near = math.floor(at)
+        taps = [(near, near + 1 - at), (near + 1, at - near)]
+    else:
+        near = math.floor(at)
+        taps = [(padded(near + k), _weight(abs(at - near - k), mode)) for k in range(-1, 3)]
+    return [(int(at), weight) for at, weight in taps if 0 <= at < size]
+
+
 def pixel_shuffle(input: ArrayLike, upscale_factor: Pair) -> F64:
     """(N, C * r * s, H, W) -> (N, C, H * r, W * s)."""
     x = _f64(input)

@@ -122,6 +122,15 @@ SIGNATURES |= {
     "softshrink": {"input": REQUIRED, "lambd": 0.5},
     "prelu": {"input": REQUIRED, "weight": REQUIRED},
     "local_response_norm": {"input": REQUIRED, "size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0},
+    "grid_sample": {
+        "input": REQUIRED,
+        "grid": REQUIRED,
+        "mode": "bilinear",
+        "padding_mode": "zeros",
+        "align_corners": None,
+    },
+    "cumsum": {"input": REQUIRED, "dim": REQUIRED},
+    "topk": {"input": REQUIRED, "k": REQUIRED, "dim": -1, "largest": True, "sorted": True},
     "glu": {"input": REQUIRED, "dim": -1},
 }
 FLOATS = [np.float32, np.float64]

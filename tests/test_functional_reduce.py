@@ -156,3 +156,44 @@ def test_refusals() -> None:
     }.items():
         with refused(match):
             eval(f"functional.{call}", {"functional": functional, "x": x, "np": np})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("largest", [False, True])
+def test_topk(largest: bool, dtype: type) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for shape, dim, ks in (
+        ((9,), 0, (0, 1, 9)),
+        ((2, 33, 5), 1, (1, 7, 33)),
+        ((3, 200), -1, (70, 200)),
+        ((0, 4), 1, (2,)),
+    ):
+        x = rng.permutation(max(1, int(np.prod(shape))))[: int(np.prod(shape))].reshape(shape).astype(dtype)
+        x[x == 3] = np.nan
+        for k in ks:
+            values, indices = functional.topk(x, k, dim, largest)
+            expected = torch.topk(torch.tensor(x), k, dim, largest)
+            assert values.dtype == dtype
+            assert indices.dtype == np.int64
+            np.testing.assert_array_equal(values, expected.values.numpy())
+            np.testing.assert_array_equal(indices, expected.indices.numpy())
+
+
+def test_order_refuses() -> None:
+    x = np.zeros((2, 3), np.float32)
+    with refused(r"topk: k=4 must lie in 0\.\.3"):
+        functional.topk(x, 4)
+    with refused(r"cumsum: dim=2 is not an axis of the input \(2, 3\), -2\.\.1"):
+        functional.cumsum(x, 2)
+    with refused("topk: input is int64"):
+        functional.topk(np.arange(3), 1)
+
+
+def test_order_of_a_number() -> None:
+    x = np.array(3.0, np.float32)
+    assert functional.cumsum(x, 0).shape == ()
+    assert functional.cumsum(x, -1) == 3
+    values, indices = functional.topk(x, 1)
+    assert values.shape == indices.shape == ()
+    assert (values, indices) == (3, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,26 @@ ONE: dict[str, tuple[list[Any], list[Any], int]] = {
     "prelu_of_one": ([node("PRelu", ["x", "s"], ["y"])], [tensor("s", [0.2])], 9),
     "prelu_of_rows": ([node("PRelu", ["x", "s"], ["y"])], [tensor("s", random(9, 1))], 16),
     "lrn": ([node("LRN", ["x"], ["y"], size=3, alpha=0.5, beta=0.6, bias=1.5)], [], 13),
+    **{
+        f"cumsum_{exclusive}_{reverse}_{axis}": (
+            [node("CumSum", ["x", "a"], ["y"], exclusive=exclusive, reverse=reverse)], [ints("a", axis)], 14
+        )
+        for exclusive in (0, 1) for reverse in (0, 1) for axis in (1, 2, -1)
+    },
+    "gemm_of_a_computed_c": (
+        [
+            node("GlobalAveragePool", ["x"], ["p"]), node("Flatten", ["p"], ["f"]), node("Relu", ["f"], ["c"]),
+            node("Gemm", ["f", "g", "c"], ["y"], alpha=0.5, beta=-1.5),
+        ],
+        [tensor("g", random(4, 4))], 13,
+    ),
+    "gemm_of_a_computed_column": (
+        [
+            node("GlobalAveragePool", ["x"], ["p"]), node("Flatten", ["p"], ["f"]),
+            node("ReduceMax", ["f"], ["c"], axes=[1]), node("Gemm", ["f", "g", "c"], ["y"], beta=2.0),
+        ],
+        [tensor("g", random(4, 4))], 13,
+    ),
     "thresholded_relu": ([node("ThresholdedRelu", ["x"], ["y"], alpha=0.3)], [], 10),
     "shrink_hard": ([node("Shrink", ["x"], ["y"], lambd=0.3)], [], 9),
     "shrink_soft": ([node("Shrink", ["x"], ["y"], lambd=0.3, bias=0.3)], [], 9),
@@ -245,6 +266,32 @@ ONE: dict[str, tuple[list[Any], list[Any], int]] = {
         [ints("s", 5, 20)],
         18,
     ),
+    **{
+        f"grid_sample_{opset}_{mode}_{padding}_{align}": (
+            [
+                node("Conv", ["x", "g"], ["c"]),
+                node("Transpose", ["c"], ["grid"], perm=[0, 2, 3, 1]),
+                node("GridSample", ["x", "grid"], ["y"], mode=mode, padding_mode=padding, align_corners=align),
+            ],
+            [tensor("g", 0.4 * random(2, 4, 3, 2))], opset,
+        )
+        for opset, modes in ((16, ("bilinear", "bicubic")), (20, ("linear", "cubic")))
+        for mode in modes
+        for padding in ("zeros", "border", "reflection")
+        for align in (0, 1)
+    },
+    **{
+        f"grid_sample_of_a_constant_{mode}": (
+            [
+                node("Shape", ["x"], ["n"], start=0, end=1),
+                node("Concat", ["n", "rest"], ["s"], axis=0),
+                node("Expand", ["g", "s"], ["grid"]),
+                node("GridSample", ["x", "grid"], ["y"], mode=mode),
+            ],
+            [tensor("g", random(1, 3, 5, 2)), ints("rest", 3, 5, 2)], 16,
+        )
+        for mode in ("bilinear", "nearest", "bicubic")
+    },
     "resize_10": ([node("Resize", ["x", "s"], ["y"], mode="nearest")], [tensor("s", [1, 1, 2, 3])], 10),
     "upsample": ([node("Upsample", ["x", "s"], ["y"], mode="nearest")], [tensor("s", [1, 1, 2, 3])], 9),
     "conv_dilated": ([node("Conv", ["x", "k"], ["y"], dilations=[2, 1])], [tensor("k", random(5, 4, 3, 2))], 11),
@@ -699,6 +746,9 @@ def test_every_entry_takes_the_attributes_of_its_operator(table: str) -> None:
 def test_the_documentation_names_every_operator() -> None:
     text = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text(encoding="utf-8")
     assert not [name for name in FUNCTIONS if f"`{name}`" not in text and name not in ("Shape", "Size")]
+    table = text.split("| family | operators |")[1].split("\n\n")[0]
+    named = [name for name in re.findall(r"`([A-Z]\w+)`", table) if name not in FUNCTIONS]
+    assert not named, "which the reader does not have"
 
 
 NEWER: dict[str, tuple[list[Any], list[Any]]] = {
@@ -780,3 +830,28 @@ def test_a_norm_of_groups_of_nothing_is_refused(tmp_path: Path) -> None:
     constants = [tensor("i", 0, np.int64), tensor("c", random(1))]
     with pytest.raises(ModelFormatError, match="cannot divide"):
         load(written(model(nodes, ("N", 5), constants, opset=21), tmp_path))
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_lrn_of_an_even_size(size: int, tmp_path: Path) -> None:
+    """As ONNX defines it; ONNX Runtime takes odd sizes only."""
+    proto = model([node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.6, bias=1.5)], ("N", 5, 3, 3))
+    x = random(2, 5, 3, 3)
+    expected = np.empty_like(x)
+    for c in range(5):
+        around = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
+        expected[:, c] = x[:, c] / (1.5 + 0.5 / size * np.square(around).sum(1)) ** 0.6
+    np.testing.assert_allclose(fastconv.load(written(proto, tmp_path))(x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul", "Sub"])
+def test_a_constant_beyond_float32(op: str, tmp_path: Path) -> None:
+    """A shift or a factor that would silently become infinite."""
+    nodes = [
+        node("Cast", ["big"], ["wide"], to=TensorProto.DOUBLE),
+        node("Mul", ["wide", "wide"], ["c"]),
+        node(op, ["x", "c"], ["y"]),
+    ]
+    path = written(model(nodes, initializers=[tensor("big", 1e30)]), tmp_path)
+    with pytest.raises(ModelFormatError, match=f"y: {op} holds a finite number too large for float32"):
+        fastconv.load(path)

@@ -19,11 +19,24 @@ from fastconv.formats.onnx.ops import FUNCTIONS  # noqa: E402
 
 # The least number of tests of an operator that load; fewer mean that a refusal is too wide.
 LEAST = {
-    "AveragePool": 10, "BatchNormalization": 2, "Cast": 6, "Clip": 9, "Conv": 6, "Dropout": 4, "Flatten": 3, "Gemm": 8,
-    "GlobalAveragePool": 2, "GlobalMaxPool": 2, "HardSigmoid": 2, "Identity": 3, "LeakyRelu": 3, "LogSoftmax": 6,
-    "MatMul": 1, "Max": 1, "MaxPool": 12, "Min": 1, "Neg": 1, "Pad": 3, "Relu": 1, "Reshape": 6, "Sigmoid": 2,
-    "Slice": 5, "Softmax": 6, "Split": 5, "Squeeze": 1, "Sum": 1, "Swish": 1, "Tanh": 2, "Transpose": 1, "Unsqueeze": 6,
+    "Abs": 1, "Add": 1, "AffineGrid": 2, "ArgMax": 11, "ArgMin": 11, "AveragePool": 10, "BatchNormalization": 2,
+    "Cast": 6, "CastLike": 6, "Ceil": 2, "Celu": 2, "Clip": 9, "Conv": 6, "ConvTranspose": 10, "Cos": 2, "CumSum": 2,
+    "DepthToSpace": 2, "Div": 1, "Dropout": 4, "Elu": 3, "Erf": 1, "Exp": 2, "Expand": 1, "Flatten": 3, "Floor": 2,
+    "Gather": 2, "Gelu": 4, "Gemm": 8, "GlobalAveragePool": 2, "GlobalMaxPool": 2, "Greater": 1, "GreaterOrEqual": 1,
+    "GridSample": 14, "GroupNormalization": 2, "HardSigmoid": 2, "HardSwish": 1, "Identity": 3,
+    "InstanceNormalization": 2, "IsNaN": 2, "LRN": 2, "LeakyRelu": 3, "Less": 1, "LessOrEqual": 1, "Log": 2,
+    "LogSoftmax": 6, "MatMul": 1, "Max": 1, "MaxPool": 12, "Min": 1, "Mish": 1, "Mul": 1, "Neg": 1, "PRelu": 1,
+    "Pad": 3, "Pow": 2, "RMSNormalization": 13, "Reciprocal": 2, "ReduceL1": 7, "ReduceL2": 7, "ReduceLogSum": 3,
+    "ReduceLogSumExp": 7, "ReduceMax": 6, "ReduceMean": 6, "ReduceMin": 6, "ReduceProd": 7, "ReduceSum": 10,
+    "ReduceSumSquare": 7, "Relu": 1, "Reshape": 6, "Resize": 16, "Round": 1, "Selu": 1, "Shrink": 2, "Sigmoid": 2,
+    "Sign": 1, "Sin": 2, "Slice": 5, "Softmax": 6, "Softplus": 2, "Softsign": 1, "SpaceToDepth": 4, "Split": 5,
+    "Sqrt": 2, "Squeeze": 1, "Sub": 1, "Sum": 1, "Swish": 1, "Tanh": 2, "ThresholdedRelu": 3, "TopK": 3,
+    "Transpose": 1, "Unsqueeze": 6, "Upsample": 1,
 }  # fmt: skip
+
+# ONNX's own results divide by the scaled length, 2.4 say, not by the length that comes out, 2; PyTorch, which writes
+# such files, and ONNX Runtime take the latter.
+OTHERWISE = {"test_resize_downsample_scales_linear_align_corners", "test_resize_downsample_scales_cubic_align_corners"}
 
 
 def array(value: Any) -> NDArray[Any] | None:
@@ -78,5 +91,5 @@ def test_nodes(tmp_path: Path) -> None:
             if not close:
                 wrong.append(case.name)
         right[ops.pop() if len(ops) == 1 else ""] += 1
-    assert not wrong
+    assert set(wrong) == OTHERWISE
     assert not {op: right[op] for op, count in LEAST.items() if right[op] < count}

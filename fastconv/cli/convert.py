@@ -21,7 +21,19 @@ __all__ = ["convert"]
 @json_option
 @architecture_option
 @shape_option
-def convert(path: str, target: str, as_json: bool, architecture: str | None, input_shape: InputShape) -> None:
+@click.option(
+    "--dynamic/--no-dynamic",
+    default=None,
+    help="Take images of other sizes, too, or of one size alone.  [default: as the file says]",
+)
+def convert(
+    path: str,
+    target: str,
+    as_json: bool,
+    architecture: str | None,
+    input_shape: InputShape,
+    dynamic: bool | None,
+) -> None:
     """Write a model as fastconv's own .npz file.
 
     MODEL is an .onnx, a .safetensors or an .npz file. TARGET loads without the packages onnx and
@@ -31,11 +43,11 @@ def convert(path: str, target: str, as_json: bool, architecture: str | None, inp
     Examples:
       fastconv convert resnet18.onnx resnet18.npz
       fastconv convert weights.safetensors resnet18.npz --architecture resnet18
-      fastconv convert unet.onnx unet.npz --input-shape 3x256x256
+      fastconv convert unet.onnx unet.npz --input-shape 3x256x256 --dynamic
     """
     if not target.lower().endswith(".npz"):
         raise ArgumentError(f"{target}: models are written as .npz files; give it a name that ends so")
-    model = load(path, architecture=architecture, threads=1, input_shape=input_shape)
+    model = load(path, architecture=architecture, threads=1, input_shape=input_shape, dynamic=dynamic)
     model.save(target)
     size = os.path.getsize(target)
     parameters = model.graph.parameters
@@ -44,6 +56,7 @@ def convert(path: str, target: str, as_json: bool, architecture: str | None, inp
             "model": path,
             "target": target,
             **shapes(model),
+            "dynamic": model.dynamic,
             "parameters": parameters,
             "bytes": size,
         }
@@ -51,4 +64,5 @@ def convert(path: str, target: str, as_json: bool, architecture: str | None, inp
         return
     out = output()
     out.print(Text(f"{target}  {size / 1e3:,.0f} kB", "bold"), soft_wrap=True)
-    out.print(Text(f"{sizes(model)}, {parameters:,} parameters", "dim"))
+    others = ", other sizes too" if model.dynamic else ""
+    out.print(Text(f"{sizes(model)}{others}, {parameters:,} parameters", "dim"))

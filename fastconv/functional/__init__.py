@@ -6,6 +6,9 @@ dtype. Inputs are never modified and every result is a new array. Calls use fast
 number of threads, read again at most ten times a second, and release the GIL where they compute for
 long; small ones wake no second thread.
 
+What NumPy has in one call is not here, though networks have it: arithmetic, comparisons, ``where``, ``matmul``,
+``flip``, ``permute`` (``transpose``), ``cat`` (``concatenate``), ``index_select`` (``take``).
+
 Every function raises `fastconv.ShapeError` for shapes that do not fit,
 `fastconv.errors.ArgumentError` for values that are not allowed and `fastconv.errors.DTypeError` for
 other element types, each naming the function, the argument and the remedy. What PyTorch 2.13
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from .conv import *
     from .matmul import *
     from .norm import *
+    from .order import *
     from .pool import *
     from .reduce import *
     from .resize import *
@@ -41,12 +45,13 @@ _FAMILIES = {
     "conv": ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"),
     "matmul": ("linear",),  # a module of the function's name would shadow it here
     "norm": ("batch_norm", "group_norm", "layer_norm", "local_response_norm", "log_softmax", "rms_norm", "softmax"),
+    "order": ("cumsum", "topk"),
     "pool": (
         *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d"),
         *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"),
     ),
     "reduce": ("amax", "amin", "argmax", "argmin", "logsumexp", "mean", "prod", "std", "sum", "var", "vector_norm"),
-    "resize": ("channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
+    "resize": ("channel_shuffle", "grid_sample", "interpolate", "pixel_shuffle", "pixel_unshuffle"),
     "shape": ("fold", "pad", "unfold"),
 }
 __all__ = sorted(name for names in _FAMILIES.values() for name in names)

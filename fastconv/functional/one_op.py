@@ -32,6 +32,7 @@ __all__ = [
     "floats",
     "one_node",
     "one_op",
+    "several",
     "threads",
 ]
 
@@ -122,3 +123,14 @@ def compiled(
         return (run if batched else lambda image, *rest: run(image[np.newaxis], *rest)[0]), nbytes
 
     return prepare
+
+
+def several(
+    op: str, arrays: tuple[Array, ...], attrs: Mapping[str, Any], threads: int
+) -> tuple[Callable[..., Any], int]:
+    """Prepare the Program of an op whose arrays are all inputs of it, with the batch in front of each."""
+    names = [f"{INPUT}{index or ''}" for index in range(len(arrays))]
+    shapes = {name: array.shape[1:] for name, array in zip(names, arrays, strict=True)}
+    graph = Graph(shapes, (Node(op, op, tuple(names), attrs),), (op,), dtype=arrays[0].dtype)
+    program = compile_graph(graph, threads=threads)
+    return program, program.workspace_bytes * program.threads

@@ -1,4 +1,4 @@
-"""Images of another size: interpolation, and pixels out of channels."""
+"""Images of another size: interpolation, sampling at given places, and pixels out of channels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ArgumentError, ShapeError
-from .one_op import Array, compiled, one_op
+from .one_op import Array, compiled, one_op, several
 from .signals import prepare_signals
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
+__all__ = ["channel_shuffle", "grid_sample", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
 
 _compiled = compiled("interpolate", ("size", "scale_factor", "mode", "align_corners"))
 _signals = prepare_signals(
@@ -36,7 +36,21 @@ def _prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -
     return _compiled(arrays, values, threads)
 
 
+def _sample(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
+    x, grid = arrays
+    if x.ndim != 4:
+        raise ShapeError(
+            f"grid_sample: input must be (N, C, H, W), got shape {x.shape}; pass one image as input[np.newaxis]"
+        )
+    if grid.ndim != 4 or len(grid) != len(x):
+        raise ShapeError(f"grid_sample: grid must be ({len(x)}, H', W', 2), as input is {x.shape}, got {grid.shape}")
+    mode, padding_mode, align_corners = values
+    attrs = {"mode": mode, "padding_mode": padding_mode, "align_corners": bool(align_corners)}
+    return several("grid_sample", arrays, attrs, threads)
+
+
 _interpolate = one_op("interpolate", _prepare)
+_grid_sample = one_op("grid_sample", _sample, ("input", "grid"), images=False)
 _pixel_shuffle = one_op("pixel_shuffle", compiled("pixel_shuffle", ("upscale_factor",)))
 _pixel_unshuffle = one_op("pixel_unshuffle", compiled("pixel_unshuffle", ("downscale_factor",)))
 _channel_shuffle = one_op("channel_shuffle", compiled("channel_shuffle", ("groups",)))
@@ -80,6 +94,37 @@ def pixel_shuffle(input: npt.ArrayLike, upscale_factor: int) -> Array:
 def pixel_unshuffle(input: npt.ArrayLike, downscale_factor: int) -> Array:
     """Turn pixels into channels: (N, C, H * r, W * r) -> (N, C * r * r, H, W), or without N."""
     result: Array = _pixel_unshuffle.run((input,), (downscale_factor,))
+    return result
+
+
+def grid_sample(
+    input: npt.ArrayLike,
+    grid: npt.ArrayLike,
+    mode: Literal["bilinear", "nearest", "bicubic"] = "bilinear",
+    padding_mode: Literal["zeros", "border", "reflection"] = "zeros",
+    align_corners: bool | None = None,
+) -> Array:
+    """Take images at the places of a grid (Jaderberg et al., "Spatial Transformer Networks", 2015).
+
+    Parameters
+    ----------
+    input : (N, C, H, W)
+    grid : (N, H', W', 2)
+        Where each output lies in the image: (x, y), -1 and 1 being its edges.
+    mode : {'bilinear', 'nearest', 'bicubic'}
+        From the pixel that is nearest, the 4 around a place, or 16 (Keys, 1981).
+    padding_mode : {'zeros', 'border', 'reflection'}
+        What pixels outside are: zeros, those of the edge, or the image mirrored at its edges.
+    align_corners : bool, optional
+        -1 and 1 are the middles of the outermost pixels, and what is outside is mirrored there. None is False.
+
+    Returns
+    -------
+    (N, C, H', W')
+        NaN where a place is NaN or infinite, but where the mode is ``'nearest'``, or, if it is ``'bilinear'``, the
+        padding is not ``'zeros'``: then NaN is the first pixel's place, as in PyTorch.
+    """
+    result: Array = _grid_sample.run((input, grid), (mode, padding_mode, align_corners))
     return result
 
 

@@ -2,7 +2,7 @@
 
 A `Graph` that is made with ``dynamic=True`` is checked by itself (`check`): its nodes are settled for images of twice
 the height and width, and must come out the same. What a format has settled before, such as the target of a resize, is
-seen only by reading the network for other sizes as well (`compared_shapes`), and comparing (`compare`).
+seen only by reading the network for other sizes as well, and comparing (`compare_readings`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .inputs import listed
 from .ops import OPS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from . import Graph, Node
     from .ops.spec import Attributes, Shape
 
-__all__ = ["check", "check_one", "compare", "compared_shapes"]
+__all__ = ["check", "check_one", "compare", "compare_readings", "compared_shapes"]
 
 _REMEDY = "its image size cannot vary: leave out dynamic=True"
 
@@ -85,6 +85,40 @@ def compared_shapes(shape: Shape) -> list[Shape]:
         (channels, *(2 * size for size in sizes)),
         (channels, *(size // 2 + 1 + axis for axis, size in enumerate(sizes))),
     ]
+
+
+def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) -> None:
+    """Refuse what is another network for other sizes: constants are made from the size, say, or branches.
+
+    Parameters
+    ----------
+    graph
+        As it was read.
+    read
+        Reads it for another shape of an image.
+    name
+        Of the network.
+    """
+    larger = None
+    for shape in compared_shapes(graph.input_shape):
+        try:
+            other = read(shape)
+        except FastconvError as error:
+            _check_refused(graph, shape, error)
+            continue
+        compare(graph, other)
+        larger = larger or (shape if shape > graph.input_shape else None)
+    if larger is None:
+        raise ShapeError(f"{name} takes no larger images than {graph.input_shape}; leave out dynamic=True")
+
+
+def _check_refused(graph: Graph, shape: Shape, error: FastconvError) -> None:
+    """Refuse a network that fails for a size which its layers would take."""
+    try:
+        graph.replace(input_shape=shape, dynamic=False)
+    except FastconvError:
+        return
+    raise ShapeError(f"the image size cannot vary: {error}; leave out dynamic=True") from None
 
 
 def compare(first: Graph, other: Graph) -> None:

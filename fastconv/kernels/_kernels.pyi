@@ -99,6 +99,8 @@ class Kernels(Protocol):
     REDUCTIONS: dict[str, int]
     INLINE_ACTIVATIONS: frozenset[str]
     SPACES: dict[str, int]
+    GRID_MODES: dict[str, int]
+    GRID_PADDINGS: dict[str, int]
     POOLS: dict[str, int]
     PACK_ORDERS: dict[str, int]
     # Of each Winograd scheme: step, side, stride, own (kernels/winograd.h).

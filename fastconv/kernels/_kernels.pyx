@@ -18,7 +18,7 @@ stands where:
     pool.pxi         pooling
     elementwise.pxi  activations, batch norm, softmax
     matmul.pxi       products of two activations
-    resize.pxi       interpolation
+    resize.pxi       interpolation, images sampled at computed places
     norm.pxi         layer, group and RMS norm
     order.pxi        running sums, elements in order
     reduce.pxi       sums, products and extremes over an axis, and where they stand
@@ -37,7 +37,7 @@ CYTHON_INLINE as always_inline for this module.
 from cython cimport critical_section
 from cython.parallel cimport prange
 cimport numpy as cnp
-from libc.math cimport INFINITY, NAN, log, logf, sqrt
+from libc.math cimport INFINITY, NAN, fabs, floor, log, logf, rint, sqrt, trunc
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -106,6 +106,8 @@ REDUCE_COLUMNS = REDUCE_COLUMN
 STRIDED_FLOATS = 3 * STRIDED_RUN
 INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)
 SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
+GRID_MODES = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
+GRID_PADDINGS = {"zeros": ZEROS, "border": EDGES, "reflection": REFLECTION}
 POOLS = {"none": NO_POOL, "max": MAX_POOL, "avg": AVG_POOL}
 PACK_ORDERS = {"panels": PANELS, "columns": COLUMNS, "lanes": LANES, "pixels": PIXELS}
 WINOGRAD = tuple(WINOGRAD_SIZES[i] for i in range(SCHEMES))

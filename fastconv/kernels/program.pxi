@@ -20,7 +20,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[26] KERNELS = [
+cdef Kernel[27] KERNELS = [
     Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
            <void*>zero_border[double]),
@@ -44,6 +44,8 @@ cdef Kernel[26] KERNELS = [
     Kernel("matmul", <void*>load[MatmulRecord], sizeof(MatmulRecord), <void*>matmul[float], <void*>matmul[double]),
     Kernel("resample", <void*>load[ResampleRecord], sizeof(ResampleRecord), <void*>resample[float],
            <void*>resample[double]),
+    Kernel("sample_grid", <void*>load[GridRecord], sizeof(GridRecord), <void*>sample_grid[float],
+           <void*>sample_grid[double]),
     Kernel("norm", <void*>load[NormRecord], sizeof(NormRecord), <void*>norm[float], <void*>norm[double]),
     Kernel("reduce", <void*>load[ReduceRecord], sizeof(ReduceRecord), <void*>reduce[float], <void*>reduce[double]),
     Kernel("arg_reduce", <void*>load[ArgRecord], sizeof(ArgRecord), <void*>arg_reduce[float],

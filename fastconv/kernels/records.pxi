@@ -150,6 +150,23 @@ cdef struct ResampleRecord:
     Place weights               # of the same
     Py_ssize_t taps             # at most MAX_TAPS
 
+cdef enum GridMode:
+    NEAREST = 0
+    BILINEAR = 1
+    BICUBIC = 2
+
+cdef enum GridPadding:
+    ZEROS = 0
+    EDGES = 1
+    REFLECTION = 2
+
+cdef struct GridRecord:
+    Py_ssize_t mode             # a GridMode
+    Py_ssize_t padding          # a GridPadding
+    Py_ssize_t taps             # of the mode, along one axis
+    double cubic                # parameter of Keys's kernel
+    bint align_corners
+
 cdef struct NormRecord:
     Place weight                # (inputs,), see `inner`
     Place bias
@@ -253,6 +270,7 @@ ctypedef fused Record:
     AffineRecord
     MatmulRecord
     ResampleRecord
+    GridRecord
     NormRecord
     SoftmaxRecord
     ReduceRecord

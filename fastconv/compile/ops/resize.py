@@ -1,4 +1,4 @@
-"""Interpolation and the exchange of channels for pixels, as steps."""
+"""Interpolation, sampling at computed places, and the exchange of channels for pixels, as steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ...graph.ops.resize import nearest_pixels
 from ..strided import Operand, emit_strided
-from ..tensors import Ref, Step
+from ..tensors import NCHW, Ref, Step, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +81,33 @@ def _interpolate(low: Lowering, node: Node) -> Emit:
     return emit
 
 
+def _grid_sample(low: Lowering, node: Node) -> Emit:
+    """Places are found as they are needed, in double: those of a constant grid too, which may be a call's."""
+    attrs, shape = node.attrs, low.graph.shapes[node.name]
+    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[attrs["mode"]]
+    record = {
+        "mode": low.kernels.GRID_MODES[attrs["mode"]],
+        "padding": low.kernels.GRID_PADDINGS[attrs["padding_mode"]],
+        "taps": taps,
+        "cubic": _CUBIC,
+        "align_corners": attrs["align_corners"],
+    }
+    read, value = low.read(node.inputs[0]), low.write(node)
+    computed = low.read(node.inputs[1], NCHW, contiguous=True) if len(node.inputs) > 1 else None
+    constant = Tensor(1, 1, 2 * prod(shape[1:]), low.dtype)
+    if computed is None:
+        place = low.given(node, "grid", constant.c)
+        constant.space, constant.offset, constant.strides = place["space"], place["offset"], (0, 0, 0, 1)
+
+    def emit() -> None:
+        x, y = Ref(low.tensor(read)), Ref(low.result(value))
+        grid = Ref(constant if computed is None else low.tensor(computed))
+        work = prod(shape) * taps**2
+        low.emit(Step("sample_grid", node.name, x, y, record, z=grid, label=f"{attrs['mode']} samples", work=work))
+
+    return emit
+
+
 def _moved(low: Lowering, node: Node, sizes: Sequence[int], out_steps: Any, in_steps: Any) -> Emit:
     """A copy whose axes have these sizes; the functions give their steps for the strides (row, pixel)."""
     read, value = low.read(node.inputs[0]), low.write(node)
@@ -143,6 +170,7 @@ def _channel_shuffle(low: Lowering, node: Node) -> Emit:
 
 LOWER = {
     "interpolate": _interpolate,
+    "grid_sample": _grid_sample,
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,

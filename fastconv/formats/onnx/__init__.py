@@ -10,19 +10,25 @@ ops       one entry for each operator, one file per family
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ...errors import FastconvError
+from ...errors import FastconvError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ...graph import Graph
+    from ...graph.ops.spec import Shape
 
 __all__ = ["load"]
 
 
-def load(path: str | os.PathLike[str], input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None) -> Graph:
+def load(
+    path: str | os.PathLike[str],
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    dynamic: bool | None = None,
+) -> Graph:
     """Read a model from an ``.onnx`` file.
 
     Parameters
@@ -32,6 +38,9 @@ def load(path: str | os.PathLike[str], input_shape: Sequence[int] | Mapping[str,
     input_shape : sequence of int, or mapping of str to sequence of int, optional
         (C, H, W) of one image, for the sizes that the file leaves open. Those that it fixes must
         agree. Where there are several inputs: name -> shape, of those that leave sizes open.
+    dynamic : bool, optional
+        Whether images of other sizes are taken too, which needs a file that leaves open all sizes behind the channels;
+        by default where it does and no node depends on the size. The file is then read for other sizes, too.
 
     Returns
     -------
@@ -59,6 +68,27 @@ def load(path: str | os.PathLike[str], input_shape: Sequence[int] | Mapping[str,
         model = open_model(path)
         from .reader import Reader
 
-        return Reader(model, os.fspath(path), input_shape).read()
+        reader = Reader(model, os.fspath(path), input_shape)
+        graph = reader.read()
+        if dynamic or (dynamic is None and reader.open):
+            return _dynamic(graph, reader.open, lambda shape: Reader(model, os.fspath(path), shape).read(), dynamic)
+        return graph
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
+
+
+def _dynamic(graph: Graph, open: bool, read: Callable[[Shape], Graph], asked: bool | None) -> Graph:
+    """Return the network for images of any size; unless that was asked for, as it is where its size cannot vary."""
+    from ...graph.dynamic import check_one, compare_readings
+
+    with suppress(*(() if asked else (FastconvError,))):
+        check_one(graph.inputs)
+        if not open:
+            raise ShapeError(
+                f"the file fixes the image size at {graph.input_shape}; export it with its height and width dynamic, "
+                "or leave out dynamic=True"
+            )
+        varying = graph.replace(dynamic=True)
+        compare_readings(varying, read, "the network")
+        return varying
+    return graph

@@ -62,6 +62,8 @@ class Input:
         Of one image.
     batch : int or None
         The number of images, where the file fixes it.
+    open : bool
+        Whether the file leaves open all sizes behind the channels, of which there are some.
     dtype : numpy.dtype
         To compute in: float64 where the input has it, else float32.
     floating : bool
@@ -83,6 +85,7 @@ class Input:
         self.floating = dtype.kind == "f"
         self.dtype = dtype if self.floating else np.dtype(np.float32)
         self.batch: int | None = None
+        self.open = not kind.HasField("shape")
         shape = None if given is None else integers("input_shape", given)
         if kind.HasField("shape"):
             shape = self._fit(kind.shape, shape)
@@ -99,6 +102,7 @@ class Input:
         if not sizes or sizes[0] == 0:
             raise ShapeError(f"{what}, without a batch in front")
         self.batch = sizes[0]
+        self.open = len(sizes) > 2 and all(size is None for size in sizes[2:])
         if self.batch is not None and self.batch > MAX_BATCH:
             raise ShapeError(f"{what}: a batch of more than {MAX_BATCH}")
         if given is not None:

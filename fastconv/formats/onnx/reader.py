@@ -52,6 +52,8 @@ class Reader:
         The version of ONNX's operators that the file is written in.
     batches : tuple of int
         The sizes of a batch for which everything is worked out: the file's own, or `BATCHES`.
+    open : bool
+        Whether the file leaves the size of its images open.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Reader:
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
         self._left = FOLDED + _TIMES * model.ByteSize() // 4
         inputs = inputs_of(self.outline.inputs, input_shape)
+        self.open = all(given.open for given in inputs.values())
         batch = batch_of(inputs.values())
         self.batches = BATCHES if batch is None else (batch,)
         self.dtype = max((given.dtype for given in inputs.values()), key=lambda dtype: dtype.itemsize)
@@ -211,14 +214,18 @@ class Reader:
             raise self.error(f"has weights of {array.dtype}")
         key = id(array), transposed
         if key not in self._weights:
-            with np.errstate(over="ignore"):
-                converted = np.ascontiguousarray(array.T if transposed else array, self.dtype)
-            if array.dtype.itemsize > converted.itemsize and not np.array_equal(
-                np.isinf(array), np.isinf(converted.T if transposed else converted)
-            ):
-                raise self.error("holds a finite number too large for float32")
+            if array.dtype.itemsize > self.dtype.itemsize:
+                self.check_range(array)
+            converted = np.ascontiguousarray(array.T if transposed else array, self.dtype)
             self._weights[key] = converted, array  # which must live, or another could get its address
         return self._weights[key][0]
+
+    def check_range(self, array: np.ndarray) -> None:
+        """Refuse finite numbers that are infinite in the Graph's dtype."""
+        with np.errstate(over="ignore"):
+            converted = np.asarray(array, self.dtype)
+        if not np.array_equal(np.isinf(array), np.isinf(converted)):
+            raise self.error(f"holds a finite number too large for {self.dtype}")
 
     def each(self, constant: Any) -> list[np.ndarray]:
         """Return a constant for each size of the batch."""

@@ -93,14 +93,14 @@ def from_torch(
 
     inputs = inputs_of(module, input_shape)
     if dynamic:
-        from ...graph.dynamic import check_one
+        from ...graph.dynamic import check_one, compare_readings
 
         check_one(inputs)
     preprocessing = _preprocessing(mean, std, transforms, inputs)
     graph = _read(module, inputs)
     if dynamic:
         graph = graph.replace(dynamic=True)
-        _check_other_sizes(module, graph)
+        compare_readings(graph, lambda shape: _read(module, dict.fromkeys(graph.inputs, shape)), type(module).__name__)
     return graph.replace(labels=None if labels is None else tuple(labels), preprocessing=preprocessing)
 
 
@@ -115,34 +115,6 @@ def _read(module: torch.nn.Module, inputs: Mapping[str, Shape]) -> Graph:
     reader = Reader(program, type(module).__name__, inputs, BATCH)
     outputs = reader.read()
     return reader.builder.graph(outputs, output_names=returned.names)
-
-
-def _check_other_sizes(module: torch.nn.Module, graph: Graph) -> None:
-    """Refuse a module that is another network for other sizes: constants are made from the size, say, or branches."""
-    from ...graph.dynamic import compare, compared_shapes
-
-    larger = None
-    for shape in compared_shapes(graph.input_shape):
-        try:
-            other = _read(module, dict.fromkeys(graph.inputs, shape))
-        except ShapeError as error:
-            _check_refused(graph, shape, error)
-            continue
-        compare(graph, other)
-        larger = larger or (shape if shape > graph.input_shape else None)
-    if larger is None:
-        raise ShapeError(
-            f"{type(module).__name__} takes no larger images than {graph.input_shape}; leave out dynamic=True"
-        )
-
-
-def _check_refused(graph: Graph, shape: tuple[int, ...], error: ShapeError) -> None:
-    """Refuse a module that fails for a size which its layers would take."""
-    try:
-        graph.replace(input_shape=shape, dynamic=False)
-    except FastconvError:
-        return
-    raise ShapeError(f"the image size cannot vary: {error}; leave out dynamic=True") from None
 
 
 def _preprocessing(mean: Any, std: Any, transforms: Any, inputs: Mapping[str, Shape]) -> Preprocessing | None:

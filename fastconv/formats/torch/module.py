@@ -139,6 +139,11 @@ def _interpolate(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     return F.interpolate(x, size, attrs["scale_factor"], attrs["mode"], align)
 
 
+def _grid_sample(attrs: dict[str, Any], weights: Weights, x: Tensor, *grid: Tensor) -> Tensor:
+    places = grid[0] if grid else weights["grid"].expand(len(x), -1, -1, -1)
+    return F.grid_sample(x, places, **attrs)
+
+
 def _slice(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     kept = slice(attrs["start"], attrs["end"], attrs["step"])
     return x[(slice(None),) * attrs["dim"] + (kept,)]
@@ -173,6 +178,7 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "reshape": lambda attrs, _, x: x.reshape(len(x), *attrs["shape"]),
     "matmul": lambda attrs, _, x, other: x @ other,
     "interpolate": _interpolate,
+    "grid_sample": _grid_sample,
     "pixel_shuffle": lambda attrs, _, x: F.pixel_shuffle(x, attrs["upscale_factor"][0]),
     "pixel_unshuffle": lambda attrs, _, x: F.pixel_unshuffle(x, attrs["downscale_factor"][0]),
     "permute": lambda attrs, _, x: x.permute(attrs["dims"]),

@@ -46,7 +46,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "expand",
         "index_select",
     ),
-    "resize": ("interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    "resize": ("interpolate", "grid_sample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
     "arithmetic": (
         "add",
         "sub",

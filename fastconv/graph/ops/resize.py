@@ -1,4 +1,4 @@
-"""Images of another size: interpolation, and pixels out of channels."""
+"""Images of another size: interpolation, sampling at given places, and pixels out of channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, ModelFormatError, ShapeError
 from ..attributes import MAX_INTEGER, boolean, number, pair, positive, shown
 from .spec import REQUIRED, OpSpec, image
 
@@ -16,19 +16,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..attributes import Normaliser
     from .spec import Attributes, Settled, Shape, Two, Weights, Window
 
-__all__ = ["MODES", "SPECS", "nearest_pixels"]
+__all__ = ["GRID_MODES", "MODES", "PADDING_MODES", "SPECS", "nearest_pixels"]
 
 MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 """Of `interpolate`, as PyTorch calls them."""
 
 
-def mode(name: str, value: Any) -> str:
-    """Return one of `MODES`."""
-    if value not in MODES:
-        raise ArgumentError(f"{name} must be one of {', '.join(MODES)}, got {shown(value)}")
-    return str(value)
+GRID_MODES = ("bilinear", "nearest", "bicubic")
+PADDING_MODES = ("zeros", "border", "reflection")
+"""Of `grid_sample`, as PyTorch calls them."""
+
+
+def one_of(choices: Sequence[str]) -> Normaliser:
+    """Return what takes one of these names."""
+
+    def normalise(name: str, value: Any) -> str:
+        if value not in choices:
+            raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")
+        return str(value)
+
+    return normalise
 
 
 def optional_size(name: str, value: Any) -> tuple[int, int] | None:
@@ -53,7 +63,7 @@ def optional_scale(name: str, value: Any) -> tuple[float, float] | None:
 
 
 def _interpolate(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
-    """(C, H, W) -> (C, *size). A scale_factor stays: positions are computed with it, not with the rounded size."""
+    """(C, H, W) -> (C, *size). A scale_factor stays, alone: positions are computed with it, for images of any size."""
     channels, *sizes = image(shapes[0])
     size, scale = attrs["size"], attrs["scale_factor"]
     if attrs["align_corners"] and attrs["mode"].startswith("nearest"):
@@ -69,7 +79,25 @@ def _interpolate(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -
         size = scaled
     if not all(sizes) or not all(size):
         raise ShapeError(f"cannot resize {tuple(sizes)} to {size}")
-    return (channels, *size), {**attrs, "size": size}
+    return (channels, *size), {**attrs, "size": size if scale is None else None}
+
+
+def _grid_sample(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
+    """(C, H, W) and a grid (H', W', 2), which may be a constant, the same for all images -> (C, H', W')."""
+    if len(shapes) + len(weights) != 2:
+        raise ModelFormatError("needs two inputs, an image and a grid, or one and the constant 'grid'")
+    channels, *sizes = image(shapes[0])
+    grid = weights["grid"].shape if weights else shapes[1]
+    if len(grid) != 3 or grid[2] != 2:
+        raise ShapeError(f"needs a grid (H', W', 2) of places (x, y), got shape {grid}")
+    if not all(sizes):
+        raise ShapeError(f"cannot sample an image of {tuple(sizes)} pixels")
+    return (channels, *grid[:2]), attrs
+
+
+def _anywhere(attrs: Attributes, weights: Weights, extent: Two, out: Shape) -> Window:
+    """Each output may lie at any place."""
+    return extent, (1, 1), out[1:]
 
 
 def _pixel_shuffle(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
@@ -121,10 +149,21 @@ SPECS = {
         {
             "size": (None, optional_size),
             "scale_factor": (None, optional_scale),
-            "mode": ("nearest", mode),
+            "mode": ("nearest", one_of(MODES)),
             "align_corners": (False, boolean),
         },
         field=_few_pixels,
+    ),
+    "grid_sample": OpSpec(
+        _grid_sample,
+        {
+            "mode": ("bilinear", one_of(GRID_MODES)),
+            "padding_mode": ("zeros", one_of(PADDING_MODES)),
+            "align_corners": (False, boolean),
+        },
+        optional={"grid": 3},
+        arity=(1, 2),
+        field=_anywhere,
     ),
     "pixel_shuffle": OpSpec(_pixel_shuffle, {"upscale_factor": (REQUIRED, pair(1))}),
     "pixel_unshuffle": OpSpec(_pixel_unshuffle, {"downscale_factor": (REQUIRED, pair(1))}),

@@ -25,6 +25,8 @@ FUNCTIONS = Functions()
 def affine(reader: Reader, x: Value, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> Value:
     """``x * scale + shift``; both broadcast with what ONNX sees."""
     arrays = [np.asarray(value, np.float64) for value in (scale, shift)]
+    for array in arrays:
+        reader.check_range(array)
     x = of_rank(reader, x, max(array.ndim for array in arrays))
     constants = [reader.constant(x, array) for array in arrays]
     sizes = reader.builder.shape(x.name)
@@ -120,7 +122,10 @@ def _div(reader: Reader, x: Any, y: Any) -> Value:
     if not isinstance(x, Value):
         return affine(reader, reader.along("reciprocal", y), x)
     with np.errstate(all="ignore"):
-        return affine(reader, x, 1 / np.asarray(y, np.float64))
+        factor = 1 / np.asarray(y, np.float64)
+        if not np.array_equal(np.isinf(factor), np.isinf(factor.astype(reader.dtype))):
+            return of_two(reader, "div", x, y)
+    return affine(reader, x, factor)
 
 
 @FUNCTIONS("Neg")

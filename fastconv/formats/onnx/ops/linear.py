@@ -10,12 +10,13 @@ from ....errors import ShapeError
 from ....graph.ops import OPS
 from ...einsum import einsum
 from ..values import Value
+from .arithmetic import affine, of_two
 from .table import Functions
 
 if TYPE_CHECKING:
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "times", "turned"]
 
 FUNCTIONS = Functions()
 
@@ -31,17 +32,18 @@ def _matmul(reader: Reader, x: Any, y: Any) -> Value:
             raise reader.unsupported("of two tensors of other leading axes") from None
         return reader.trailing("matmul", x, y, count=2)
     if isinstance(x, Value) and y.ndim == 2:
-        return _rows(reader, x, reader.weight(y, transposed=True))
+        return times(reader, x, reader.weight(y, transposed=True))
     if isinstance(y, Value) and x.ndim == 2:
-        return _turned(_rows(reader, _turned(y), reader.weight(x)))
+        return turned(times(reader, turned(y), reader.weight(x)))
     raise reader.unsupported("with constants that are not matrices")
 
 
-def _rows(reader: Reader, x: Value, weight: np.ndarray) -> Value:
+def times(reader: Reader, x: Value, weight: np.ndarray) -> Value:
+    """Each row times the transposed weight."""
     return reader.trailing("linear", x, count=1, weights={"weight": weight})
 
 
-def _turned(x: Value) -> Value:
+def turned(x: Value) -> Value:
     """Return a value with the last two axes exchanged."""
     return Value(x.name, (*x.axes[:-2], *x.axes[:-3:-1]), x.floating)
 
@@ -88,10 +90,8 @@ def _gemm(
     if not added:
         return y
     if beta != 1:
-        raise reader.unsupported(f"with beta={beta}")
-    if reader.shape(c, reader.batches[0]) != reader.shape(y, reader.batches[0]):
-        raise reader.unsupported("of tensors of different shapes")
-    return reader.along("add", *reader.alike(y, c))
+        c = affine(reader, c, beta)
+    return of_two(reader, "add", y, c)
 
 
 def _row(reader: Reader, c: np.ndarray, beta: float, out: int) -> np.ndarray:

@@ -124,6 +124,9 @@ _softmax("LogSoftmax", "log_softmax")
 
 @FUNCTIONS("LRN")
 def _lrn(reader: Reader, x: Value, *, size: int, alpha: float, beta: float, bias: float) -> Value:
-    if size % 2 == 0:
-        raise reader.unsupported(f"with size={size}, an even number")
-    return reader.emit("local_response_norm", x, size=size, alpha=alpha, beta=beta, k=bias)
+    attrs: dict[str, Any] = {"size": size, "alpha": alpha, "beta": beta, "k": bias}
+    if size % 2:
+        return reader.emit("local_response_norm", x, **attrs)
+    # ONNX has one channel more behind the middle, PyTorch in front of it.
+    turned = reader.emit("local_response_norm", reader.emit("flip", x, dims=(1,)), **attrs)
+    return reader.emit("flip", turned, dims=(1,))

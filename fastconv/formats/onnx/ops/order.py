@@ -24,13 +24,14 @@ def _axis(reader: Reader, x: Value, axis: int) -> int:
 
 @FUNCTIONS("CumSum")
 def _cumsum(reader: Reader, x: Value, axis: Any, *, exclusive: int, reverse: int) -> Value:
-    if exclusive:
-        raise reader.unsupported("with exclusive=1")
     dim = _axis(reader, x, int(reader.number("axis", axis)))
-    if not reverse:
-        return reader.along("cumsum", x, dim=dim)
-    turned = reader.along("flip", x, dims=(dim,))
-    return reader.along("flip", reader.along("cumsum", turned, dim=dim), dims=(dim,))
+    if reverse:
+        x = reader.along("flip", x, dims=(dim,))
+    if exclusive:  # the element itself is left out: the first is nothing, the last is not added to any
+        size, behind = reader.builder.shape(x.name)[dim - 1], len(reader.builder.shape(x.name)) - dim
+        x = reader.along("pad", x, padding=(0, 0) * behind + (1, -1)) if size else x
+    y = reader.along("cumsum", x, dim=dim)
+    return reader.along("flip", y, dims=(dim,)) if reverse else y
 
 
 @FUNCTIONS("TopK")

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import ShapeError
-from ....graph.attributes import MAX_INTEGER
-from ....graph.ops.resize import nearest_pixels
+from ....graph.attributes import MAX_INTEGER, shown
+from ....graph.ops.resize import PADDING_MODES, nearest_pixels
+from ..values import Value
 from .conv import image, like_signal
+from .linear import times, turned
 from .table import Functions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..reader import Reader
-    from ..values import Value
 
 __all__ = ["FUNCTIONS"]
 
@@ -79,7 +80,9 @@ def _resize(
         rounding = f" and nearest_mode={nearest_mode}" if mode == "nearest" else ""
         raise reader.unsupported(f"with mode={mode}, coordinate_transformation_mode={place}{rounding}")
     lifted = 2 - len(before)
-    to = {"size": (*[1] * lifted, *after)} if factors is None else {"scale_factor": (*[1.0] * lifted, *factors)}
+    to: dict[str, Any] = {"size": (*[1] * lifted, *after)}
+    if factors is not None:  # which hold for images of any size
+        to = {"scale_factor": (*[1.0] * lifted, *factors)}
     y = reader.emit("interpolate", image(reader, x), mode=found[0], align_corners=found[1], **to)
     return like_signal(reader, y, x)
 
@@ -93,7 +96,7 @@ def _upsample(reader: Reader, x: Value, given: Any = None, *, mode: str, scales:
 def _target(
     reader: Reader, x: Value, scales: Any, sizes: Any, axes: list[int] | None
 ) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Return the size of the pixels' axes, and the factors that lead there where they do not follow from the sizes."""
+    """Return the size of the pixels' axes, and the factors that lead there where they are given."""
     rank, before = len(x.axes), reader.sizes(x)[1:]
     if rank not in (3, 4):
         raise reader.unsupported(f"over {max(rank - 2, 0)} axes")
@@ -121,8 +124,7 @@ def _target(
     exact = [size * factor for size, factor in zip(before, result, strict=True)]
     if max(exact) > MAX_INTEGER:
         raise ShapeError(f"scales {result} are too large for {before}")
-    after = tuple(map(floor, exact))
-    return after, None if all(size == product for size, product in zip(after, exact, strict=True)) else result
+    return tuple(map(floor, exact)), result
 
 
 def _given(value: Any) -> bool:
@@ -142,12 +144,13 @@ def _nearest(
     """Return the mode of `interpolate` that takes the same pixels, or None where neither does."""
     if (place, rounding) == ("asymmetric", "floor"):
         return "nearest", False
-    if factors is not None:
+    scales: Sequence[float | None] = factors or [None] * len(before)
+    axes = list(zip(before, after, scales, strict=True))
+    if any(factor is not None and size * factor != out for size, out, factor in axes):
         return None
-    axes = list(zip(before, after, strict=True))
-    wanted = [_positions(size, out, place, rounding) for size, out in axes]
+    wanted = [_positions(size, out, place, rounding) for size, out, _ in axes]
     for mode in ("nearest", "nearest-exact"):
-        ours = [nearest_pixels(size, out, None, mode) for size, out in axes]
+        ours = [nearest_pixels(size, out, factor, mode) for size, out, factor in axes]
         if all(one is not None and np.array_equal(one, two) for one, two in zip(wanted, ours, strict=True)):
             return mode, False
     return None
@@ -174,6 +177,52 @@ def _positions(size: int, out: int, place: str, rounding: str) -> np.ndarray | N
         "round_prefer_ceil": (2 * above + below) // (2 * below),
     }
     return np.clip(rounded[rounding], 0, size - 1) if rounding in rounded else None
+
+
+# ONNX's modes of GridSample, before opset 20 and since -> PyTorch's.
+_GRID_MODES = {
+    **dict.fromkeys(("bilinear", "linear"), "bilinear"),
+    **dict.fromkeys(("bicubic", "cubic"), "bicubic"),
+    "nearest": "nearest",
+}
+
+
+@FUNCTIONS("GridSample", sized=True)
+def _grid_sample(reader: Reader, x: Value, grid: Any, *, mode: str, padding_mode: str, align_corners: int) -> Value:
+    if mode not in _GRID_MODES or padding_mode not in PADDING_MODES:
+        raise reader.error(f"has mode={shown(mode)} and padding_mode={shown(padding_mode)}, which it does not know")
+    attrs: dict[str, Any] = {
+        "mode": _GRID_MODES[mode],
+        "padding_mode": padding_mode,
+        "align_corners": bool(align_corners),
+    }
+    if isinstance(grid, Value):
+        return reader.emit("grid_sample", x, grid, **attrs)
+    images = [image for array in reader.each(grid) for image in (array if array.ndim == 4 else ())]
+    if not images or any(image.tobytes() != images[0].tobytes() for image in images):
+        raise reader.unsupported("with a constant grid that is not (N, H, W, 2), or differs between images")
+    return reader.emit("grid_sample", x, weights={"grid": reader.weight(images[0])}, **attrs)
+
+
+@FUNCTIONS("AffineGrid", sized=True)
+def _affine_grid(reader: Reader, theta: Value, size: Any, *, align_corners: int) -> Value:
+    """A constant grid of an image's pixels, times the network's matrix."""
+    sizes = [reader.ints("size", array) for array in reader.each(size)]
+    height, width = sizes[0][2:] if len(sizes[0]) == 4 else (0, 0)
+    if any(one[2:] != [height, width] for one in sizes) or min(height, width) < 1:
+        raise reader.unsupported(f"of size {sizes[0]}")
+    reader.charge(3 * height * width)
+    y, x = (_places(count, bool(align_corners)) for count in (height, width))
+    pixels = np.stack([np.tile(x, height), np.repeat(y, width), np.ones(height * width)], 1)
+    grid = turned(times(reader, theta, reader.weight(pixels)))
+    return reader.reshape(grid, [(*reader.shape(theta, batch)[:1], height, width, 2) for batch in reader.batches])
+
+
+def _places(count: int, align_corners: bool) -> np.ndarray:
+    """Where pixels lie along an axis from -1 to 1."""
+    if align_corners:
+        return np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
+    return (2 * np.arange(count) + 1) / count - 1
 
 
 @FUNCTIONS("DepthToSpace")
