@@ -373,6 +373,7 @@ CALLS = {
     "einsum_of_a_constant": lambda x: torch.einsum("nchw,kc->nhkw", x, torch.arange(8.0, dtype=x.dtype).view(2, 4)),
     "einsum_rows": lambda x: torch.einsum("nchw,nchv->ncwv", x, x),
     "baddbmm": lambda x: torch.baddbmm(x[:, 0], x[:, 1, :, :11], x[:, 2], beta=0.5, alpha=2),
+    "truths": lambda x: x * (torch.arange(143.0).view(11, 13) > 7) + torch.arange(143).view(11, 13),
     "filled": lambda x: x + _mask_of_regions(x),
     "stacked": lambda x: torch.stack([x, F.relu(x)], 2),
     "unbound": lambda x: x.unbind(2)[3] + x[:, :, -1],
@@ -514,13 +515,48 @@ def test_in_place(call: Callable[[torch.Tensor], object]) -> None:
     check(Functional(lambda _, x: call(x)), IMAGE, tolerance=1e-6)
 
 
+VIEWS = {
+    "whole_after_its_part": lambda x: (a := x[:, :2], x.relu_(), a * 1)[2],
+    "part_after_its_whole": lambda x: (a := x[:, :2], a.relu_(), x * 2)[2],
+    "part_of_a_chunk": lambda x: (a := x.chunk(2, 1)[0], a.add_(1), x * 1)[2],
+    "selected": lambda x: (x.select(1, 0).mul_(0), x * 1)[1],
+    "part_of_a_part": lambda x: (a := x[:, :2], b := a[:, :, 1:], b.mul_(2), a * 1)[3],
+    "view_of_a_constant": lambda x: (y := torch.zeros_like(x), z := y[:, 0], y.add_(x), z + x[:, 1])[3],
+}
+APART = {
+    "chunks": lambda x: (p := x.chunk(2, 1), p[1].sigmoid_(), p[0] * p[1])[2],
+    "full_turn": lambda x: (y := torch.roll(x, 13, 3), y.relu_(), x + y)[2],
+    "repeated_once": lambda x: (y := x.repeat(1, 1, 1, 1), y.relu_(), x + y)[2],
+    "constant": lambda x: (y := torch.zeros_like(x), y.add_(x), y * 2)[2],
+}
+
+
+@pytest.mark.parametrize("call", VIEWS.values(), ids=VIEWS)
+def test_in_place_through_a_part_is_refused(call: Callable[[torch.Tensor], object]) -> None:
+    with pytest.raises(UnsupportedOperatorError, match="in place through another view"):
+        from_torch(Functional(lambda _, x: call(x * 1)), IMAGE)
+
+
+@pytest.mark.parametrize("call", APART.values(), ids=APART)
+def test_in_place_apart_from_others(call: Callable[[torch.Tensor], object]) -> None:
+    check(Functional(lambda _, x: call(x * 1)), IMAGE, tolerance=1e-6)
+
+
+def test_dividing_by_nothing() -> None:
+    """As in PyTorch, it is infinite where the image is not 0; and so is a product with infinity."""
+    graph = from_torch(Functional(lambda _, x: (x / 0.0, x * float("inf"))), (3,))
+    x = np.array([[-2.0, 0.0, 3.0]], np.float32)
+    for y in run_graph(graph, x):
+        np.testing.assert_array_equal(y, [[-np.inf, np.nan, np.inf]])
+
+
 def test_in_place_through_another_shape_is_refused() -> None:
     def forward(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
         y = torch.tanh(x)
         F.relu_(y.flatten(1))
         return y
 
-    with pytest.raises(UnsupportedOperatorError, match="in place through another shape"):
+    with pytest.raises(UnsupportedOperatorError, match="in place through another view"):
         from_torch(Functional(forward), IMAGE)
 
 
@@ -628,7 +664,13 @@ UNSUPPORTED = {
     "mean_batch": (Functional(lambda _, x: x.mean(0)), r"axes \[0\]"),
     "mean_all": (Functional(lambda _, x: x + x.mean()), r"axes \[0, 1, 2, 3\] mixes the images"),
     "argmax_all": (Functional(lambda _, x: x + x.argmax()), "over the images"),
-    "constant_for_each_image": (Functional(lambda _, x: x + torch.arange(13.0).view(13, 1, 1, 1)), "mixes the images"),
+    "constant_for_each_image": (
+        Functional(lambda _, x: x + torch.arange(float(BATCH)).view(BATCH, 1, 1, 1)), "mixes the images",
+    ),
+    "first_images": (Functional(lambda _, x: x[: BATCH + 3]), "mixes the images"),
+    "einsum_sizes": (Functional(lambda _, x: torch.einsum("bij,bjk->bik", torch.ones(1, 4, 11), x[:, 0])), "einsum"),
+    "taken_from_all": (Functional(lambda _, x: torch.take_along_dim(x, torch.tensor([0]))), "flattened images"),
+    "matrix_of_a_row": (Functional(lambda _, x: torch.ones(3, BATCH) @ x.mean((2, 3))), "mixes the images"),
     "matrices_left": (Functional(lambda _, x: torch.ones(4, 11, 11) @ x), "constants that are matrices"),
     "integers": (Functional(lambda _, x: x.long().float()), "torch.int64"),
     "sum_of_truths": (Functional(lambda _, x: (x > 0) + (x < 1)), "gives torch.bool"),

@@ -40,16 +40,8 @@ class Arranger:
         if list(dims) == sorted(dims):
             return name, its_axes
         if (name, dims) not in self._turned:
-            self._turned[name, dims] = self._turn(name, dims)
+            self._turned[name, dims] = self._builder.add("permute", name, dims=dims)
         return self._turned[name, dims], axes.arranged(its_axes)
-
-    def _turn(self, name: str, dims: tuple[int, ...]) -> str:
-        """Permute a node's output; where only axes of size 1 move, by another shape."""
-        own = (0, *self._builder.shape(name))
-        moved = [dim for dim in dims if own[dim] != 1]
-        if moved == sorted(moved):
-            return self._builder.reshape(name, [own[dim] for dim in dims[1:]])
-        return self._builder.add("permute", name, dims=dims)
 
     def alike(self, *places: Place) -> list[Place]:
         """Let the axes of tensors lie alike: those with fewer get some of size 1 in front.

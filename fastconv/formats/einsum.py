@@ -32,10 +32,21 @@ class Einsum(NamedTuple):
     dims: tuple[int, ...]
 
     def sizes(self, *shapes: Sequence[int]) -> dict[str, int]:
-        """Return the size for each letter."""
-        return {
-            x: size for word, shape in zip(self.words, shapes, strict=True) for x, size in zip(word, shape, strict=True)
-        }
+        """Return the size for each letter.
+
+        Raises
+        ------
+        ValueError
+            An operand has other axes, or a letter two sizes; the message says so.
+        """
+        result: dict[str, int] = {}
+        for word, shape in zip(self.words, shapes, strict=True):
+            if len(word) != len(shape):
+                raise ValueError(f"of an operand with {len(shape)} axes")
+            for x, size in zip(word, shape, strict=True):
+                if result.setdefault(x, size) != size:
+                    raise ValueError(f"with {x} of the sizes {result[x]} and {size}")
+        return result
 
 
 def einsum(equation: str) -> Einsum:

@@ -125,6 +125,8 @@ class GraphBuilder:
         second axis only.
         """
         shape = self.shape(x)
+        if not np.isfinite(scale).all():
+            raise ArgumentError("scale must be finite: the mean of 0, which comes off first, would make it NaN")
         weights = {
             "weight": self._per_channel("scale", scale, shape),
             "bias": self._per_channel("shift", shift, shape),

@@ -67,7 +67,7 @@ def read(
     if input_shape is not None:
         from ...graph.inputs import given_for
 
-        inputs = {**saved, **{name: tuple(shape) for name, shape in given_for(saved, input_shape).items()}}
+        inputs = {**saved, **given_for(saved, input_shape)}
     given = {key: document[key] for key in _PREPROCESSING if document.get(key) is not None}
     return Graph(
         input_shape=inputs,

@@ -245,6 +245,13 @@ class Reader:
             return value
         raise self.unsupported(f"with {what} computed from the input")
 
+    def integer(self, what: str, value: Any) -> int:
+        """Return the one integer of a constant."""
+        values = self.ints(what, np.reshape(value, -1) if isinstance(value, np.ndarray) else value)
+        if len(values) != 1:
+            raise self.error(f"{what} must be one integer, got {len(values)}")
+        return values[0]
+
     def number(self, what: str, value: Any) -> float:
         """Return the one number of a constant."""
         if not isinstance(value, np.ndarray):

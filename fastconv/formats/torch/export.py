@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ...graph.preprocessing import Preprocessing
     from .arguments import Returned
 
-BATCH = 13
+BATCH = 61
 """Images in the example batch: an unusual number, so that what depends on it shows."""
 
 

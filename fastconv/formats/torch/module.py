@@ -194,7 +194,9 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "prelu": lambda attrs, weights, x: F.prelu(x, weights["weight"]),
     "flip": lambda attrs, _, x: x.flip(attrs["dims"]),
     "expand": lambda attrs, _, x: x.expand(-1, *attrs["shape"]),
-    "index_select": lambda attrs, _, x: x.index_select(attrs["dim"], torch.tensor(attrs["index"], device=x.device)),
+    "index_select": lambda attrs, _, x: x.index_select(
+        attrs["dim"], torch.tensor(attrs["index"], dtype=torch.int64, device=x.device)
+    ),
     "cumsum": lambda attrs, _, x: x.cumsum(attrs["dim"]),
     "topk": lambda attrs, _, x: _as(x, x.topk(attrs["k"], attrs["dim"], attrs["largest"])[int(attrs["indices"])]),
     "cat": lambda attrs, _, *tensors: torch.cat(tensors, attrs["dim"]),

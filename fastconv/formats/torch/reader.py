@@ -22,7 +22,7 @@ from ...graph.builder import GraphBuilder
 from .. import axes
 from ..arrange import Arranger
 from .ops import FUNCTIONS, INTEGERS
-from .values import Unusable, Value
+from .values import Unusable, Value, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -295,6 +295,8 @@ class Reader:
             raise self.unsupported("is not supported")
         if name not in INTEGERS and not self.dtype.is_floating_point:
             raise self.unsupported(f"that gives {self.dtype} is not supported")
+        if in_place and isinstance(args[0], torch.Tensor) and args[0].untyped_storage().data_ptr() in self._given:
+            raise self.unsupported("changes a parameter or a buffer in place")
         result = function(self, *args, **kwargs)
         if in_place:
             self._replace(args[0], result)
@@ -307,8 +309,9 @@ class Reader:
         if not isinstance(arg, torch.fx.Node):
             return arg
         value = self._values[arg]
-        if isinstance(value, Unusable):
-            raise self.unsupported(f"{value.reason}, which is not supported")
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(part, Unusable) and (part is value or self._call.target is not operator.getitem):
+                raise self.unsupported(f"{part.reason}, which is not supported")
         return value
 
     def _evaluate(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -329,13 +332,26 @@ class Reader:
         with torch.no_grad():
             return target(*args, **kwargs)
 
-    def _replace(self, before: Value, after: Value) -> None:
-        """Let every name for the memory of `before` mean `after`, which was computed in place."""
-        after.memory = before.memory
+    def _replace(self, before: Any, after: Value) -> None:
+        """Let every name for the memory of `before`, a value or a constant, mean `after`, computed in place."""
+        if isinstance(before, Value):
+            after.memory = before.memory
+        changed = Unusable("uses a tensor that was changed in place through another view of it")
+
+        def current(value: Any) -> Any:
+            if isinstance(value, (tuple, list)):
+                return type(value)(current(item) for item in value)
+            if value is before:
+                return after
+            if isinstance(value, Value) and isinstance(before, Value):
+                return changed if overlap(value.memory, before.memory) else value
+            if isinstance(value, torch.Tensor) and isinstance(before, torch.Tensor):
+                same = value.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+                return changed if same else value
+            return value
+
         for call, value in self._values.items():
-            if isinstance(value, Value) and value.memory is before.memory:
-                reason = "uses a tensor that was changed in place through another shape of it"
-                self._values[call] = after if value is before else Unusable(reason)
+            self._values[call] = current(value)
 
     def _outputs(self) -> tuple[str, ...]:
         signature = self._program.graph_signature

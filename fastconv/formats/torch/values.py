@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..axes import Axes
 
-__all__ = ["Unusable", "Value"]
+__all__ = ["Part", "Unusable", "Value", "overlap"]
 
 
 class Value:
@@ -22,7 +22,7 @@ class Value:
     shape : tuple of int
         Batched.
     memory : object
-        Shared by all that live in the same memory, so that in-place calls find them.
+        Shared by all that live in the same memory, so that in-place calls find them; a `Part` of one.
     """
 
     __slots__ = ("axes", "memory", "name", "shape")
@@ -32,6 +32,27 @@ class Value:
         self.axes = axes
         self.shape = shape
         self.memory = object() if memory is None else memory
+
+
+class Part:
+    """The memory of a slice: a range of one axis of a node's output, in the memory of that."""
+
+    __slots__ = ("place", "span", "whole")
+
+    def __init__(self, whole: object, place: tuple[str, int], span: range) -> None:
+        self.whole: object = whole
+        self.place: tuple[str, int] | None = place
+        self.span = span
+        if isinstance(whole, Part):  # of a part: which elements of the whole these are is not followed
+            self.whole, self.place = whole.whole, None
+
+
+def overlap(one: object, other: object) -> bool:
+    """Tell whether two memories may have an element in common."""
+    if isinstance(one, Part) and isinstance(other, Part) and one.place == other.place is not None:
+        apart = one.span.stop <= other.span.start or other.span.stop <= one.span.start
+        return one.whole is other.whole and not apart
+    return (one.whole if isinstance(one, Part) else one) is (other.whole if isinstance(other, Part) else other)
 
 
 class Unusable:

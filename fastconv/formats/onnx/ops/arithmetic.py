@@ -142,7 +142,7 @@ def _bound(name: str) -> None:
         for other in others:
             if isinstance(other, Value):
                 first = _both(reader, op, first, other)
-            elif isinstance(other, np.ndarray) and other.size == 1 and other.ndim <= len(first.axes):
+            elif other.size == 1 and other.ndim <= len(first.axes) and not np.isnan(other).any():
                 bound = reader.number("a limit", other)
                 limits = (bound, None) if name == "Max" else (None, bound)
                 first = reader.like(first, reader.builder.clamp(first.name, *limits))

@@ -58,7 +58,7 @@ def _div(reader: Reader, x: Any, other: Any) -> Value:
         return mul(reader, reader.emit("reciprocal", other), x)
     if isinstance(other, Value):
         return _two(reader, "div", x, other)
-    if isinstance(other, (int, float)):
+    if isinstance(other, (int, float)) and other:
         return affine(reader, x, 1 / other)
     return _with_constant(reader, "div", x, other)
 
@@ -113,6 +113,7 @@ def _with_constant(reader: Reader, op: str, x: Value, constant: Any, **scaled: A
         except UnsupportedOperatorError:
             pass
     other = torch.as_tensor(constant, device="cpu")
+    other = other if other.is_floating_point() else other.to(torch.float32)
     if other.dim() > len(x.axes):
         x = reader.reshape(x, (1,) * (other.dim() - len(x.axes)) + x.shape)
     return reader.along(op, x, weights={"other": reader.constant(x, other)})

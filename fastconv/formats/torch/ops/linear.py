@@ -31,7 +31,7 @@ def matmul(reader: Reader, x: Any, other: Any) -> Value:
         return _product(reader, x, other)
     if isinstance(x, Value) and other.dim() == 2:
         return _linear(reader, x, other.t())
-    if isinstance(other, Value) and x.dim() == 2:
+    if isinstance(other, Value) and x.dim() == 2 and len(other.axes) > 1:
         return turned(_linear(reader, turned(other), x))
     raise reader.unsupported("is supported with constants that are matrices only")
 
@@ -86,9 +86,9 @@ def _attention(
 def _einsum(reader: Reader, equation: str, operands: list[Any], **_: Any) -> Value:
     try:
         plan = einsum(equation)
+        sizes = plan.sizes(*(operand.shape for operand in operands))
     except ValueError as error:
         raise reader.unsupported(f"{equation!r} {error} is not supported") from None
-    sizes = plan.sizes(*(operand.shape for operand in operands))
     matrices = [
         reader.reshape(permute(reader, operand, way.dims), way.shape(sizes))
         if isinstance(operand, Value)

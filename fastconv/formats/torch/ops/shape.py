@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ..values import Value
+from ....errors import ShapeError
+from ....graph.attributes import MAX_INTEGER
+from ..values import Part, Value
 from .table import Functions, layer
 
 if TYPE_CHECKING:
@@ -81,10 +83,14 @@ def _slice(
     reader: Reader, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Value:
     size = x.shape[dim]
+    if 0 in x.axes[dim] and not (start in (None, 0) and (end is None or end == size or end >= MAX_INTEGER)):
+        raise reader.mixed()  # some of the images, if only of more than the example has
     start, end, step = slice(start, end, step).indices(size)
     if (start, end, step) == (0, size, 1):
         return x
-    return reader.along("slice", x, attrs={"dim": reader.axis(x, dim), "start": start, "end": end, "step": step})
+    axis = reader.axis(x, dim)
+    part = Part(x.memory, (x.name, axis), range(start, end))
+    return reader.along("slice", x, attrs={"dim": axis, "start": start, "end": end, "step": step}, memory=part)
 
 
 @FUNCTIONS("narrow.default")
@@ -123,7 +129,7 @@ def _roll(reader: Reader, x: Value, shifts: Sequence[int], dims: Sequence[int] =
         if shift % size:
             ends = (size - shift % size, size), (0, size - shift % size)
             x = cat(reader, [_slice(reader, x, dim, *part) for part in ends], dim)
-    return x
+    return _clone(reader, x)
 
 
 @FUNCTIONS("alias.default", "detach.default", means=("identity",))
@@ -181,7 +187,7 @@ def expanded(reader: Reader, x: Value, target: tuple[int, ...]) -> Value:
     x = reader.reshape(x, (1,) * (len(target) - len(x.shape)) + x.shape)
     if x.shape == target:
         return x
-    sizes = list(reader.builder.shape(x.name))
+    sizes = [-1] * len(reader.builder.shape(x.name))  # which stay as they are
     for dim, (size, new) in enumerate(zip(x.shape, target, strict=True)):
         if size != new:
             sizes[reader.axis(x, dim) - 1] = new
@@ -200,7 +206,7 @@ def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
     for dim, count in enumerate((*(1,) * (rank - len(times)), *times)):
         if count != 1:
             x = select(reader, x, dim, [*range(x.shape[dim])] * count)
-    return x
+    return _clone(reader, x)
 
 
 @FUNCTIONS("repeat_interleave.self_int")
@@ -270,8 +276,10 @@ def _index(reader: Reader, x: Value, indices: Sequence[Any]) -> Value:
 
 
 @FUNCTIONS("gather.default", "take_along_dim.default")
-def _gather(reader: Reader, x: Value, dim: int | Any, index: Any, *_: Any, **__: Any) -> Value:
+def _gather(reader: Reader, x: Value, dim: int | Any, index: Any = None, *_: Any, **__: Any) -> Value:
     """By constant indices, for each image the same."""
+    if index is None:
+        raise reader.unsupported("of the flattened images is not supported")
     dim, index = (index, dim) if isinstance(index, int) else (dim, index)
     known = _known(reader, index)
     known = (
@@ -299,7 +307,10 @@ def _taken(reader: Reader, x: Value, take: Any) -> Value:
     image = reader.builder.shape(x.name)
     count = int(np.prod(image))
     batched = np.arange(count).reshape(1, *image)
-    places = take(np.broadcast_to(batched, (x.shape[0], *image)))
+    try:
+        places = take(np.broadcast_to(batched, (x.shape[0], *image)))
+    except IndexError as error:
+        raise ShapeError(f"constant indices do not fit: {error}") from None
     if places.shape != reader.shape or (len(places) > 1 and (places != places[:1]).any()):
         raise reader.mixed()
     flat = reader.reshape(x, (x.shape[0], count))
