@@ -17,7 +17,7 @@ from onnx import TensorProto, external_data_helper  # noqa: E402
 from onnx_models import check, check_file, constant, ints, model, node, tensor, written  # noqa: E402
 
 import fastconv  # noqa: E402
-from fastconv.compile import compile_graph
+from fastconv.compile import compile_graph  # noqa: E402
 from fastconv.errors import DTypeError, MissingExtraError, ModelFormatError, ShapeError, UnsupportedOperatorError  # noqa: E402
 from fastconv.formats.onnx import load  # noqa: E402
 from fastconv.formats.onnx.ops import FOLDS, FUNCTIONS  # noqa: E402
