@@ -411,17 +411,19 @@ cdef inline vany sixth(vany x) noexcept nogil:
 
 
 cdef inline void activate_vectors(int kind, double a, double b, const vreal* x, vreal* y, Py_ssize_t n) noexcept nogil:
-    """y = act(x) over n elements; y may be x."""
-    cdef Py_ssize_t k = v_ahead(y, n)
+    """y = act(x) over n elements; y may be x. What is left at either end shares its code: there are many kinds."""
+    cdef Py_ssize_t k = v_ahead(y, n), at = 0, part = k
     cdef int lanes = v_lanes(x)
     cdef vreal va = v_all(x, a), vb = v_all(x, b)
-    if k > 0:
-        v_put_n(y, 0, activation(kind, v_get_else(x, 0, <int>k, va), va, vb), <int>k)
-    while k + lanes <= n:
-        v_put(y, k, activation(kind, v_get(x, k), va, vb))
-        k += lanes
-    if k < n:
-        v_put_n(y, k, activation(kind, v_get_else(x, k, <int>(n - k), va), va, vb), <int>(n - k))
+    while True:
+        if part > 0:
+            v_put_n(y, at, activation(kind, v_get_else(x, at, <int>part, va), va, vb), <int>part)
+        if k == n:
+            return
+        while k + lanes <= n:
+            v_put(y, k, activation(kind, v_get(x, k), va, vb))
+            k += lanes
+        at, part, k = k, n - k, n
 
 
 cdef inline void activate_floats(int kind, double a, double b, const vf* x, vf* y, Py_ssize_t n) noexcept nogil:
@@ -469,5 +471,10 @@ cdef void activate_run(int kind, double a, double b, const real* x, real* y, Py_
 
 cdef void activate_rows(int kind, double a, double b, float** rows, Py_ssize_t m, Py_ssize_t shift,
                         Py_ssize_t n) noexcept nogil:
-    """`activate_run` of elements [shift, shift + n) of m rows."""
-    switch_rows(ACT_KINDS - 1, kind, activate_short_rows, a, b, rows, m, shift, n)
+    """`activate_run` of elements [shift, shift + n) of m rows; the usual ones at once, for the size of the others."""
+    cdef Py_ssize_t i
+    if kind <= ACT_GELU:
+        switch_rows(ACT_GELU, kind, activate_short_rows, a, b, rows, m, shift, n)
+        return
+    for i in range(m):
+        activate_run(kind, a, b, <const float*>rows[i] + shift, rows[i] + shift, n)

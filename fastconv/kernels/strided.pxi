@@ -102,57 +102,44 @@ cdef inline vreal operand_part(bint whole, const vreal* x, Py_ssize_t k, int par
     return v_get_else(x, k, part, v_all(x, 1)) if whole else alike
 
 
-cdef inline void arithmetic_vectors(int kind, bint x_runs, bint z_runs, const vreal* x, const vreal* z, vreal* y,
-                                    Py_ssize_t n, vreal xs, vreal zs) noexcept nogil:
-    """y = f(x, z) over n elements; what does not run is the same for all: xs, zs. y may be x or z."""
-    cdef Py_ssize_t k = v_ahead(y, n)
-    cdef int lanes = v_lanes(y), part
-    if k > 0:
-        part = <int>k
-        v_put_n(y, 0, arithmetic(kind, operand_part(x_runs, x, 0, part, xs), operand_part(z_runs, z, 0, part, zs)),
-                part)
-    while k + lanes <= n:
-        v_put(y, k, arithmetic(kind, operand(x_runs, x, k, xs), operand(z_runs, z, k, zs)))
-        k += lanes
-    if k < n:
-        part = <int>(n - k)
-        v_put_n(y, k, arithmetic(kind, operand_part(x_runs, x, k, part, xs), operand_part(z_runs, z, k, part, zs)),
-                part)
+cdef inline void arithmetic_vectors(int kind, bint z_runs, const vreal* x, const vreal* z, vreal* y, Py_ssize_t n,
+                                    vreal zs) noexcept nogil:
+    """y = f(x, z) over n elements; a z that does not run is the same for all: zs. y may be x or z."""
+    cdef Py_ssize_t k = v_ahead(y, n), at = 0, part = k
+    cdef int lanes = v_lanes(y)
+    while True:
+        if part > 0:
+            v_put_n(y, at, arithmetic(kind, v_get_else(x, at, <int>part, v_all(x, 1)),
+                                      operand_part(z_runs, z, at, <int>part, zs)), <int>part)
+        if k == n:
+            return
+        while k + lanes <= n:
+            v_put(y, k, arithmetic(kind, v_get(x, k), operand(z_runs, z, k, zs)))
+            k += lanes
+        at, part, k = k, n - k, n
 
 
-cdef inline void arithmetic_floats(int kind, Py_ssize_t x_step, Py_ssize_t z_step, const float* x, const float* z,
-                                   float* y, Py_ssize_t n) noexcept nogil:
-    cdef const vf* a = <const vf*>x
+cdef inline void arithmetic_floats(int kind, Py_ssize_t z_step, const float* x, const float* z, float* y,
+                                   Py_ssize_t n) noexcept nogil:
     cdef const vf* b = <const vf*>z
-    cdef vf xs = v_all(a, x[0]), zs = v_all(a, z[0])
-    if x_step and z_step:
-        arithmetic_vectors(kind, True, True, a, b, <vf*>y, n, xs, zs)
-    elif x_step:
-        arithmetic_vectors(kind, True, False, a, b, <vf*>y, n, xs, zs)
-    elif z_step:
-        arithmetic_vectors(kind, False, True, a, b, <vf*>y, n, xs, zs)
+    if z_step:
+        arithmetic_vectors(kind, True, <const vf*>x, b, <vf*>y, n, v_all(b, z[0]))
     else:
-        arithmetic_vectors(kind, False, False, a, b, <vf*>y, n, xs, zs)
+        arithmetic_vectors(kind, False, <const vf*>x, b, <vf*>y, n, v_all(b, z[0]))
 
 
-cdef inline void arithmetic_doubles(int kind, Py_ssize_t x_step, Py_ssize_t z_step, const double* x, const double* z,
-                                    double* y, Py_ssize_t n) noexcept nogil:
-    cdef const vd* a = <const vd*>x
+cdef inline void arithmetic_doubles(int kind, Py_ssize_t z_step, const double* x, const double* z, double* y,
+                                    Py_ssize_t n) noexcept nogil:
     cdef const vd* b = <const vd*>z
-    cdef vd xs = v_all(a, x[0]), zs = v_all(a, z[0])
-    if x_step and z_step:
-        arithmetic_vectors(kind, True, True, a, b, <vd*>y, n, xs, zs)
-    elif x_step:
-        arithmetic_vectors(kind, True, False, a, b, <vd*>y, n, xs, zs)
-    elif z_step:
-        arithmetic_vectors(kind, False, True, a, b, <vd*>y, n, xs, zs)
+    if z_step:
+        arithmetic_vectors(kind, True, <const vd*>x, b, <vd*>y, n, v_all(b, z[0]))
     else:
-        arithmetic_vectors(kind, False, False, a, b, <vd*>y, n, xs, zs)
+        arithmetic_vectors(kind, False, <const vd*>x, b, <vd*>y, n, v_all(b, z[0]))
 
 
-ctypedef void (*arithmetic_floats_function)(int, Py_ssize_t, Py_ssize_t, const float*, const float*, float*,
+ctypedef void (*arithmetic_floats_function)(int, Py_ssize_t, const float*, const float*, float*,
                                             Py_ssize_t) noexcept nogil
-ctypedef void (*arithmetic_doubles_function)(int, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
+ctypedef void (*arithmetic_doubles_function)(int, Py_ssize_t, const double*, const double*, double*,
                                              Py_ssize_t) noexcept nogil
 
 cdef extern from "simd.h" nogil:
@@ -178,18 +165,18 @@ cdef void arithmetic_run(const StridedRecord* p, const Axis* a, const real* x, c
         for k in range(n):
             y[k * a.y] = z[k * z_step] if x[k * x_step] != 0 else y[k * a.y]
         return
-    if x_step != 0 and x_step != 1:
+    if x_step != 1:                 # 0, too: a loop of its own for each operation would cost 100 KB in all
         for k in range(n):
             scratch[k] = x[k * x_step]
-        x, x_step = scratch, 1
+        x = scratch
     if z_step != 0 and z_step != 1:
         for k in range(n):
             scratch[STRIDED_RUN + k] = z[k * z_step]
         z, z_step = scratch + STRIDED_RUN, 1
     if real is float:
-        switch_arithmetic_floats(ARITHMETIC_KINDS - 1, kind, arithmetic_floats, x_step, z_step, x, z, target, n)
+        switch_arithmetic_floats(ARITHMETIC_KINDS - 1, kind, arithmetic_floats, z_step, x, z, target, n)
     else:
-        switch_arithmetic_doubles(ARITHMETIC_KINDS - 1, kind, arithmetic_doubles, x_step, z_step, x, z, target, n)
+        switch_arithmetic_doubles(ARITHMETIC_KINDS - 1, kind, arithmetic_doubles, z_step, x, z, target, n)
     if p.activation.kind != ACT_NONE:
         activate_run(<int>p.activation.kind, p.activation.a, p.activation.b, <const real*>target, target, n)
     if a.y != 1:
