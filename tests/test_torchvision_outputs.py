@@ -11,35 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchvision_nets import models, randomised
+from torchvision_nets import RANDOM, detector, models, randomised
 
 import fastconv
-
-RANDOM = {"weights": None, "weights_backbone": None}
 
 
 def segmentation(name: str, **options: Any) -> Any:
     return models().get_model(name, num_classes=7, **RANDOM, **options)
-
-
-def detector(name: str, heads: bool) -> Any:
-    """The backbone of a detector and, with `heads`, what predicts boxes from its features: up to their decoding."""
-    import torch
-
-    net = models().get_model(name, num_classes=5, **RANDOM)
-    if not heads:
-        return net.backbone
-
-    class Convolutional(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone, self.head = net.backbone, net.head
-
-        def forward(self, x: torch.Tensor) -> Any:
-            features = self.backbone(x)
-            return {"features": features, **self.head(list(features.values()))}
-
-    return Convolutional()
 
 
 FEATURES = tuple(f"features.{name}" for name in ("0", "1", "2", "p6", "p7"))
@@ -47,13 +25,13 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "fcn_resnet50": (lambda: segmentation("fcn_resnet50", aux_loss=True), ("out", "aux")),
     "deeplabv3_resnet50": (lambda: segmentation("deeplabv3_resnet50", aux_loss=True), ("out", "aux")),
     "lraspp_mobilenet_v3_large": (lambda: segmentation("lraspp_mobilenet_v3_large"), ("out",)),
-    "fasterrcnn_resnet50_fpn": (lambda: detector("fasterrcnn_resnet50_fpn", False), ("0", "1", "2", "3", "pool")),
+    "fasterrcnn_resnet50_fpn": (lambda: detector("fasterrcnn_resnet50_fpn"), ("0", "1", "2", "3", "pool")),
     "retinanet_resnet50_fpn": (
-        lambda: detector("retinanet_resnet50_fpn", True),
+        lambda: detector("retinanet_resnet50_fpn"),
         (*FEATURES, "cls_logits", "bbox_regression"),
     ),
     "fcos_resnet50_fpn": (
-        lambda: detector("fcos_resnet50_fpn", True),
+        lambda: detector("fcos_resnet50_fpn"),
         (*FEATURES, "cls_logits", "bbox_regression", "bbox_ctrness"),
     ),
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from torchvision_import import import_torchvision
-from torchvision_nets import models
+from torchvision_nets import RANDOM, detector, models
 from zoo import prepared, through_module, through_onnx
 from zoo_lists import CLASSIFIERS, DETECTORS, FAMILIES, REFUSED, SEGMENTATION, SHIFTS, THROUGH_ONNX
 
@@ -22,7 +22,6 @@ from fastconv.errors import UnsupportedOperatorError
 pytestmark = pytest.mark.zoo
 
 Record = Callable[[str, Any], None]
-RANDOM = {"weights": None, "weights_backbone": None}
 SLOW_TO_INITIALISE = ("googlenet", "inception_v3")
 
 
@@ -36,28 +35,6 @@ def classifier(name: str, size: int) -> Any:
     library = models()
     torch.manual_seed(0)
     return prepared(library.get_model(name, weights=None, **options), (3, size, size))
-
-
-def detector(name: str) -> Any:
-    """Return what is convolutional in a detector: its backbone and, where it has no regions, its head too."""
-    import torch
-
-    library = models()
-    torch.manual_seed(0)
-    net = library.get_model(name, num_classes=5, **RANDOM)
-    if not hasattr(net, "head"):
-        return net.backbone
-
-    class Convolutional(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone, self.head = net.backbone, net.head
-
-        def forward(self, x: torch.Tensor) -> Any:
-            features = self.backbone(x)
-            return {"features": features, **self.head(list(features.values()))}
-
-    return Convolutional()
 
 
 def check(record: Record, source: str, name: str, size: int, net: Any, path: Path | None = None) -> None:
@@ -100,6 +77,9 @@ def test_segmentation_equals_pytorch(name: str, record_property: Record) -> None
 @pytest.mark.parametrize("name", DETECTORS)
 def test_what_is_convolutional_in_a_detector_equals_pytorch(name: str, record_property: Record) -> None:
     size = DETECTORS[name]
+    import torch
+
+    torch.manual_seed(0)
     check(record_property, "torchvision: detection", name, size, prepared(detector(name), (3, size, size), 2))
 
 

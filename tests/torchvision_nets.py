@@ -62,3 +62,26 @@ def attention(name: str) -> Any:
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return net
+
+
+RANDOM = {"weights": None, "weights_backbone": None}
+
+
+def detector(name: str) -> Any:
+    """Return what is convolutional in a detector: its backbone and, where it has no regions, its head too."""
+    import torch
+
+    net = models().get_model(name, num_classes=5, **RANDOM)
+    if not hasattr(net, "head"):
+        return net.backbone
+
+    class Convolutional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = net.backbone, net.head
+
+        def forward(self, x: torch.Tensor) -> Any:
+            features = self.backbone(x)
+            return {"features": features, **self.head(list(features.values()))}
+
+    return Convolutional()
