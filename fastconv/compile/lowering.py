@@ -234,7 +234,7 @@ class Lowering:
 
     def only_returned(self, node: Node) -> bool:
         """Tell whether a node's result is an output that no other node reads."""
-        return node.name in self.graph.outputs and all(node.name not in other.inputs for other in self.graph.nodes)
+        return node.name in self.graph.outputs and not self.readers[node.name]
 
     # --- the second pass: tensors and steps -------------------------------------------------------------
 

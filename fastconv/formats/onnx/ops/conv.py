@@ -10,6 +10,8 @@ from .table import Functions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from ..reader import Reader
     from ..values import Value
 
@@ -90,6 +92,16 @@ class Windows:
         return max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
 
 
+def _checked_weight(reader: Reader, weight: Any, kernel_shape: list[int] | None) -> np.ndarray:
+    """Return the kernels of images or signals, whose size an attribute may repeat."""
+    array = reader.weight(weight)
+    if array.ndim not in (3, 4):
+        raise reader.unsupported(f"over {max(array.ndim - 2, 0)} axes")
+    if kernel_shape not in (None, [], list(array.shape[2:])):
+        raise reader.error(f"kernel_shape is {kernel_shape}, the weight has {list(array.shape[2:])}")
+    return array
+
+
 @FUNCTIONS("Conv")
 def _conv(
     reader: Reader,
@@ -105,12 +117,8 @@ def _conv(
     strides: list[int] | None = None,
 ) -> Value:
     x = reader.plain(x)
-    weight = reader.weight(weight)
-    if weight.ndim not in (3, 4):
-        raise reader.unsupported(f"over {max(weight.ndim - 2, 0)} axes")
+    weight = _checked_weight(reader, weight, kernel_shape)
     kernel = weight.shape[2:]
-    if kernel_shape not in (None, [], list(kernel)):
-        raise reader.error(f"kernel_shape is {kernel_shape}, the weight has {list(kernel)}")
     windows = Windows(reader, x, kernel, strides, dilations, pads, auto_pad)
     (top, left), (bottom, right) = windows.before, windows.after
     y = reader.emit(
@@ -145,12 +153,8 @@ def _conv_transpose(
     strides: list[int] | None = None,
 ) -> Value:
     x = reader.plain(x)
-    weight = reader.weight(weight)
-    if weight.ndim not in (3, 4):
-        raise reader.unsupported(f"over {max(weight.ndim - 2, 0)} axes")
+    weight = _checked_weight(reader, weight, kernel_shape)
     kernel = weight.shape[2:]
-    if kernel_shape not in (None, [], list(kernel)):
-        raise reader.error(f"kernel_shape is {kernel_shape}, the weight has {list(kernel)}")
     same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
     # What pads mean here, and what auto_pad asks for, is not what they do for a convolution.
     windows = Windows(reader, x, kernel, strides, dilations, pads, "NOTSET" if same else auto_pad)
