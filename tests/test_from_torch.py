@@ -350,6 +350,7 @@ CALLS = {
     "scaled_sum": lambda x: torch.add(x, F.relu(x), alpha=2),
     "scaled_difference": lambda x: torch.sub(x, F.relu(x), alpha=-0.5),
     "quotient": lambda x: 3 / (2 + torch.sigmoid(x)),
+    "quotient_beside_the_batch": lambda x: (1 / (2 + x.transpose(0, 1).abs())).transpose(0, 1),
     "quotient_of_two": lambda x: x / (1 + x.abs()),
     "constant_map": lambda x: torch.arange(143.0).view(11, 13) - x,
     "constant_row": lambda x: x * torch.arange(13.0),

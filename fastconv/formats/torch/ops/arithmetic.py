@@ -55,7 +55,7 @@ def mul(reader: Reader, x: Any, other: Any) -> Value:
 @FUNCTIONS("div.Tensor")
 def _div(reader: Reader, x: Any, other: Any) -> Value:
     if not isinstance(x, Value):
-        return mul(reader, reader.emit("reciprocal", other), x)
+        return mul(reader, reader.along("reciprocal", other), x)
     if isinstance(other, Value):
         return _two(reader, "div", x, other)
     if isinstance(other, (int, float)) and other:
