@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import ArgumentError, UnsupportedOperatorError
 from ..values import Value
+from .shape import of_rank
 from .table import Functions
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def _with_constant(reader: Reader, op: str, x: Value, constant: Any, **scaled: A
             pass
     other = torch.as_tensor(constant, device="cpu")
     other = other if other.is_floating_point() else other.to(torch.float32)
-    if other.dim() > len(x.axes):
-        x = reader.reshape(x, (1,) * (other.dim() - len(x.axes)) + x.shape)
+    x = of_rank(reader, x, other.dim())
     return reader.along(op, x, weights={"other": reader.constant(x, other)})
 
 

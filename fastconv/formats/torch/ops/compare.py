@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....graph.ops.arithmetic import WHERE
 from ..values import Value
+from .shape import of_rank
 from .table import Functions
 
 if TYPE_CHECKING:
@@ -31,14 +32,10 @@ def _float(value: Any) -> torch.Tensor:
 def _together(reader: Reader, *given: Any) -> list[Any]:
     """Return values whose axes lie alike and, with as many axes at least, what are constants of the Graph."""
     rank = max(len(getattr(x, "shape", ())) for x in given)
-    values = iter(reader.alike(*(_of_rank(reader, x, rank) for x in given if isinstance(x, Value))))
+    values = iter(reader.alike(*(of_rank(reader, x, rank) for x in given if isinstance(x, Value))))
     known = [next(values) if isinstance(x, Value) else x for x in given]
     like = next(x for x in known if isinstance(x, Value))
     return [x if isinstance(x, Value) else reader.constant(like, _float(x)) for x in known]
-
-
-def _of_rank(reader: Reader, x: Value, rank: int) -> Value:
-    return reader.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)
 
 
 def _of_two(reader: Reader, op: str, x: Any, other: Any) -> Value:

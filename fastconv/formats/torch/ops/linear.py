@@ -8,7 +8,7 @@ from ...einsum import einsum
 from ..values import Value
 from .arithmetic import add, affine
 from .norm import softmax
-from .shape import expanded, permute
+from .shape import expanded, permute, transpose
 from .table import Functions
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def matmul(reader: Reader, x: Any, other: Any) -> Value:
     if isinstance(x, Value) and other.dim() == 2:
         return _linear(reader, x, other.t())
     if isinstance(other, Value) and x.dim() == 2 and len(other.axes) > 1:
-        return turned(_linear(reader, turned(other), x))
+        return transpose(reader, _linear(reader, transpose(reader, other, -1, -2), x), -1, -2)
     raise reader.unsupported("is supported with constants that are matrices only")
 
 
@@ -43,12 +43,6 @@ def _product(reader: Reader, x: Value, other: Value) -> Value:
     lead = [max(pair) if 0 not in pair else 0 for pair in zip(x.shape[:-2], other.shape[:-2], strict=True)]
     x, other = (expanded(reader, each, (*lead, *each.shape[-2:])) for each in (x, other))
     return reader.trailing("matmul", x, other, count=2)
-
-
-def turned(x: Value) -> Value:
-    """Return a view with the last two axes exchanged."""
-    dims = [*range(len(x.axes) - 2), -1, -2]
-    return Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
 
 
 @FUNCTIONS("baddbmm.default")
@@ -76,7 +70,7 @@ def _attention(
     if dropout_p:
         raise reader.unsupported("with dropout is not supported")
     scaled = affine(reader, query, query.shape[-1] ** -0.5 if scale is None else scale)
-    scores = _product(reader, scaled, turned(reader.checked(key)))
+    scores = _product(reader, scaled, transpose(reader, reader.checked(key), -1, -2))
     if mask is not None:
         scores = add(reader, scores, mask)
     return _product(reader, softmax(reader, scores, -1), reader.checked(value))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ....graph.ops.resize import GRID_MODES, PADDING_MODES
 from ..values import Value
-from .linear import matmul, turned
+from .linear import matmul
+from .shape import transpose
 from .signal import over_signals
 from .table import Functions, layer
 
@@ -76,4 +77,4 @@ def _affine_grid(reader: Reader, theta: Value, size: list[int], align_corners: b
     whole = torch.eye(2, 3)[None]
     pixels = torch.nn.functional.affine_grid(whole, [1, *size[1:]], align_corners).reshape(-1, 2)
     pixels = torch.cat([pixels, torch.ones(len(pixels), 1)], 1)
-    return reader.reshape(matmul(reader, pixels, turned(theta)), (*theta.shape[:1], *size[2:], 2))
+    return reader.reshape(matmul(reader, pixels, transpose(reader, theta, -1, -2)), (*theta.shape[:1], *size[2:], 2))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "expanded", "permute"]
+__all__ = ["FUNCTIONS", "expanded", "of_rank", "permute", "transpose"]
 
 FUNCTIONS = Functions()
 
@@ -67,7 +67,7 @@ def permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
 
 
 @FUNCTIONS("transpose.int", "swapaxes.default", means=("permute",))
-def _transpose(reader: Reader, x: Value, dim0: int, dim1: int) -> Value:
+def transpose(reader: Reader, x: Value, dim0: int, dim1: int) -> Value:
     dims = list(range(len(x.axes)))
     dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
     return permute(reader, x, dims)
@@ -182,9 +182,14 @@ def _expand(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     return expanded(reader, x, reader.shape)
 
 
+def of_rank(reader: Reader, x: Value, rank: int) -> Value:
+    """Return a value with so many axes at least: new ones of size 1 in front."""
+    return reader.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)
+
+
 def expanded(reader: Reader, x: Value, target: tuple[int, ...]) -> Value:
     """Broadcast to a shape, batched."""
-    x = reader.reshape(x, (1,) * (len(target) - len(x.shape)) + x.shape)
+    x = of_rank(reader, x, len(target))
     if x.shape == target:
         return x
     sizes = [-1] * len(reader.builder.shape(x.name))  # which stay as they are
@@ -202,7 +207,7 @@ def select(reader: Reader, x: Value, dim: int, index: Sequence[int]) -> Value:
 @FUNCTIONS("repeat.default", "tile.default")
 def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
     rank = len(reader.shape)
-    x = reader.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)
+    x = of_rank(reader, x, rank)
     for dim, count in enumerate((*(1,) * (rank - len(times)), *times)):
         if count != 1:
             x = select(reader, x, dim, [*range(x.shape[dim])] * count)
