@@ -47,7 +47,8 @@ cdef void pool_panel(const Step* s, char** base, const Epilogue* e, const float*
 
 
 cdef void run_inline(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
-                     Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
+                     Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y,
+                     Ahead* far) noexcept nogil:
     """m rows in tiles as even as can be: 57 are 2 of 12 and 3 of 11. In 4 of 14, the one left over would be slow.
 
     Of activations, only those that stay in a register.
@@ -59,17 +60,18 @@ cdef void run_inline(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* of
         return
     height = (m + tiles - 1) // tiles
     tall = m - (height - 1) * tiles             # tiles of `height`; the others are one lower
-    run_tile(<int>height, nv, tall, a, offsets, segments, length, b, e, z, y)
+    run_tile(<int>height, nv, tall, a, offsets, segments, length, b, e, z, y, far)
     if tall < tiles:
         tall *= height
         run_tile(<int>(height - 1), nv, tiles - tall // height, a + tall, offsets, segments, length, b, e,
-                 z + tall if z != NULL else NULL, y + tall)
+                 z + tall if z != NULL else NULL, y + tall, far)
 
 
 cdef void run_rows(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* offsets, Py_ssize_t segments,
-                   Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y) noexcept nogil:
+                   Py_ssize_t length, const float* b, const Epilogue* e, const float** z, float** y,
+                   Ahead* far) noexcept nogil:
     """`run_inline` with every activation."""
-    run_inline(m, nv, a, offsets, segments, length, b, e, z, y)
+    run_inline(m, nv, a, offsets, segments, length, b, e, z, y, far)
     if e.kind > LAST_INLINE:
         activate_rows(e.kind, <double>e.a, <double>e.b, y, m, e.shift, (nv - 1) * FC_W + e.valid)
 
@@ -121,6 +123,7 @@ cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t
     cdef Py_ssize_t segments = 1, length = K
     cdef Epilogue raw
     cdef Epilogue* now = &e
+    cdef Ahead far = ahead_of(b, K, (row1 - row0) * tall * p.ow, p.groups * padded * K)
     e.bias += group * padded + first
     e.valid = <int>min(left - (nv - 1) * FC_W, FC_W)
     if pooled:              # whole vectors go to scratch; bias and activation wait where they can
@@ -152,9 +155,9 @@ cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t
                     zp += s.z.pixel
                 m += 1
                 if m == portion:
-                    run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
+                    run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y, &far)
                     m = 0
-    run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
+    run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y, &far)
     if pooled:
         pool_panel(s, base, &e, scratch, nv, row0, row1, channel)
 

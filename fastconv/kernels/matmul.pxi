@@ -26,6 +26,7 @@ cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
     cdef float* y[TILES * MAX_M]
     cdef Activation none
     cdef Epilogue e
+    cdef Ahead far = nothing_ahead()
     cdef Py_ssize_t u, i, t, j, rows, portion, first, nv, zero = 0
     cdef const real* x
     cdef const real* z
@@ -58,9 +59,9 @@ cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
                     y[rows] = out + j * p.o + first
                     rows += 1
                     if rows == portion:
-                        run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y)
+                        run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y, &far)
                         rows = 0
-                run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y)
+                run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y, &far)
                 panel += p.k * nv * FC_W
                 first += FC_NR
         else:

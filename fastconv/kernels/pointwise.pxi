@@ -43,6 +43,7 @@ cdef void pointwise_panel(const PointwiseRecord* p, const float* w, const float*
     cdef const float* z[TILES * MAX_M]
     cdef float* rows[TILES * MAX_M]
     cdef Epilogue e = epilogue(NULL, &p.activation)
+    cdef Ahead far = nothing_ahead()
     cdef int nv = FC_NV if pixels > FC_W else 1
     cdef Py_ssize_t portion = rows_at_once(p.channels, nv)
     cdef Py_ssize_t o, m = 0, zero = 0
@@ -53,9 +54,9 @@ cdef void pointwise_panel(const PointwiseRecord* p, const float* w, const float*
         rows[m] = y + o * plane
         m += 1
         if m == portion:
-            run_rows(m, nv, a, &zero, 1, p.inputs, columns, &e, z, rows)
+            run_rows(m, nv, a, &zero, 1, p.inputs, columns, &e, z, rows, &far)
             m = 0
-    run_rows(m, nv, a, &zero, 1, p.inputs, columns, &e, z, rows)
+    run_rows(m, nv, a, &zero, 1, p.inputs, columns, &e, z, rows, &far)
 
 
 cdef void conv_pointwise(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,

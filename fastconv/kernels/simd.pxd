@@ -26,6 +26,8 @@ cdef extern from "simd.h" nogil:
     const float* fc_hide(const float* p) noexcept
     vf v_load(const float* p) noexcept
     void v_prefetch(const float* p) noexcept
+    void v_prefetch_l2(const float* p) noexcept
+    bint fc_rare(bint condition) noexcept
     vf v_load_n(const float* p, int n) noexcept
     void v_store(float* p, vf v) noexcept
     void v_store_n(float* p, vf v, int n) noexcept

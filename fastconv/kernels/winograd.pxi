@@ -170,6 +170,7 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
     cdef Epilogue e
     cdef Py_ssize_t f, g, k, offset, side = p.side, matrix = p.o * p.c
     cdef const float* b
+    cdef Ahead far
     cdef int nv
     e.bias = NULL
     e.kind = ACT_NONE
@@ -181,7 +182,8 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
             for k in range(p.panels):
                 nv = FC_NV if p.o - k * FC_NR > FC_W else 1
                 e.shift = (f * side + g) * p.mstep + k * FC_NR
-                run_inline(rows, nv, a, &offset, 1, p.c, b + k * FC_NR * p.c, &e, NULL, y)
+                far = ahead_of(b + k * FC_NR * p.c, p.c, rows, matrix * (p.own + 1) * (p.own + 1))
+                run_inline(rows, nv, a, &offset, 1, p.c, b + k * FC_NR * p.c, &e, NULL, y, &far)
 
 
 cdef void multiply(const Points* p, const float* v, Py_ssize_t c, float* m, Py_ssize_t tiles,
@@ -196,6 +198,8 @@ cdef void multiply(const Points* p, const float* v, Py_ssize_t c, float* m, Py_s
     cdef Py_ssize_t f_end = f + 1 if f else p.own, g_end = g + 1 if g else p.own
     cdef Py_ssize_t portion = rows_at_once(high * wide * tiles, FC_NV)
     cdef Py_ssize_t i, j, t, rows = 0
+    if p.o * p.c * (p.own + 1) * (p.own + 1) > FAR:            # so that weights come from afar once
+        portion = TILES * MAX_M
     for i in range(high):
         for j in range(wide):
             for t in range(tiles):
