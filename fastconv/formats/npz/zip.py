@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO
 
 from ...errors import ModelFormatError
 
@@ -68,7 +67,7 @@ class Member:
 
 
 class ZipReader:
-    """A zip file open for reading; a context manager.
+    """A zip file open for reading, by several threads and processes at once; a context manager.
 
     Parameters
     ----------
@@ -85,19 +84,25 @@ class ZipReader:
     members: dict[str, Member]
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file: BinaryIO = open(os.fspath(path), "rb")  # noqa: SIM115 - closed by __exit__
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.size = os.fstat(self._file.fileno()).st_size
+            self.size = os.fstat(self._file).st_size
             self.members = self._read_directory()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> ZipReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, once; nothing can be read afterwards."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
     def read(self, member: Member, most: int | None = None) -> bytes:
         """The first `most` bytes of a member, or all, decompressed; unverified."""
@@ -111,9 +116,12 @@ class ZipReader:
 
     def read_into(self, member: Member, skip: int, target: memoryview) -> None:
         """Fill `target` with the bytes of a stored member, from `skip` on."""
-        self._file.seek(self._data(member) + skip)
-        if self._file.readinto(target) != target.nbytes:  # type: ignore[attr-defined]
-            raise self.error("became shorter while it was read", member)
+        start, done = self._data(member) + skip, 0
+        while done < target.nbytes:  # one call reads 2 GiB at most
+            count = os.preadv(self._file, [target[done:]], start + done)
+            if not count:
+                raise self.error("became shorter while it was read", member)
+            done += count
 
     def error(self, what: str, member: Member | None = None) -> ModelFormatError:
         """An error that names the member, the fault and the remedy; the caller adds the path."""
@@ -268,10 +276,12 @@ class ZipReader:
     def _bytes(self, start: int, size: int) -> bytes:
         if start < 0 or start + size > self.size:
             raise self.error("is cut short, or points beyond its end")
-        self._file.seek(start)
-        data = self._file.read(size)
-        if len(data) != size:
-            raise self.error("became shorter while it was read")
+        data = os.pread(self._file, size, start)
+        while len(data) < size:
+            more = os.pread(self._file, size - len(data), start + len(data))
+            if not more:
+                raise self.error("became shorter while it was read")
+            data += more
         return data
 
 
