@@ -139,9 +139,11 @@ def _levels(graph: Graph) -> Callable[[], NDArray[np.float32]] | None:
     ):
         return None
 
+    mean, std = graph.mean, graph.std  # the graph itself would stay, weights and all
+
     def make() -> NDArray[np.float32]:
         from ..preprocessing import levels  # most programs are never asked to predict
 
-        return levels(shape[0], graph.mean, graph.std)
+        return levels(shape[0], mean, std)
 
     return make
