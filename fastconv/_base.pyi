@@ -15,6 +15,9 @@ def cpuid(leaf: int, index: int) -> tuple[int, int, int, int]: ...
 def crc32(data: Buffer, crc: int = 0) -> int:
     """Return the checksum of zip files, as `zlib.crc32` does."""
 
+def trim_memory() -> None:
+    """Give freed memory back to the system, where the C library can be asked to."""
+
 class Call:
     """What calls ``_run``, and for what that does not take ``_run_any``, which the subclass has."""
 

@@ -43,6 +43,24 @@ cdef extern from *:
     void fc_cpuid(unsigned leaf, unsigned index, unsigned* out)
 
 
+cdef extern from *:
+    """
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    static void fc_trim(void) { malloc_trim(0); }
+    #else
+    static void fc_trim(void) {}
+    #endif
+    """
+    void fc_trim() nogil
+
+
+def trim_memory():
+    """Give freed memory back to the system, where the C library can be asked to."""
+    with nogil:
+        fc_trim()
+
+
 def level():
     """The highest instruction-set level this CPU and its operating system support."""
     return (<bytes>fc_level()).decode()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import Call
+from ._base import Call, trim_memory
 from .compile import compile_graph
 from .errors import ArgumentError, DTypeError, ModelFormatError, ShapeError
 from .rewrite import optimize
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from .formats.npz.stored import Stored
     from .graph import Graph
     from .graph.ops.spec import Shape
     from .graph.preprocessing import Preprocessing
@@ -39,6 +40,9 @@ _PICKLED = (
     "safetensors.torch.save_file and pass architecture="
 )
 _NOT_READ = {".pt": _PICKLED, ".pth": _PICKLED}
+
+_KEPT_IN_MEMORY = 1 << 20
+"""Bytes of a file whose weights are kept as they are, beside those that were packed."""
 
 
 def load(
@@ -76,6 +80,9 @@ def load(
     Returns
     -------
     Model
+        From an ``.npz`` of more than a megabyte, the file stays open as long as the model lives: `Model.graph`,
+        `Model.save` and pickling read the weights again, which are not kept beside those that were packed. The file may
+        be replaced or deleted meanwhile, but not written to.
 
     Raises
     ------
@@ -94,14 +101,19 @@ def load(
 
         if architecture is not None:
             raise ArgumentError(f"architecture={architecture!r}: an .onnx file holds its network; leave it out")
-        return Model(onnx.load(path, input_shape, dynamic), threads=threads)
+        return _trimmed(Model(onnx.load(path, input_shape, dynamic), threads=threads))
     if suffix == ".safetensors":
         from .formats import safetensors
 
-        return Model(safetensors.load(path, input_shape, architecture, dynamic), threads=threads)
+        return _trimmed(Model(safetensors.load(path, input_shape, architecture, dynamic), threads=threads))
     from .formats import npz
 
-    return Model(npz.load(path, input_shape, architecture, dynamic), threads=threads)
+    if os.stat(path).st_size < _KEPT_IN_MEMORY:
+        return Model(npz.load(path, input_shape, architecture, dynamic), threads=threads)
+    from .formats.npz.stored import Stored
+
+    stored = Stored(path, input_shape, architecture, dynamic)
+    return _trimmed(Model(stored(), threads=threads, stored=stored))
 
 
 def from_torch(
@@ -159,7 +171,7 @@ def from_torch(
     from .formats.torch import from_torch as read
 
     graph = read(module, input_shape, labels=labels, mean=mean, std=std, transforms=transforms, dynamic=dynamic)
-    return Model(graph, threads=threads)
+    return _trimmed(Model(graph, threads=threads))
 
 
 class Model(Call):
@@ -176,12 +188,15 @@ class Model(Call):
         The network.
     threads
         As for `load`.
+    stored
+        Where the network can be read again: its weights are not kept then, but for those that were packed.
     """
 
-    __slots__ = ("__weakref__", "_graph", "_look_up", "_one", "_program", "_sizes", "_threads")
+    __slots__ = ("__weakref__", "_graph", "_look_up", "_one", "_program", "_sizes", "_stored", "_threads")
 
-    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, *, threads: int | None = None, stored: Stored | None = None) -> None:
+        self._graph = graph  # with `stored`, its weights have shapes alone: see `graph`
+        self._stored = stored
         self._threads = threads  # as asked for: a pickled None means the default over there
         self._program = compile_graph(optimize(graph), threads=threads)
         self._run = self._program.run
@@ -198,12 +213,19 @@ class Model(Call):
 
             # What resizes or crops gives the nominal size only: at others it has nothing to do.
             kept = None if _changes_size(graph) else before
+            again = stored.again if stored is not None else lambda: graph
             self._sizes = Sizes(
                 graph.input_shape,
                 lambda shape: Model(
-                    graph.replace(input_shape=shape, preprocessing=kept, dynamic=False), threads=threads
+                    again().replace(input_shape=shape, preprocessing=kept, dynamic=False),
+                    threads=threads,
+                    stored=stored,  # and never asked: nobody else sees this model
                 ),
             )
+        if stored is not None:
+            from .formats.npz.stored import without_values
+
+            self._graph = without_values(graph)
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -371,8 +393,8 @@ class Model(Call):
 
     @property
     def graph(self) -> Graph:
-        """The network as it was loaded, before any rewriting."""
-        return self._graph
+        """The network as it was loaded, before any rewriting; large weights are read from the file again."""
+        return self._graph if self._stored is None else self._stored.again()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -419,7 +441,8 @@ class Model(Call):
         """Return the layers as a table: shapes, parameters, MACs, receptive field, kernel."""
         from .inspect.summary import summarize
 
-        return summarize(self._graph, optimize(self._graph), self._program.steps)
+        graph = self.graph
+        return summarize(graph, optimize(graph), self._program.steps)
 
     def profile(self, x: Any, *others: npt.ArrayLike, repeats: int = 10) -> Profile:
         """Time each layer of the network on ``x``.
@@ -442,7 +465,8 @@ class Model(Call):
         if other is not None:
             return other.profile(*arrays, repeats=repeats)
         batches, _ = self._as_batches(arrays)
-        return profile(self._graph, optimize(self._graph), self._program, batches, repeats)
+        graph = self.graph
+        return profile(graph, optimize(graph), self._program, batches, repeats)
 
     def __repr__(self) -> str:
         outputs = ", ".join(map(str, self.output_shapes))
@@ -465,10 +489,10 @@ class Model(Call):
         """
         from .formats import npz
 
-        npz.save(self._graph, path)
+        npz.save(self.graph, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._graph, self._threads)
+        return _rebuild, (self.graph, self._threads)
 
     def __copy__(self) -> Model:
         return self
@@ -480,6 +504,12 @@ class Model(Call):
 def _rebuild(graph: Graph, threads: int | None) -> Model:
     """Compile an unpickled model for this machine."""
     return Model(graph, threads=threads)
+
+
+def _trimmed(model: Model) -> Model:
+    """Return a new model, and to the system the memory that reading and compiling it took."""
+    trim_memory()
+    return model
 
 
 def _changes_size(graph: Graph) -> bool:

@@ -55,7 +55,7 @@ class _Kept:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        weights = sum(array.nbytes for node in model.graph.nodes for array in node.weights.values())
+        weights = sum(array.nbytes for node in model._graph.nodes for array in node.weights.values())
         self.nbytes = _PACKED * weights + model._program.workspace_bytes
         self.used = monotonic()
 

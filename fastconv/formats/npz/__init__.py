@@ -1,4 +1,7 @@
-"""Graph <-> `.npz`: fastconv's own files (`model`, `write`), and PyTorch's `state_dict` (`..state_dict`), read only."""
+"""Graph <-> `.npz`: fastconv's own files (`model`, `write`), and PyTorch's `state_dict` (`..state_dict`), read only.
+
+`stored` reads a Graph from a file and keeps that open, so that large weights need not stay in memory as well.
+"""
 
 from __future__ import annotations
 
@@ -55,17 +58,27 @@ def load(
     """
     try:
         with Archive(path) as archive:
-            if DOCUMENT in archive.names:
-                from . import model
-
-                if architecture is not None:
-                    raise ArgumentError("the file says itself how its layers are connected; leave architecture out")
-                return model.read(archive, input_shape, dynamic)
-            from .. import state_dict
-
-            return state_dict.read(archive, input_shape, architecture, bool(dynamic))
+            return read(archive, input_shape, architecture, dynamic)
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
+
+
+def read(
+    archive: Archive,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    architecture: str | None,
+    dynamic: bool | None,
+) -> Graph:
+    """Read the Graph in an open file; see `load`."""
+    if DOCUMENT in archive.names:
+        from . import model
+
+        if architecture is not None:
+            raise ArgumentError("the file says itself how its layers are connected; leave architecture out")
+        return model.read(archive, input_shape, dynamic)
+    from .. import state_dict
+
+    return state_dict.read(archive, input_shape, architecture, bool(dynamic))
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:

@@ -78,6 +78,8 @@ class Archive:
     ----------
     names : tuple of str
         The arrays in the order of the file, without the suffix ``.npy``.
+    size : int
+        Bytes of the file.
 
     Raises
     ------
@@ -99,16 +101,21 @@ class Archive:
                 if not (member.name.endswith("/") and member.size == 0)  # a folder
             }
         except BaseException:
-            self._zip.__exit__()
+            self._zip.close()
             raise
         self.names = tuple(self._members)
+        self.size = self._zip.size
         self._headers: dict[str, Header] = {}
 
     def __enter__(self) -> Archive:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._zip.__exit__()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; nothing can be read afterwards."""
+        self._zip.close()
 
     def header(self, name: str) -> Header:
         """Dtype and shape of array `name`, checked against the bytes that the file has for it."""
