@@ -8,19 +8,35 @@ from typing import TYPE_CHECKING, Any
 from ....errors import ShapeError
 from ....graph.attributes import MAX_INTEGER
 from ..values import Part, Value
-from .table import Functions, layer
+from .reduce import reduced
+from .table import Functions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "expanded", "of_rank", "permute", "transpose"]
+__all__ = ["FUNCTIONS", "expanded", "narrow", "of_rank", "pad", "permute", "repeat_interleave", "transpose"]
 
 FUNCTIONS = Functions()
 
-FUNCTIONS("pad.default")(layer("pad", (), ("padding", "mode", "value")))
-FUNCTIONS("constant_pad_nd.default")(layer("pad", (), ("padding", "value")))
+
+@FUNCTIONS("pad.default")
+def pad(reader: Reader, x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
+    """Pairs of widths, the last axis first; what is not constant pads images, channel by channel."""
+    count = len(pad) // 2
+    if mode != "constant":
+        return reader.spatial("pad", x, count=count, attrs={"padding": pad, "mode": mode, "value": value})
+    while count and not any(pad[2 * count - 2 : 2 * count]):  # an axis that stays as it is, as the batch has to
+        count -= 1
+    if not count:
+        return _clone(reader, reader.checked(x))
+    return reader.trailing("pad", x, count=count, attrs={"padding": pad[: 2 * count], "value": value})
+
+
+@FUNCTIONS("constant_pad_nd.default")
+def _constant_pad(reader: Reader, x: Any, widths: Sequence[int], value: float = 0) -> Value:
+    return pad(reader, x, widths, value=value)
 
 
 @FUNCTIONS("cat.default", "concat.default", "concatenate.default")
@@ -94,7 +110,7 @@ def _slice(
 
 
 @FUNCTIONS("narrow.default")
-def _narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value:
+def narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value:
     return _slice(reader, x, dim, start, start + length)
 
 
@@ -182,6 +198,14 @@ def _expand(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     return expanded(reader, x, reader.shape)
 
 
+@FUNCTIONS("copy.default")
+def _copied(reader: Reader, x: Any, source: Any, *_: Any) -> Value:
+    """All elements those of another tensor."""
+    return (
+        expanded(reader, source, tuple(x.shape)) if isinstance(source, Value) else reader.filled(source.expand(x.shape))
+    )
+
+
 def of_rank(reader: Reader, x: Value, rank: int) -> Value:
     """Return a value with so many axes at least: new ones of size 1 in front."""
     return reader.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)
@@ -215,7 +239,7 @@ def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
 
 
 @FUNCTIONS("repeat_interleave.self_int")
-def _repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
+def repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
     if dim is None:
         raise reader.unsupported("of the flattened images is not supported")
     dim %= len(x.shape)
@@ -249,19 +273,51 @@ def _im2col(
     stride: Sequence[int],
 ) -> Value:
     """The windows of an image, each a column."""
+    top, left = padding
+    if any(padding):
+        x = pad(reader, x, (left, left, top, top))
+    return _taken(reader, x, lambda places: _columns(places, kernel, dilation, stride))
+
+
+def _columns(x: Any, kernel: Sequence[int], dilation: Sequence[int], stride: Sequence[int]) -> Any:
+    """(N, C, H, W) -> (N, C * kh * kw, L), as `torch.nn.functional.unfold`."""
     import numpy as np
 
-    (top, left), extents = padding, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    if any(padding):
-        x = reader.emit("pad", x, attrs={"padding": (left, left, top, top)})
+    extents = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(x, extents, (2, 3))
+    cut = (slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))
+    return windows[cut].transpose(0, 1, 4, 5, 2, 3).reshape(len(x), x.shape[1] * kernel[0] * kernel[1], -1)
 
-    def take(places: Any) -> Any:
-        windows = np.lib.stride_tricks.sliding_window_view(places, extents, (2, 3))
-        cut = (slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))
-        columns = windows[cut].transpose(0, 1, 4, 5, 2, 3)
-        return columns.reshape(len(places), places.shape[1] * kernel[0] * kernel[1], -1)
 
-    return _taken(reader, x, take)
+@FUNCTIONS("col2im.default")
+def _col2im(
+    reader: Reader,
+    x: Any,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Value:
+    """Columns added to the windows that they stand for: the elements that fall on each pixel, and a 0, are summed."""
+    import numpy as np
+
+    if len(x.shape) != 3:
+        raise reader.unsupported("is supported of columns only, (N, C * kh * kw, L)")
+    pixels = np.arange(size[0] * size[1]).reshape(1, 1, *size)
+    frame = [(0, 0), (0, 0), *((width, width) for width in padding)]
+    pixel = _columns(np.pad(pixels, frame, constant_values=-1), kernel, dilation, stride).reshape(-1)
+    found = np.argsort(pixel, kind="stable")[np.count_nonzero(pixel < 0) :]
+    pixel, taps = pixel[found], len(pixel)
+    nth = np.arange(len(pixel)) - np.searchsorted(pixel, pixel)  # of the elements that fall on the same one
+    taken = np.full((int(nth.max(initial=0)) + 1, pixels.size), taps)
+    taken[nth, pixel] = found
+    images, rows, columns = x.shape
+    flat = reader.reshape(x, (images, rows * columns // taps, taps))
+    if (taken == taps).any():
+        flat = pad(reader, flat, (0, 1))
+    parts = reader.reshape(select(reader, flat, 2, taken.reshape(-1).tolist()), (*flat.shape[:2], *taken.shape))
+    return reader.reshape(reduced(reader, "sum", parts, 2) if len(taken) > 1 else parts, reader.shape)
 
 
 @FUNCTIONS("index_select.default")
