@@ -374,6 +374,8 @@ COPIES = {
     "all": lambda x: (y := x.relu(), y.copy_(2 * x), y + x)[2],
     "spread": lambda x: (y := x.relu(), y.copy_(x[:, :1]), y + x)[2],
     "constant": lambda x: (y := x.relu(), y.copy_(const(13)), y * x)[2],
+    "of_another": lambda x: (y := x.relu(), z := x.exp(), y.copy_(z), z.mul_(2), y.add_(1), y + 3 * z)[5],
+    "into_a_constant": lambda x: (z := x.exp(), y := torch.zeros_like(x), y.copy_(z), z.mul_(2), y + z.sin())[4],
     "assigned": lambda x: (y := x * 2, y.__setitem__(slice(None), x.exp()), y + x)[2],
 }
 

@@ -4,8 +4,8 @@ Two things happen here so that the entries of :mod:`.ops` can stay simple:
 
 - Calls whose arguments are all known (parameters, buffers, numbers) are made at once: weight
   normalisation, a transposed weight or a table built in ``forward`` arrive as finished arrays.
-- In-place calls become plain ones. All names for the changed memory are moved on to the result; a
-  view of it in another shape may not be used any more.
+- In-place calls become plain ones. All names for the changed memory are moved on to the result, which is
+  written into what it is a view of; other views of it may not be used any more.
 """
 
 from __future__ import annotations
@@ -333,9 +333,7 @@ class Reader:
         if in_place and isinstance(args[0], torch.Tensor) and args[0].untyped_storage().data_ptr() in self._given:
             raise self.unsupported("changes a parameter or a buffer in place")
         result = function(self, *args, **kwargs)
-        if in_place:
-            self._replace(args[0], result)
-        return result
+        return self._replace(args[0], result) if in_place else result
 
     def _resolve(self, arg: Any) -> Any:
         """An argument of a call, with the values of the calls that it refers to."""
@@ -367,19 +365,42 @@ class Reader:
         with torch.no_grad():
             return target(*args, **kwargs)
 
-    def _replace(self, before: Any, after: Value) -> None:
-        """Let every name for the memory of `before`, a value or a constant, mean `after`, computed in place."""
-        if isinstance(before, Value):
-            after.memory = before.memory
+    def _replace(self, before: Any, result: Value) -> Value:
+        """Let every name for the memory of `before`, a value or a constant, mean what was computed in place; return it.
+
+        What `before` is a view of gets its elements.
+        """
+        memory = before.memory if isinstance(before, Value) else None
+        after = Value(result.name, result.axes, result.shape, memory)
+        replaced = {id(before): after}
+        view = before if isinstance(before, Value) else None
+        while view is not None:
+            new, within, view = replaced[id(view)], view.within, None
+            if within is not None:
+                outer, write = within
+                try:
+                    written = write(outer, new)
+                except UnsupportedOperatorError:  # and who reads it is refused
+                    break
+                replaced[id(outer)] = Value(written.name, written.axes, written.shape, outer.memory)
+                new.within = replaced[id(outer)], write
+                view = outer
         changed = Unusable("uses a tensor that was changed in place through another view of it")
 
         def current(value: Any) -> Any:
             if isinstance(value, (tuple, list)):
                 return type(value)(current(item) for item in value)
-            if value is before:
-                return after
+            if id(value) in replaced:
+                return replaced[id(value)]
             if isinstance(value, Value) and isinstance(before, Value):
-                return changed if overlap(value.memory, before.memory) else value
+                if overlap(value.memory, before.memory):
+                    return changed
+                inner = value  # beside it, perhaps in what is another value now
+                while inner.within is not None:
+                    outer, write = inner.within
+                    inner.within = replaced.get(id(outer), outer), write
+                    inner = outer
+                return value
             if isinstance(value, torch.Tensor) and isinstance(before, torch.Tensor):
                 same = value.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
                 return changed if same else value
@@ -387,6 +408,7 @@ class Reader:
 
         for call, value in self._values.items():
             self._values[call] = current(value)
+        return after
 
     def _outputs(self) -> tuple[str, ...]:
         signature = self._program.graph_signature

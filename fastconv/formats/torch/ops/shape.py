@@ -60,15 +60,27 @@ def _unsqueezed(reader: Reader, x: Any, dim: int) -> Any:
 @FUNCTIONS(
     "view.default",
     "view_as.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "unsqueeze.default",
+    means=("reshape", "flatten"),
+)
+def _view(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
+    return _viewed(reader, x, reader.shape)
+
+
+def _viewed(reader: Reader, x: Value, shape: tuple[int, ...]) -> Value:
+    """The same memory under another shape."""
+    return reader.reshape(x, shape).inside(x, lambda whole, new: reader.reshape(new, whole.shape))
+
+
+@FUNCTIONS(
     "reshape_as.default",
     "reshape.default",
     "_unsafe_view.default",
     "flatten.using_ints",
     "unflatten.int",
-    "squeeze.default",
-    "squeeze.dim",
-    "squeeze.dims",
-    "unsqueeze.default",
     means=("reshape", "flatten"),
 )
 def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
@@ -79,7 +91,9 @@ def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
 @FUNCTIONS("permute.default", means=("permute",))
 def permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
     """Nothing moves until a node needs it."""
-    return Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
+    result = Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
+    back = sorted(range(len(dims)), key=lambda i: dims[i] % len(dims))
+    return result.inside(x, lambda whole, new: permute(reader, new, back))
 
 
 @FUNCTIONS("transpose.int", "swapaxes.default", means=("permute",))
@@ -106,7 +120,16 @@ def _slice(
         return x
     axis = reader.axis(x, dim)
     part = Part(x.memory, (x.name, axis), range(start, end))
-    return reader.along("slice", x, attrs={"dim": axis, "start": start, "end": end, "step": step}, memory=part)
+    result = reader.along("slice", x, attrs={"dim": axis, "start": start, "end": end, "step": step}, memory=part)
+    if step != 1:
+        return result
+    sides = (0, start), (end, size)
+
+    def write(whole: Value, new: Value) -> Value:
+        first, last = ([_slice(reader, whole, dim, *side)] if side[0] < side[1] else [] for side in sides)
+        return cat(reader, [*first, new, *last], dim)
+
+    return result.inside(x, write)
 
 
 @FUNCTIONS("narrow.default")
@@ -118,7 +141,7 @@ def narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value
 def _select(reader: Reader, x: Value, dim: int, index: int) -> Value:
     dim, index = dim % len(x.shape), index % x.shape[dim]
     kept = _slice(reader, x, dim, index, index + 1)
-    return reader.reshape(kept, kept.shape[:dim] + kept.shape[dim + 1 :])
+    return _viewed(reader, kept, kept.shape[:dim] + kept.shape[dim + 1 :])
 
 
 @FUNCTIONS("chunk.default", "split.Tensor", "split_with_sizes.default", "tensor_split.sections")
