@@ -77,7 +77,8 @@ def code(names: Iterable[str]) -> str:
 
 def readings(functions: Mapping[str, Any], families: Iterable[Any], prefix: str = "") -> dict[str, list[str]]:
     """Return operator -> the entries of a format's table that it may come from, in the table's order."""
-    emitted = Emitted("fastconv", {"emit", "along", "trailing", "add"}, set(OPS), methods={"builder": GraphBuilder})
+    emitters = {"emit", "along", "spatial", "trailing", "add"}
+    emitted = Emitted("fastconv", emitters, set(OPS), methods={"builder": GraphBuilder})
     means = {prefix + name: ops for family in families for name, ops in family.FUNCTIONS.means.items()}
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name, function in functions.items():

@@ -518,10 +518,10 @@ def test_in_place(call: Callable[[torch.Tensor], object]) -> None:
 
 VIEWS = {
     "whole_after_its_part": lambda x: (a := x[:, :2], x.relu_(), a * 1)[2],
-    "part_after_its_whole": lambda x: (a := x[:, :2], a.relu_(), x * 2)[2],
-    "part_of_a_chunk": lambda x: (a := x.chunk(2, 1)[0], a.add_(1), x * 1)[2],
-    "selected": lambda x: (x.select(1, 0).mul_(0), x * 1)[1],
-    "part_of_a_part": lambda x: (a := x[:, :2], b := a[:, :, 1:], b.mul_(2), a * 1)[3],
+    "part_after_the_same": lambda x: (a := x[:, :2], b := x[:, 1:], a.relu_(), b * 2)[3],
+    "steps": lambda x: (a := x[:, ::2], a.relu_(), x * 2)[2],
+    "whole_after_its_part_of_another_shape": lambda x: (a := x[:, :2], a.flatten(1).relu_(), x * 2)[2],
+    "parts_of_parts": lambda x: (a := x[:, :3], b := a[:, :, :4], c := a[:, :, 4:], c.relu_(), b.add_(2), x * 1)[5],
     "view_of_a_constant": lambda x: (y := torch.zeros_like(x), z := y[:, 0], y.add_(x), z + x[:, 1])[3],
 }
 APART = {
@@ -529,6 +529,36 @@ APART = {
     "full_turn": lambda x: (y := torch.roll(x, 13, 3), y.relu_(), x + y)[2],
     "repeated_once": lambda x: (y := x.repeat(1, 1, 1, 1), y.relu_(), x + y)[2],
     "constant": lambda x: (y := torch.zeros_like(x), y.add_(x), y * 2)[2],
+}
+WITHIN = {
+    "part": lambda x: (a := x[:, :2], a.relu_(), x * 2 + a.sum(1, keepdim=True))[2],
+    "part_of_a_chunk": lambda x: (a := x.chunk(2, 1)[1], a.add_(1), x * 1)[2],
+    "selected": lambda x: (x.select(1, 0).mul_(0), x[..., 2].add_(3), x * 1)[2],
+    "part_of_a_part": lambda x: (
+        a := x[:, :2],
+        b := a[:, :, 1:-2],
+        b.mul_(2),
+        a.sum(1) + x.sum(1) + b.mean((1, 2, 3)).view(-1, 1, 1),
+    )[3],
+    "assigned": lambda x: (x.__setitem__((slice(None), slice(1, 3), slice(4)), x[:, :2, 1:5].exp()), x + 1)[1],
+    "twice": lambda x: (a := x[:, :2], a.relu_(), a.add_(2), x.mul_(3), x + 1)[4],
+    "parts_in_turn": lambda x: (
+        a := x[:, :1],
+        b := x[:, 1:],
+        b.relu_(),
+        a.add_(2),
+        b.mul_(3),
+        a.exp_(),
+        torch.cat([x, b, a], 1),
+    )[6],
+    "part_of_a_view": lambda x: (x.transpose(1, 3)[:, 2:7].view(-1, 5, 11, 2, 2)[..., 0].mul_(2), x + 1)[1],
+    "turned": lambda x: (x.permute(2, 0, 3, 1)[3:].relu_(), x + 1)[1],
+    "unsqueezed": lambda x: (x.unsqueeze(2)[:, :, 0, 5:].relu_(), x + 1)[1],
+    "scores_behind_a_token": lambda x: (
+        y := x.flatten(2) @ x.flatten(2).transpose(1, 2),
+        y[:, 1:, 1:].add_(x[:, :3, 0, :3]),
+        y.softmax(-1),
+    )[2],
 }
 
 
@@ -540,6 +570,11 @@ def test_in_place_through_a_part_is_refused(call: Callable[[torch.Tensor], objec
 
 @pytest.mark.parametrize("call", APART.values(), ids=APART)
 def test_in_place_apart_from_others(call: Callable[[torch.Tensor], object]) -> None:
+    check(Functional(lambda _, x: call(x * 1)), IMAGE, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("call", WITHIN.values(), ids=WITHIN)
+def test_in_place_within_another(call: Callable[[torch.Tensor], object]) -> None:
     check(Functional(lambda _, x: call(x * 1)), IMAGE, tolerance=1e-6)
 
 
@@ -672,7 +707,8 @@ UNSUPPORTED = {
     "einsum_sizes": (Functional(lambda _, x: torch.einsum("bij,bjk->bik", torch.ones(1, 4, 11), x[:, 0])), "einsum"),
     "taken_from_all": (Functional(lambda _, x: torch.take_along_dim(x, torch.tensor([0]))), "flattened images"),
     "matrix_of_a_row": (Functional(lambda _, x: torch.ones(3, BATCH) @ x.mean((2, 3))), "mixes the images"),
-    "matrices_left": (Functional(lambda _, x: torch.ones(4, 11, 11) @ x), "constants that are matrices"),
+    "row_left": (Functional(lambda _, x: torch.ones(11) @ x), "of a constant and a row"),
+    "column_right": (Functional(lambda _, x: x @ torch.ones(13)), "with a constant column"),
     "integers": (Functional(lambda _, x: x.long().float()), "torch.int64"),
     "sum_of_truths": (Functional(lambda _, x: (x > 0) + (x < 1)), "gives torch.bool"),
     "bits": (Functional(lambda _, x: x.argmax(1) & x.argmin(1)), "torch.int64"),

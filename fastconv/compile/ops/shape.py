@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import UnsupportedOperatorError
 from ..tensors import NCHW, NHWC, ROWS, Ref, Step
 
 if TYPE_CHECKING:
@@ -24,15 +23,15 @@ def _pad(low: Lowering, node: Node) -> Emit:
 
     shape, out = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
     widths = node.attrs["padding"]
-    if len(shape) > 3:
-        raise UnsupportedOperatorError(
-            f"{node.name}: pad needs at most 3 axes beside the batch, got {shape}; pad before the reshape"
-        )
     maps = [pad_positions(size, 0, 0, "constant") for size in shape]
     for pair in range(len(widths) // 2):
         axis = len(shape) - 1 - pair
         maps[axis] = pad_positions(shape[axis], widths[2 * pair], widths[2 * pair + 1], node.attrs["mode"])
     one = np.zeros(1, np.intp)
+    while len(maps) > 3:  # of rows: the axes in front as one
+        first, second, *maps = maps
+        joined = first[:, np.newaxis] * shape[len(shape) - len(maps) - 1] + second
+        maps = [np.where((first[:, np.newaxis] < 0) | (second < 0), -1, joined).reshape(-1), *maps]
     rows, columns, channels = [*maps[1:], maps[0]] if len(shape) == 3 else [one, one, *maps][-3:]
     record = {
         "rows": low.constant(rows),
@@ -40,12 +39,15 @@ def _pad(low: Lowering, node: Node) -> Emit:
         "channels": low.constant(channels),
         "value": float(node.attrs["value"]),
     }
-    read, value = low.read(node.inputs[0]), low.write(node)
+    read, value = low.read(node.inputs[0], contiguous=len(shape) > 3), low.write(node)
+    if len(shape) > 3:
+        value.contiguous.add(value.made)
 
     def emit() -> None:
-        x = low.ref(read)
-        y = Ref(low.result(value))
-        low.emit(Step("pad", node.name, x, y, record, label=f"{node.attrs['mode']} pad", work=prod(out)))
+        x, y = low.ref(read), low.result(value)
+        if len(shape) > 3:
+            x, y = Ref(x.tensor.reshaped(prod(shape[:-2]), *shape[-2:])), y.reshaped(prod(out[:-2]), *out[-2:])
+        low.emit(Step("pad", node.name, x, Ref(y), record, label=f"{node.attrs['mode']} pad", work=prod(out)))
 
     return emit
 

@@ -4,14 +4,15 @@ Two things happen here so that the entries of :mod:`.ops` can stay simple:
 
 - Calls whose arguments are all known (parameters, buffers, numbers) are made at once: weight
   normalisation, a transposed weight or a table built in ``forward`` arrive as finished arrays.
-- In-place calls become plain ones. All names for the changed memory are moved on to the result; a
-  view of it in another shape may not be used any more.
+- In-place calls become plain ones. All names for the changed memory are moved on to the result, which is
+  written into what it is a view of; other views of it may not be used any more.
 """
 
 from __future__ import annotations
 
 import operator
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from ...errors import UnsupportedOperatorError
 from ...graph.builder import GraphBuilder
 from .. import axes
 from ..arrange import Arranger
+from .chains import local_response_norms
 from .ops import FUNCTIONS, INTEGERS
+from .ops.norm import local_response_norm
 from .values import Unusable, Value, overlap
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ class Reader:
         self._arrays: dict[tuple[Any, ...], tuple[np.ndarray, torch.Tensor]] = {}
         given = (*program.state_dict.values(), *program.constants.values())
         self._given = {tensor.untyped_storage().data_ptr() for tensor in given if isinstance(tensor, torch.Tensor)}
+        self._norms = local_response_norms(program.graph.nodes)
+        self._merged = {call for norm in self._norms.values() for call in norm.before}
         self._call: Any = None  # the fx.Node being read
 
     def read(self) -> tuple[str, ...]:
@@ -83,6 +88,11 @@ class Reader:
     def dtype(self) -> torch.dtype:
         """The dtype of what the current call gives."""
         return self._result.dtype  # type: ignore[no-any-return]
+
+    def dtype_of(self, place: int, name: str) -> torch.dtype:
+        """The dtype of a tensor that the current call takes."""
+        given = self._call.args[place] if place < len(self._call.args) else self._call.kwargs[name]
+        return given.meta["val"].dtype  # type: ignore[no-any-return]
 
     def emit(
         self,
@@ -135,6 +145,20 @@ class Reader:
             self.axis(inputs[0], axis)
         return self.along(op, *inputs, weights=weights, attrs=attrs)
 
+    def spatial(self, op: str, x: Any, *, count: int, attrs: Mapping[str, Any] | None = None) -> Value:
+        """Add a node that computes along the last `count` axes of an image, for each channel alone.
+
+        All axes before are channels then, also those that share one with the batch, as windows do.
+        """
+        x = self.arranged(x)
+        for axis in range(-count, 0):
+            self.axis(x, axis)
+        shape = self.builder.shape(x.name)
+        lead = len(shape) - count
+        flat = x.name if lead == 1 else self.builder.reshape(x.name, (prod(shape[:lead]), *shape[lead:]))
+        name = self._add(op, [flat], {}, attrs or {})
+        return self.value(self.builder.reshape(name, (*shape[:lead], *self.builder.shape(name)[1:])), x.axes)
+
     def apply(self, recipe: Callable[..., str], x: Any, *args: Any) -> Value:
         """Add the nodes of one of the builder's recipes, ``recipe(name of x, *args)``; return its output."""
         name = recipe(self.plain(x).name, *args)
@@ -156,6 +180,11 @@ class Reader:
         if len(parts) != 1 or parts == (0,):
             raise self.mixed()
         return parts[0]
+
+    def sizes(self, x: Value, dim: int) -> list[int]:
+        """Return the sizes of the Graph's axes, and of the batch, that one of PyTorch's is made of, outermost first."""
+        own = (self._batch, *self.builder.shape(x.name))
+        return [own[part] for part in x.axes[dim]]
 
     def arranged(self, x: Any) -> Value:
         """Return a value whose axes the Graph has in PyTorch's order, but the batch first."""
@@ -203,7 +232,8 @@ class Reader:
             its_axes, shape = like.axes, self.builder.shape(like.name)
         with self._unmixed():
             image = axes.constant(its_axes, shape, self._batch, tensor.detach().cpu().numpy())
-        image = image.reshape((1,) * (sum(map(len, its_axes)) - 1 - image.ndim) + image.shape)
+        rank = len([part for parts in its_axes for part in parts if part])
+        image = image.reshape((1,) * (rank - image.ndim) + image.shape)
         source = self.builder.inputs[0] if like is None else like.name
         return self.value(self._add("constant", [source], {"value": torch.as_tensor(image)}, {}), its_axes)
 
@@ -232,8 +262,13 @@ class Reader:
     # Calls ---------------------------------------------------------------------------------------
 
     def _read_call(self, call: Any, module: torch.nn.Module) -> None:
+        if call in self._merged:
+            return
         if call.op == "get_attr":
             self._values[call] = operator.attrgetter(call.target)(module)
+        elif call in self._norms:
+            x, attrs = self._resolve(call.args[0]), self._norms[call].attrs
+            self._values[call] = local_response_norm(self, x, attrs)
         elif call.op == "call_function":
             self._values[call] = self._function(call)
 
@@ -298,9 +333,7 @@ class Reader:
         if in_place and isinstance(args[0], torch.Tensor) and args[0].untyped_storage().data_ptr() in self._given:
             raise self.unsupported("changes a parameter or a buffer in place")
         result = function(self, *args, **kwargs)
-        if in_place:
-            self._replace(args[0], result)
-        return result
+        return self._replace(args[0], result) if in_place else result
 
     def _resolve(self, arg: Any) -> Any:
         """An argument of a call, with the values of the calls that it refers to."""
@@ -332,19 +365,42 @@ class Reader:
         with torch.no_grad():
             return target(*args, **kwargs)
 
-    def _replace(self, before: Any, after: Value) -> None:
-        """Let every name for the memory of `before`, a value or a constant, mean `after`, computed in place."""
-        if isinstance(before, Value):
-            after.memory = before.memory
+    def _replace(self, before: Any, result: Value) -> Value:
+        """Let every name for the memory of `before`, a value or a constant, mean what was computed in place; return it.
+
+        What `before` is a view of gets its elements.
+        """
+        memory = before.memory if isinstance(before, Value) else None
+        after = Value(result.name, result.axes, result.shape, memory)
+        replaced = {id(before): after}
+        view = before if isinstance(before, Value) else None
+        while view is not None:
+            new, within, view = replaced[id(view)], view.within, None
+            if within is not None:
+                outer, write = within
+                try:
+                    written = write(outer, new)
+                except UnsupportedOperatorError:  # and who reads it is refused
+                    break
+                replaced[id(outer)] = Value(written.name, written.axes, written.shape, outer.memory)
+                new.within = replaced[id(outer)], write
+                view = outer
         changed = Unusable("uses a tensor that was changed in place through another view of it")
 
         def current(value: Any) -> Any:
             if isinstance(value, (tuple, list)):
                 return type(value)(current(item) for item in value)
-            if value is before:
-                return after
+            if id(value) in replaced:
+                return replaced[id(value)]
             if isinstance(value, Value) and isinstance(before, Value):
-                return changed if overlap(value.memory, before.memory) else value
+                if overlap(value.memory, before.memory):
+                    return changed
+                inner = value  # beside it, perhaps in what is another value now
+                while inner.within is not None:
+                    outer, write = inner.within
+                    inner.within = replaced.get(id(outer), outer), write
+                    inner = outer
+                return value
             if isinstance(value, torch.Tensor) and isinstance(before, torch.Tensor):
                 same = value.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
                 return changed if same else value
@@ -352,6 +408,7 @@ class Reader:
 
         for call, value in self._values.items():
             self._values[call] = current(value)
+        return after
 
     def _outputs(self) -> tuple[str, ...]:
         signature = self._program.graph_signature

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..axes import Axes
 
 __all__ = ["Part", "Unusable", "Value", "overlap"]
@@ -23,15 +25,24 @@ class Value:
         Batched.
     memory : object
         Shared by all that live in the same memory, so that in-place calls find them; a `Part` of one.
+    within : tuple or None
+        Of a view: the value that it is a view of, and ``(that, view) -> value``, which writes a changed view into it.
     """
 
-    __slots__ = ("axes", "memory", "name", "shape")
+    __slots__ = ("axes", "memory", "name", "shape", "within")
 
     def __init__(self, name: str, axes: Axes, shape: tuple[int, ...], memory: object = None) -> None:
         self.name = name
         self.axes = axes
         self.shape = shape
         self.memory = object() if memory is None else memory
+        self.within: tuple[Value, Callable[[Value, Value], Value]] | None = None
+
+    def inside(self, outer: Value, write: Callable[[Value, Value], Value]) -> Value:
+        """Return this as a view of another value, where it is not that itself."""
+        if self is not outer:
+            self.within = outer, write
+        return self
 
 
 class Part:

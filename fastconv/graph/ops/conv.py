@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .spec import Attributes, Settled, Shape, Two, Weights, Window
 
-__all__ = ["SPECS"]
+__all__ = ["SPECS", "same_padding"]
 
 
 # --- attributes -----------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def fused_pool(name: str, value: Any) -> tuple[str, int, int, int, int] | None:
 # --- shapes ---------------------------------------------------------------------------------------
 
 
-def _same_padding(attrs: Attributes, kernel: Two) -> tuple[int, int, int, int]:
+def same_padding(attrs: Attributes, kernel: Two) -> tuple[int, int, int, int]:
     """Settle padding='same' by PyTorch's rule: the odd one goes to the bottom and the right."""
     if attrs["stride"] != (1, 1):
         raise ArgumentError(f"padding='same' needs stride 1, got stride {attrs['stride']}")
@@ -96,7 +96,7 @@ def infer(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settl
         raise ShapeError(f"weight {weight} has an empty kernel")
     check_vector(weights, "bias", out)
     if attrs["padding"] == "same":
-        attrs = {**attrs, "padding": _same_padding(attrs, (kh, kw))}
+        attrs = {**attrs, "padding": same_padding(attrs, (kh, kw))}
     if channels and not (height and width):
         raise ShapeError(f"the input {shape} is empty")
     result = unpooled(shape, attrs, weights)

@@ -237,9 +237,10 @@ def _pad(reader: Reader, x: Value, pads: Any, value: Any = None, axes: Any = Non
     chosen = list(range(rank)) if axes is None else reader.ints("axes", axes)
     if len(given) != 2 * len(chosen) or len(set(chosen)) != len(chosen):
         raise reader.error(f"pads holds {len(given)} numbers for the axes {chosen}")
-    widths = [(0, 0)] * rank  # of the Graph's axes
+    widths = [(0, 0)] * (1 + len(reader.builder.shape(x.name)))  # of the Graph's axes
     for axis, pair in zip(chosen, zip(given[: len(chosen)], given[len(chosen) :], strict=True), strict=True):
-        widths[reader.axis(x, axis)] = pair
+        if any(pair):
+            widths[reader.axis(x, axis)] = pair
     if widths[0] != (0, 0):
         raise reader.unsupported("along the batch")
     if mode not in _PAD_MODES:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "equal", "where"]
 
 FUNCTIONS = Functions()
 
@@ -75,6 +75,8 @@ def _logical(op: str, bits: bool) -> Callable[..., Value]:
 
     return read
 
+
+equal = _comparison("eq")
 
 for _op in _MIRRORED:
     FUNCTIONS(f"{_op}.Tensor", f"{_op}.Scalar", integers=True)(_comparison(_op))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ...einsum import einsum
 from ..values import Value
 from .arithmetic import add, affine
+from .compare import equal, where
 from .norm import softmax
-from .shape import expanded, permute, transpose
+from .reduce import reduced
+from .shape import expanded, of_rank, permute, repeat_interleave, transpose
 from .table import Functions
 
 if TYPE_CHECKING:
@@ -29,11 +32,40 @@ def matmul(reader: Reader, x: Any, other: Any) -> Value:
     """The product of the last two axes, for each index of the others."""
     if isinstance(x, Value) and isinstance(other, Value):
         return _product(reader, x, other)
-    if isinstance(x, Value) and other.dim() == 2:
-        return _linear(reader, x, other.t())
-    if isinstance(other, Value) and x.dim() == 2 and len(other.axes) > 1:
-        return transpose(reader, _linear(reader, transpose(reader, other, -1, -2), x), -1, -2)
-    raise reader.unsupported("is supported with constants that are matrices only")
+    if isinstance(x, Value):
+        return _by_constant(reader, x, other)
+    if len(reader.checked(other).axes) < 2 or x.dim() < 2:
+        raise reader.unsupported("of a constant and a row is not supported")
+    return transpose(reader, _by_constant(reader, _turned(reader, other), _turned(reader, x)), -1, -2)
+
+
+def _turned(reader: Reader, x: Any) -> Any:
+    """Exchange rows and columns."""
+    return transpose(reader, x, -1, -2) if isinstance(x, Value) else x.transpose(-1, -2)
+
+
+def _by_constant(reader: Reader, x: Value, matrices: Any) -> Value:
+    """Products with a constant matrix, or one for each index of the leading axes; images may share the axis of rows."""
+    if matrices.dim() < 2:
+        raise reader.unsupported("with a constant column is not supported")
+    x = of_rank(reader, x, matrices.dim())
+    if prod(matrices.shape[:-2]) == 1:
+        return _linear(reader, x, matrices.reshape(matrices.shape[-2:]).t())
+    x = reader.arranged(x)
+    reader.axis(x, -1)
+    build, (*front, _, _) = reader.builder, x.axes
+    *shape, features = build.shape(x.name)
+    lead = len([part for parts in front for part in parts if part])
+    rows = build.reshape(x.name, (*shape[:lead], prod(shape[lead:]), features))
+    first = reader.value(rows, (*front, (lead + 1,), (lead + 2,)))
+    second = reader.filled(matrices, first)
+    leads = [build.shape(each.name)[:lead] for each in (first, second)]
+    whole = [max(pair) if 0 not in pair else 0 for pair in zip(*leads, strict=True)]
+    product = reader.along("matmul", *(
+        each if list(sizes) == whole else reader.along("expand", each, attrs={"shape": (*whole, -1, -1)})
+        for each, sizes in zip((first, second), leads, strict=True)
+    ))  # fmt: skip
+    return reader.value(build.reshape(product.name, (*whole, *shape[lead:], matrices.shape[-1])), x.axes)
 
 
 def _product(reader: Reader, x: Value, other: Value) -> Value:
@@ -65,15 +97,37 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Value:
     """softmax(scale * Q K^T + mask) V (Vaswani et al., "Attention Is All You Need", 2017)."""
-    if is_causal or enable_gqa or isinstance(mask, Value) or (mask is not None and not mask.is_floating_point()):
-        raise reader.unsupported("with a mask that is causal, of booleans or computed is not supported")
+    import torch
+
     if dropout_p:
         raise reader.unsupported("with dropout is not supported")
-    scaled = affine(reader, query, query.shape[-1] ** -0.5 if scale is None else scale)
-    scores = _product(reader, scaled, transpose(reader, reader.checked(key), -1, -2))
-    if mask is not None:
-        scores = add(reader, scores, mask)
-    return _product(reader, softmax(reader, scores, -1), reader.checked(value))
+    if enable_gqa:
+        key, value = (repeat_interleave(reader, x, query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scaled = affine(reader, query, scale) if isinstance(query, Value) else query * scale
+    scores = matmul(reader, scaled, _turned(reader, key))
+    if is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    weights = softmax(reader, scores, -1) if mask is None else _masked(reader, scores, mask)
+    return matmul(reader, weights, value)
+
+
+def _masked(reader: Reader, scores: Value, mask: Any) -> Value:
+    """softmax(scores + mask), of truths where there is one 0 and else -inf; 0 in a row that is -inf everywhere."""
+    import torch
+
+    least = float("-inf")
+    known = not isinstance(mask, Value)
+    if known and mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape).masked_fill(~mask, least)
+    elif not known and reader.dtype_of(3, "attn_mask") == torch.bool:
+        mask = where(reader, mask, 0.0, least)
+    scores = add(reader, scores, mask)
+    weights = softmax(reader, scores, -1)
+    if not known:
+        return where(reader, equal(reader, reduced(reader, "amax", scores, -1, True), least), 0.0, weights)
+    empty = (mask == least).all(-1, keepdim=True)
+    return where(reader, empty, 0.0, weights) if empty.any() else weights
 
 
 @FUNCTIONS("einsum.default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ..values import Value
@@ -9,9 +10,11 @@ from .arithmetic import add, mul
 from .table import Functions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "softmax"]
+__all__ = ["FUNCTIONS", "local_response_norm", "softmax"]
 
 FUNCTIONS = Functions()
 
@@ -83,6 +86,18 @@ def _instance_norm(
     if not use_input_stats:
         return _batch_norm(reader, x, weight, bias, running_mean, running_var, False, momentum, eps, False)
     return _group_norm(reader, x, x.shape[1], weight, bias, eps)
+
+
+def local_response_norm(reader: Reader, x: Any, attrs: Mapping[str, Any]) -> Any:
+    """What :mod:`..chains` has found, of images: of one row where there are fewer axes, or more."""
+    import torch
+
+    if not isinstance(x, Value):
+        return torch.nn.functional.local_response_norm(x, **attrs)
+    images, channels, *sizes = x.shape
+    rows = sizes if len(sizes) == 2 else (1, prod(sizes))
+    norm = reader.emit("local_response_norm", reader.reshape(x, (images, channels, *rows)), attrs=attrs)
+    return reader.reshape(norm, x.shape)
 
 
 @FUNCTIONS("softmax.int")

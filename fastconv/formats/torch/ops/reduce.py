@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     Dims = int | Sequence[int] | None
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "reduced"]
 
 FUNCTIONS = Functions()
 
 
-def _reduced(reader: Reader, op: str, x: Value, dim: Dims, keepdim: bool = False, **attrs: Any) -> Value:
+def reduced(reader: Reader, op: str, x: Value, dim: Dims, keepdim: bool = False, **attrs: Any) -> Value:
     """A reduction over axes, wherever the Graph has them; none named are all of them, the batch too."""
     rank = len(x.axes)
     dims = sorted({axis % rank for axis in ([dim] if isinstance(dim, int) else dim or range(rank))})
@@ -43,7 +43,7 @@ def _simple(op: str) -> Callable[..., Value]:
     """Read ``(x, dim, keepdim, *, dtype)``."""
 
     def read(reader: Reader, x: Value, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
-        return _reduced(reader, op, x, dim, keepdim)
+        return reduced(reader, op, x, dim, keepdim)
 
     return read
 
@@ -63,19 +63,19 @@ for _op, _calls in {
 def _vector_norm(
     reader: Reader, x: Value, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Value:
-    return _reduced(reader, "vector_norm", x, dim, keepdim, ord=float(ord))
+    return reduced(reader, "vector_norm", x, dim, keepdim, ord=float(ord))
 
 
 @FUNCTIONS("norm.ScalarOpt_dim", "norm.Scalar")
 def _norm(reader: Reader, x: Value, p: float | None = 2, dim: Dims = None, keepdim: bool = False) -> Value:
-    return _reduced(reader, "vector_norm", x, dim, keepdim, ord=2.0 if p is None else float(p))
+    return reduced(reader, "vector_norm", x, dim, keepdim, ord=2.0 if p is None else float(p))
 
 
 def _variance(op: str) -> Callable[..., Value]:
     def read(
         reader: Reader, x: Value, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False
     ) -> Value:
-        return _reduced(reader, op, x, dim, keepdim, correction=1.0 if correction is None else float(correction))
+        return reduced(reader, op, x, dim, keepdim, correction=1.0 if correction is None else float(correction))
 
     return read
 
@@ -102,7 +102,7 @@ def _with_mean(op: str) -> Callable[..., tuple[Any, ...]]:
         used = reader.used
         return (
             _VARIANCES[op](reader, x, dim, keepdim=keepdim, **how) if 0 in used else None,
-            _reduced(reader, "mean", x, dim, keepdim) if 1 in used else None,
+            reduced(reader, "mean", x, dim, keepdim) if 1 in used else None,
         )
 
     return read
@@ -143,7 +143,7 @@ def _extreme(value: str, index: str) -> Callable[..., tuple[Any, ...]]:
     def read(reader: Reader, x: Value, dim: int, keepdim: bool = False) -> tuple[Any, ...]:
         used = reader.used
         return (
-            _reduced(reader, value, x, dim, keepdim) if 0 in used else None,
+            reduced(reader, value, x, dim, keepdim) if 0 in used else None,
             _INDICES[index](reader, x, dim, keepdim) if 1 in used else None,
         )
 

@@ -9,7 +9,7 @@ from ..values import Value
 from .linear import matmul
 from .shape import transpose
 from .signal import over_signals
-from .table import Functions, layer
+from .table import Functions, layer, spatial
 
 if TYPE_CHECKING:
     from ..reader import Reader
@@ -20,7 +20,7 @@ FUNCTIONS = Functions()
 
 FUNCTIONS("pixel_shuffle.default")(layer("pixel_shuffle", (), ("upscale_factor",)))
 FUNCTIONS("pixel_unshuffle.default")(layer("pixel_unshuffle", (), ("downscale_factor",)))
-_interpolate = layer("interpolate", (), ("size", "scale_factor", "mode", "align_corners"))
+_interpolate = spatial("interpolate", ("size", "scale_factor", "mode", "align_corners"))
 
 FUNCTIONS("channel_shuffle.default", "native_channel_shuffle.default")(layer("channel_shuffle", (), ("groups",)))
 

@@ -8,19 +8,35 @@ from typing import TYPE_CHECKING, Any
 from ....errors import ShapeError
 from ....graph.attributes import MAX_INTEGER
 from ..values import Part, Value
-from .table import Functions, layer
+from .reduce import reduced
+from .table import Functions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "expanded", "of_rank", "permute", "transpose"]
+__all__ = ["FUNCTIONS", "expanded", "narrow", "of_rank", "pad", "permute", "repeat_interleave", "transpose"]
 
 FUNCTIONS = Functions()
 
-FUNCTIONS("pad.default")(layer("pad", (), ("padding", "mode", "value")))
-FUNCTIONS("constant_pad_nd.default")(layer("pad", (), ("padding", "value")))
+
+@FUNCTIONS("pad.default")
+def pad(reader: Reader, x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
+    """Pairs of widths, the last axis first; what is not constant pads images, channel by channel."""
+    count = len(pad) // 2
+    if mode != "constant":
+        return reader.spatial("pad", x, count=count, attrs={"padding": pad, "mode": mode, "value": value})
+    while count and not any(pad[2 * count - 2 : 2 * count]):  # an axis that stays as it is, as the batch has to
+        count -= 1
+    if not count:
+        return _clone(reader, reader.checked(x))
+    return reader.trailing("pad", x, count=count, attrs={"padding": pad[: 2 * count], "value": value})
+
+
+@FUNCTIONS("constant_pad_nd.default")
+def _constant_pad(reader: Reader, x: Any, widths: Sequence[int], value: float = 0) -> Value:
+    return pad(reader, x, widths, value=value)
 
 
 @FUNCTIONS("cat.default", "concat.default", "concatenate.default")
@@ -44,15 +60,27 @@ def _unsqueezed(reader: Reader, x: Any, dim: int) -> Any:
 @FUNCTIONS(
     "view.default",
     "view_as.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "unsqueeze.default",
+    means=("reshape", "flatten"),
+)
+def _view(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
+    return _viewed(reader, x, reader.shape)
+
+
+def _viewed(reader: Reader, x: Value, shape: tuple[int, ...]) -> Value:
+    """The same memory under another shape."""
+    return reader.reshape(x, shape).inside(x, lambda whole, new: reader.reshape(new, whole.shape))
+
+
+@FUNCTIONS(
     "reshape_as.default",
     "reshape.default",
     "_unsafe_view.default",
     "flatten.using_ints",
     "unflatten.int",
-    "squeeze.default",
-    "squeeze.dim",
-    "squeeze.dims",
-    "unsqueeze.default",
     means=("reshape", "flatten"),
 )
 def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
@@ -63,7 +91,9 @@ def _reshape(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
 @FUNCTIONS("permute.default", means=("permute",))
 def permute(reader: Reader, x: Value, dims: Sequence[int]) -> Value:
     """Nothing moves until a node needs it."""
-    return Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
+    result = Value(x.name, tuple(x.axes[dim] for dim in dims), tuple(x.shape[dim] for dim in dims), x.memory)
+    back = sorted(range(len(dims)), key=lambda i: dims[i] % len(dims))
+    return result.inside(x, lambda whole, new: permute(reader, new, back))
 
 
 @FUNCTIONS("transpose.int", "swapaxes.default", means=("permute",))
@@ -90,11 +120,20 @@ def _slice(
         return x
     axis = reader.axis(x, dim)
     part = Part(x.memory, (x.name, axis), range(start, end))
-    return reader.along("slice", x, attrs={"dim": axis, "start": start, "end": end, "step": step}, memory=part)
+    result = reader.along("slice", x, attrs={"dim": axis, "start": start, "end": end, "step": step}, memory=part)
+    if step != 1:
+        return result
+    sides = (0, start), (end, size)
+
+    def write(whole: Value, new: Value) -> Value:
+        first, last = ([_slice(reader, whole, dim, *side)] if side[0] < side[1] else [] for side in sides)
+        return cat(reader, [*first, new, *last], dim)
+
+    return result.inside(x, write)
 
 
 @FUNCTIONS("narrow.default")
-def _narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value:
+def narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value:
     return _slice(reader, x, dim, start, start + length)
 
 
@@ -102,7 +141,7 @@ def _narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Valu
 def _select(reader: Reader, x: Value, dim: int, index: int) -> Value:
     dim, index = dim % len(x.shape), index % x.shape[dim]
     kept = _slice(reader, x, dim, index, index + 1)
-    return reader.reshape(kept, kept.shape[:dim] + kept.shape[dim + 1 :])
+    return _viewed(reader, kept, kept.shape[:dim] + kept.shape[dim + 1 :])
 
 
 @FUNCTIONS("chunk.default", "split.Tensor", "split_with_sizes.default", "tensor_split.sections")
@@ -182,6 +221,14 @@ def _expand(reader: Reader, x: Value, *_: Any, **__: Any) -> Value:
     return expanded(reader, x, reader.shape)
 
 
+@FUNCTIONS("copy.default")
+def _copied(reader: Reader, x: Any, source: Any, *_: Any) -> Value:
+    """All elements those of another tensor."""
+    return (
+        expanded(reader, source, tuple(x.shape)) if isinstance(source, Value) else reader.filled(source.expand(x.shape))
+    )
+
+
 def of_rank(reader: Reader, x: Value, rank: int) -> Value:
     """Return a value with so many axes at least: new ones of size 1 in front."""
     return reader.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)
@@ -215,7 +262,7 @@ def _repeat(reader: Reader, x: Value, times: Sequence[int]) -> Value:
 
 
 @FUNCTIONS("repeat_interleave.self_int")
-def _repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
+def repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = None, **_: Any) -> Value:
     if dim is None:
         raise reader.unsupported("of the flattened images is not supported")
     dim %= len(x.shape)
@@ -249,19 +296,51 @@ def _im2col(
     stride: Sequence[int],
 ) -> Value:
     """The windows of an image, each a column."""
+    top, left = padding
+    if any(padding):
+        x = pad(reader, x, (left, left, top, top))
+    return _taken(reader, x, lambda places: _columns(places, kernel, dilation, stride))
+
+
+def _columns(x: Any, kernel: Sequence[int], dilation: Sequence[int], stride: Sequence[int]) -> Any:
+    """(N, C, H, W) -> (N, C * kh * kw, L), as `torch.nn.functional.unfold`."""
     import numpy as np
 
-    (top, left), extents = padding, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    if any(padding):
-        x = reader.emit("pad", x, attrs={"padding": (left, left, top, top)})
+    extents = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(x, extents, (2, 3))
+    cut = (slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))
+    return windows[cut].transpose(0, 1, 4, 5, 2, 3).reshape(len(x), x.shape[1] * kernel[0] * kernel[1], -1)
 
-    def take(places: Any) -> Any:
-        windows = np.lib.stride_tricks.sliding_window_view(places, extents, (2, 3))
-        cut = (slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))
-        columns = windows[cut].transpose(0, 1, 4, 5, 2, 3)
-        return columns.reshape(len(places), places.shape[1] * kernel[0] * kernel[1], -1)
 
-    return _taken(reader, x, take)
+@FUNCTIONS("col2im.default")
+def _col2im(
+    reader: Reader,
+    x: Any,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Value:
+    """Columns added to the windows that they stand for: the elements that fall on each pixel, and a 0, are summed."""
+    import numpy as np
+
+    if len(x.shape) != 3:
+        raise reader.unsupported("is supported of columns only, (N, C * kh * kw, L)")
+    pixels = np.arange(size[0] * size[1]).reshape(1, 1, *size)
+    frame = [(0, 0), (0, 0), *((width, width) for width in padding)]
+    pixel = _columns(np.pad(pixels, frame, constant_values=-1), kernel, dilation, stride).reshape(-1)
+    found = np.argsort(pixel, kind="stable")[np.count_nonzero(pixel < 0) :]
+    pixel, taps = pixel[found], len(pixel)
+    nth = np.arange(len(pixel)) - np.searchsorted(pixel, pixel)  # of the elements that fall on the same one
+    taken = np.full((int(nth.max(initial=0)) + 1, pixels.size), taps)
+    taken[nth, pixel] = found
+    images, rows, columns = x.shape
+    flat = reader.reshape(x, (images, rows * columns // taps, taps))
+    if (taken == taps).any():
+        flat = pad(reader, flat, (0, 1))
+    parts = reader.reshape(select(reader, flat, 2, taken.reshape(-1).tolist()), (*flat.shape[:2], *taken.shape))
+    return reader.reshape(reduced(reader, "sum", parts, 2) if len(taken) > 1 else parts, reader.shape)
 
 
 @FUNCTIONS("index_select.default")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ..reader import Reader
     from ..values import Value
 
-__all__ = ["Functions", "elementwise", "layer"]
+__all__ = ["Functions", "elementwise", "layer", "spatial"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -62,6 +62,15 @@ def layer(op: str, weights: tuple[str, ...] = (), attrs: tuple[str, ...] = ()) -
         given |= {"padding" if key == "pad" else key: value for key, value in kwargs.items()}
         arrays = {role: given.pop(role, None) for role in weights}
         return reader.emit(op, x, weights=arrays, attrs=given)
+
+    return read
+
+
+def spatial(op: str, attrs: tuple[str, ...] = ()) -> Callable[..., Value]:
+    """Read a call that has a node of the same meaning, and treats each channel of an image alone; see `layer`."""
+
+    def read(reader: Reader, x: Any, *args: Any, **kwargs: Any) -> Value:
+        return reader.spatial(op, x, count=2, attrs={**dict(zip(attrs, args, strict=False)), **kwargs})
 
     return read
 
