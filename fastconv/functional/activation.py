@@ -290,6 +290,7 @@ def glu(input: npt.ArrayLike, dim: int = -1) -> Array:
     if not -x.ndim <= dim < x.ndim or x.shape[dim] % 2:
         raise ShapeError(f"glu: dim={dim} must be an axis with an even number of elements, the input is {x.shape}")
     front, half = (slice(None),) * (dim % x.ndim), x.shape[dim] // 2
-    parts = [x[tuple([*front, part])] for part in (slice(0, half), slice(half, None))]
+    views = (*front, slice(0, half)), (*front, slice(half, None))
+    parts = [x[view] for view in views]
     y: Array = _broadcast(_MUL, 0, False, parts[0], _apply("sigmoid", parts[1]), None, threads())
     return y
