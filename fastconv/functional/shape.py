@@ -422,7 +422,7 @@ def index_select(input: npt.ArrayLike, dim: int, index: npt.ArrayLike) -> Array:
     if not x.ndim:
         if where.size != 1:
             raise ShapeError(f"index_select: index of a scalar must have one element, got {where.size}")
-        return x.copy()
+        return np.array(x)
     result: Array = x.take(where, axis)
     return result
 
