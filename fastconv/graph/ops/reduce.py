@@ -76,8 +76,8 @@ def check_indices(shape: Shape, dim: int) -> None:
     """Refuse an axis with more indices than float32 can tell apart; float64 has the same limit."""
     if shape[dim - 1] > LARGEST_INDEX:
         raise ShapeError(
-            f"axis {dim} of {shape} has more than {LARGEST_INDEX} indices, the most that are told apart, in float32 and "
-            "in float64 alike; cut it into parts"
+            f"axis {dim} of {shape} has more than {LARGEST_INDEX} indices, the most that are told apart, in float32 "
+            "and in float64 alike; cut it into parts"
         )
 
 
