@@ -51,8 +51,8 @@ FLAGS = [
 # is compiled for size: a sixth of a module.
 COLD = re.compile(
     r"^(static .*(?:_kernels_load|__pyx_convert__from_py_struct|__cinit__|_pymod_exec_|_cython__"
-    r"|__pyx_pw\w*(?:pack_|pool_|adaptive_|packed_|measure|unpickle|plane_means|blas)"
-    r"|__pyx_fuse_1__pyx_f\w*_kernels_(?:arithmetic_run|activate_run|reduce_pass))\w*\(.*\)); /\*proto\*/$",
+    r"|__pyx_pw\w*(?:pack_|pool_|adaptive_|packed_|measure|unpickle|plane_means|blas|attention|products)"
+    r"|__pyx_fuse_1__pyx_f\w*_kernels_(?:arithmetic_run|activate_run|reduce_pass|walk_))\w*\(.*\)); /\*proto\*/$",
     re.M,
 )
 LEVELS = {
@@ -65,6 +65,8 @@ PREFIX = "fastconv.kernels."
 
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
 COMMON_FLAGS = ["-fvisibility=hidden", "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION", "-g" if DEBUG else "-g0"]
+# C that throws and catches nothing needs no tables to unwind its stack, 3% of a module; a debugger does.
+COMMON_FLAGS += [] if DEBUG else ["-fno-asynchronous-unwind-tables"]
 # A user has no use for symbols, a fifteenth of a module's size.
 LINK_FLAGS = [] if DEBUG else ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"]
 

@@ -61,6 +61,8 @@ class Case:
     shapes: tuple[Shape, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     variance: int | None = None  # which of the arrays must be positive
+    truths: bool = False  # the first array holds bools
+    listed: bool = False  # the arrays are one argument
 
     @property
     def title(self) -> str:
@@ -77,9 +79,11 @@ class Case:
     def arrays(self) -> list[Any]:
         """Make the same float32 arrays in every run."""
         rng = np.random.default_rng(SEED)
-        arrays = [rng.standard_normal(shape, np.float32) for shape in self.shapes]
+        arrays: list[Any] = [rng.standard_normal(shape, np.float32) for shape in self.shapes]
         if self.variance is not None:
             arrays[self.variance] = np.abs(arrays[self.variance]) + np.float32(0.1)
+        if self.truths:
+            arrays[0] = arrays[0] > 0
         return arrays
 
 
@@ -97,6 +101,12 @@ def _conv(x: Shape, weight: Shape, **attributes: Any) -> Case:
 def _linear(rows: int, features: int, out: int) -> Case:
     return Case("linear", ((rows, features), (out, features), (out,)))
 
+
+_ENDS = (SMALL, LARGE)
+_PRODUCTS = (
+    *(((16, 32), (32, 24)), ((64, 256), (256, 120)), ((1, 4096), (4096, 1000)), ((256, 1024), (1024, 1024))),
+    *(((64, 256), (256,)), ((8, 64, 64), (8, 64, 64)), ((8, 197, 192), (192, 576))),
+)
 
 CASES = [
     _conv((1, 1, 28, 28), (6, 1, 5, 5)),
@@ -133,6 +143,23 @@ CASES = [
     *_each("unfold", (SMALL, MEDIUM), kernel_size=3, padding=1),
     *_each("fold", ((1, 144, 144),), output_size=12, kernel_size=3, padding=1),
     *_each("fold", ((1, 288, 3136),), output_size=56, kernel_size=3, padding=1),
+    *[Case(op, (x, x)) for op in ("add", "mul", "div", "maximum", "remainder", "le", "logical_and") for x in _ENDS],
+    *[Case("pow", (x, x), variance=0) for x in _ENDS],
+    *[Case("add", (x, (x[1], 1, 1))) for x in _ENDS],
+    Case("add", ((64, 1000), (1000,))),
+    *_each("mul", _ENDS, other=2.0),
+    *_each("lt", _ENDS, other=0.5),
+    *_each("clamp", _ENDS, min=-0.5, max=0.5),
+    *[Case("where", (x, x, x), truths=True) for x in _ENDS],
+    *[Case("matmul", shapes) for shapes in _PRODUCTS],
+    Case("bmm", ((12, 197, 64), (12, 64, 197))),
+    *[Case("scaled_dot_product_attention", (x, x, x)) for x in ((1, 4, 16, 32), (1, 12, 197, 64), (2, 8, 512, 64))],
+    *_each("glu", (SMALL, MEDIUM), dim=1),
+    *_each("flip", _ENDS, dims=(-1,)),
+    *_each("flip", _ENDS, dims=(2,)),
+    *_each("roll", _ENDS, shifts=(1, 1), dims=(2, 3)),
+    *[Case("cat", (x, x), {"dim": 1}, listed=True) for x in _ENDS],
+    *[Case("stack", (x, x), {"dim": 0}, listed=True) for x in _ENDS],
 ]
 
 
@@ -143,10 +170,10 @@ def first(result: Any) -> Any:
 
 def error_of(answer: Any, reference: Any) -> float:
     """Return max|answer - reference| / max|reference|; infinite where the shapes differ."""
-    answer, reference = np.asarray(first(answer)), np.asarray(first(reference))
+    answer, reference = (np.asarray(first(values), np.float64) for values in (answer, reference))
     if answer.shape != reference.shape:
         return float("inf")
-    error = np.abs(answer.astype(np.float64) - reference).max() / np.abs(reference).max()
+    error = np.abs(answer - reference).max() / np.abs(reference).max()
     return float(error) if np.isfinite(error) else float("inf")
 
 
@@ -157,10 +184,14 @@ def calls(case: Case) -> tuple[dict[str, Call], dict[str, float]]:
     import fastconv.functional
 
     arrays = case.arrays()
-    tensors = [torch.from_numpy(array) for array in arrays]
-    own, other = (getattr(module, case.function) for module in (fastconv.functional, torch.nn.functional))
+    tensors: list[Any] = [torch.from_numpy(array) for array in arrays]
+    own = getattr(fastconv.functional, case.function)
+    other = getattr(torch.nn.functional, case.function, None) or getattr(torch, case.function)
     attributes = case.attributes
-    reference = first(other(*(tensor.double() for tensor in tensors), **attributes)).numpy()
+    doubles: list[Any] = [tensor if tensor.dtype == torch.bool else tensor.double() for tensor in tensors]
+    if case.listed:
+        arrays, tensors, doubles = [arrays], [tensors], [doubles]
+    reference = first(other(*doubles, **attributes)).numpy()
     errors = {
         OWN: error_of(own(*arrays, **attributes), reference),
         TORCH: error_of(first(other(*tensors, **attributes)).numpy(), reference),

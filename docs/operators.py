@@ -28,6 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "operators.md"
 NETWORKS = ROOT / "docs" / "networks.json"
 BACKSLASH = "\\"
+ALSO = {
+    "matmul": ("bmm", "scaled_dot_product_attention"),
+    "permute": ("transpose",),
+    "cat": ("stack",),
+    "expand": ("broadcast_to",),
+    "maximum": ("clamp",),
+    "minimum": ("clamp",),
+}
+"""Functions that are called otherwise than the operators that stand for them."""
 CONVOLUTION = "convolution"
 """In place of the kernel's name, where one of a convolution's is chosen by cost."""
 
@@ -96,8 +105,10 @@ def kernels(op: str) -> list[str]:
 
 
 def functions(op: str) -> list[str]:
-    """Return the names in `functional` of an operator, for images and for signals."""
-    return [name for name in dict.fromkeys((op, op.replace("2d", "1d"))) if name in functional.__all__]
+    """Return the names in `functional` of an operator, for images and for signals, and the others that are it."""
+    return [
+        name for name in dict.fromkeys((op, op.replace("2d", "1d"), *ALSO.get(op, ()))) if name in functional.__all__
+    ]
 
 
 def epilogue(op: str) -> str:

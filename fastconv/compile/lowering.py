@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UnsupportedOperatorError
-from ..graph.ops import family_of
+from ..graph.ops import FAMILIES, family_of
 from ..graph.ops.activation import ACTIVATIONS
 from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
 
@@ -36,8 +36,7 @@ __all__ = ["Lowering", "Read", "Value"]
 # Operators that read an image as rows of its planes; those that leave it in the layout in which they find it.
 _IN_PLANES = frozenset(("flatten", "group_norm", "layer_norm", "linear", "matmul", "reshape", "rms_norm"))
 _IN_ANY = frozenset((
-    *ACTIVATIONS, "add", "cat", "div", "dropout", "identity", "log_softmax", "maximum", "minimum", "mul", "slice",
-    "softmax", "sub",
+    *ACTIVATIONS, *FAMILIES["arithmetic"], "cat", "dropout", "identity", "log_softmax", "slice", "softmax",
 ))  # fmt: skip
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from ..errors import ArgumentError, ShapeError
 from ..graph import attributes as at
 from ..graph.ops.activation import ACTIVATIONS, approximation
@@ -30,13 +28,10 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
-    "isnan",
     "leaky_relu",
     "log",
-    "logical_not",
     "logsigmoid",
     "mish",
-    "pow",
     "reciprocal",
     "relu",
     "relu6",
@@ -59,6 +54,8 @@ __all__ = [
 
 _KINDS = kernels().ACTIVATIONS
 _elementwise = kernels().elementwise
+_broadcast = kernels().broadcast
+_MUL = kernels().ARITHMETIC["mul"]
 
 
 def _apply(op: str, input: npt.ArrayLike, a: float = 0.0, b: float = 0.0, function: str | None = None) -> Array:
@@ -242,24 +239,18 @@ def cos(input: npt.ArrayLike) -> Array:
     return _apply("cos", input)
 
 
-def isnan(input: npt.ArrayLike) -> Array:
-    """Return 1 where ``input`` is NaN, else 0, as numbers of the input's type, of any shape."""
-    return _apply("isnan", input)
-
-
-def logical_not(input: npt.ArrayLike) -> Array:
-    """Return 1 where ``input`` is 0, else 0, as numbers of the input's type, of any shape."""
-    return _apply("logical_not", input)
-
-
 def tanhshrink(input: npt.ArrayLike) -> Array:
     """Return ``input - tanh(input)``, of any shape."""
     return _apply("tanhshrink", input)
 
 
-def pow(input: npt.ArrayLike, exponent: float) -> Array:
-    """Return ``input ** exponent``, of any shape; NaN where ``input`` is negative, unless ``exponent`` is whole."""
-    exponent = at.number("pow: exponent", exponent)
+def clip(input: npt.ArrayLike, low: float, high: float) -> Array:
+    """Return `hardtanh` for `clamp`."""
+    return _apply("hardtanh", input, low, high, "clamp")
+
+
+def power(input: npt.ArrayLike, exponent: float) -> Array:
+    """Return ``input ** exponent`` for `pow`."""
     row, number = (*ACTIVATIONS["pow"].compiled(exponent), 0.0)[:2]
     return _apply(row, input, number, function="pow")
 
@@ -298,7 +289,8 @@ def glu(input: npt.ArrayLike, dim: int = -1) -> Array:
     x, dim = floats("glu", input=input)["input"], at.integer("glu: dim", dim)
     if not -x.ndim <= dim < x.ndim or x.shape[dim] % 2:
         raise ShapeError(f"glu: dim={dim} must be an axis with an even number of elements, the input is {x.shape}")
-    first, second = np.split(x, 2, dim)
-    y: Array = _apply("sigmoid", np.ascontiguousarray(second))
-    y *= first
+    front, half = (slice(None),) * (dim % x.ndim), x.shape[dim] // 2
+    views = (*front, slice(0, half)), (*front, slice(half, None))
+    parts = [x[view] for view in views]
+    y: Array = _broadcast(_MUL, 0, False, parts[0], _apply("sigmoid", parts[1]), None, threads())
     return y

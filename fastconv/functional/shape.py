@@ -1,4 +1,4 @@
-"""Sliding blocks as columns and back, and padding."""
+"""Sliding blocks as columns and back, padding, and what moves elements."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import INPUT, Graph, Node
+from ..graph import attributes as at
 from ..graph.checks import check_size
 from ..graph.padding import pad_positions
 from ..machine.cpu import kernels
 from .blocks import count_blocks, pair, window
-from .one_op import Array, Pair, batched_images, one_op
+from .one_op import Array, Pair, batched_images, cache, floats, one_op, threads
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["fold", "pad", "unfold"]
+__all__ = [
+    "broadcast_to",
+    "cat",
+    "flatten",
+    "flip",
+    "fold",
+    "index_select",
+    "pad",
+    "permute",
+    "reshape",
+    "roll",
+    "stack",
+    "transpose",
+    "unfold",
+]
 
 Prepared = tuple[Callable[..., Any], int]
 
@@ -175,3 +190,273 @@ def pad(
     """
     result: Array = _pad_entry.run((input,), (pad, mode, value))
     return result
+
+
+_broadcast = kernels().broadcast
+_COPY = kernels().ARITHMETIC["copy"]
+
+
+def _array(function: str, input: npt.ArrayLike) -> Array:
+    """Return an array of float32 or float64 in the machine's byte order, of any strides."""
+    if type(input) is np.ndarray and input.dtype in (np.float32, np.float64) and input.flags.aligned:
+        return input
+    return floats(function, input=input)["input"]
+
+
+def _copied(x: Array, count: int | None = None) -> Array:
+    """Return a view as an array of its own, in C order; `count`: of threads."""
+    y: Array = _broadcast(_COPY, 0, False, x, None, None, count or threads())
+    return x.copy() if y is NotImplemented else y  # more axes than the kernel takes
+
+
+def _axis(function: str, name: str, dim: Any, shape: tuple[int, ...], more: int = 0) -> int:
+    """Return an axis counted from the first one; a scalar counts as an array of one. `more`: axes that are added."""
+    axis, rank = at.integer(f"{function}: {name}", dim), max(len(shape) + more, 1)
+    if not -rank <= axis < rank:
+        raise ArgumentError(f"{function}: {name}={axis} is not an axis of the input {shape}, {-rank}..{rank - 1}")
+    return axis % rank
+
+
+def _dims(function: str, dims: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return several axes, each once."""
+    found = tuple([_axis(function, "dims", dim, shape) for dim in at.integers(f"{function}: dims", dims)])
+    if len(set(found)) < len(found):
+        raise ArgumentError(f"{function}: dims must name every axis once, got {at.shown(dims)}")
+    return found
+
+
+def _permute(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    shape, (dims,) = arrays[0].shape, values
+    order = _dims("permute", dims, shape)
+    if len(order) != len(shape):
+        raise ArgumentError(f"permute: dims must hold all {len(shape)} axes of the input {shape}, got {at.shown(dims)}")
+    return lambda x: _copied(x.transpose(order), threads), 0
+
+
+def _transpose(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    shape = arrays[0].shape
+    first, second = (_axis("transpose", f"dim{i}", dim, shape) for i, dim in enumerate(values))
+    return lambda x: _copied(x.swapaxes(first, second) if shape else x, threads), 0
+
+
+def _flip(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    shape = arrays[0].shape
+    axes, backwards = _dims("flip", values[0], shape), slice(None, None, -1)
+    view = (..., *[backwards if axis in axes else slice(None) for axis in range(len(shape))])
+    return lambda x: _copied(x[view], threads), 0
+
+
+def _roll(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    (x,), (shifts, dims) = arrays, values
+    listed = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
+    steps = [at.integer("roll: shifts", shift) for shift in listed]
+    names = dims if isinstance(dims, (tuple, list)) else () if dims is None else (dims,)
+    if len(steps) != max(len(names), 1):
+        raise ArgumentError(f"roll: shifts must be as many as dims, got {at.shown(shifts)} and {at.shown(dims)}")
+    if names and not x.ndim:
+        raise ArgumentError(f"roll: dims must be left out for a scalar, got {at.shown(dims)}")
+    shape = out = x.shape
+    axes = [_axis("roll", "dims", dim, shape) for dim in names] or [0]
+    if not names:
+        shape = (x.size,)
+    total = [0] * len(shape)
+    for axis, step in zip(axes, steps, strict=True):
+        total[axis] = (total[axis] + step) % max(shape[axis], 1)
+    parts: list[tuple[tuple[slice, ...], tuple[slice, ...]]] = [((), ())]  # of the result, and where they come from
+    for step, size in zip(total, shape, strict=True):
+        pieces = [(slice(step, None), slice(0, size - step))]
+        pieces += [(slice(0, step), slice(size - step, None))] if step else []
+        parts = [((*to, there), (*come, here)) for to, come in parts for there, here in pieces]
+
+    def run(x: Array) -> Array:
+        y: Array = np.empty(shape, x.dtype)
+        x = x.reshape(shape)
+        for to, come in parts:
+            y[to] = x[come]
+        result: Array = y.reshape(out)
+        return result
+
+    return run, 0
+
+
+def _cat(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    kept = [i for i, array in enumerate(arrays) if array.shape != (0,)] or [0]
+    shapes = [arrays[i].shape for i in kept]
+    if not all(array.ndim for array in arrays):
+        raise ShapeError("cat: tensors must have an axis, one is a scalar; stack puts scalars side by side")
+    first = shapes[0]
+    axis = _axis("cat", "dim", values[0], first)
+    for shape in shapes:
+        if len(shape) != len(first) or shape[:axis] != first[:axis] or shape[axis + 1 :] != first[axis + 1 :]:
+            raise ShapeError(f"cat: tensors must agree on every axis but dim={axis}, got {first} and {shape}")
+    if len(kept) == len(arrays):
+        return lambda *arrays: np.concatenate(arrays, axis), 0
+    return lambda *arrays: np.concatenate([arrays[i] for i in kept], axis), 0
+
+
+def _stack(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
+    shape = arrays[0].shape
+    axis = _axis("stack", "dim", values[0], shape, 1)
+    for array in arrays:
+        if array.shape != shape:
+            raise ShapeError(f"stack: tensors must have one shape, got {shape} and {array.shape}")
+    new = (*shape[:axis], 1, *shape[axis:])
+    return lambda *arrays: np.concatenate([array.reshape(new) for array in arrays], axis), 0
+
+
+def _of_several(function: str, prepare: Callable[..., Prepared]) -> Callable[..., Array]:
+    """Make the entry of a function of a list of arrays."""
+
+    def convert(arrays: tuple[npt.ArrayLike, ...]) -> tuple[Array, ...]:
+        found = tuple([floats(function, tensors=array)["tensors"] for array in arrays])
+        for array in found:
+            if array.dtype != found[0].dtype:
+                raise DTypeError(
+                    f"{function}: tensors are {found[0].dtype} and {array.dtype}; convert some, e.g. with "
+                    f"astype(np.{found[0].dtype})"
+                )
+        return found
+
+    entry = kernels().OneOp(cache, prepare, convert, False)
+
+    def run(tensors: Sequence[npt.ArrayLike], dim: int) -> Array:
+        if not isinstance(tensors, (tuple, list)) or not tensors:
+            raise ArgumentError(f"{function}: tensors must be a list of arrays, at least one, got {at.shown(tensors)}")
+        result: Array = entry.run(tuple(tensors), (dim,))
+        return result
+
+    return run
+
+
+_run_permute, _run_transpose, _run_flip, _run_roll = (
+    one_op(name, prepare, images=False).run
+    for name, prepare in (("permute", _permute), ("transpose", _transpose), ("flip", _flip), ("roll", _roll))
+)
+_run_cat, _run_stack = _of_several("cat", _cat), _of_several("stack", _stack)
+
+
+def permute(input: npt.ArrayLike, dims: Sequence[int]) -> Array:
+    """Put the axes into the order ``dims``, of any shape; the result is a copy in that order."""
+    result: Array = _run_permute((input,), (dims,))
+    return result
+
+
+def transpose(input: npt.ArrayLike, dim0: int, dim1: int) -> Array:
+    """Exchange two axes, of any shape; the result is a copy in that order."""
+    result: Array = _run_transpose((input,), (dim0, dim1))
+    return result
+
+
+def flip(input: npt.ArrayLike, dims: Sequence[int]) -> Array:
+    """Reverse the axes ``dims``, of any shape."""
+    result: Array = _run_flip((input,), (dims,))
+    return result
+
+
+def roll(input: npt.ArrayLike, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Array:
+    """Move elements along axes; those that leave at the end come back at the beginning.
+
+    Parameters
+    ----------
+    input : any shape
+    shifts : int or sequence of int
+        How far, for each of ``dims``.
+    dims : int or sequence of int, optional
+        None, and an empty sequence, are the flattened array.
+
+    Returns
+    -------
+    The input's shape.
+    """
+    result: Array = _run_roll((input,), (shifts, dims))
+    return result
+
+
+def cat(tensors: Sequence[npt.ArrayLike], dim: int = 0) -> Array:
+    """Put arrays one behind the other along an axis.
+
+    Parameters
+    ----------
+    tensors : sequence of arrays
+        Alike in all sizes but that of ``dim``. Arrays of shape (0,) are left out, as in PyTorch.
+    dim : int
+
+    Returns
+    -------
+    Their shape, with all of their elements along the axis.
+    """
+    return _run_cat(tensors, dim)
+
+
+def stack(tensors: Sequence[npt.ArrayLike], dim: int = 0) -> Array:
+    """Put arrays of one shape side by side along a new axis, which will be ``dim``."""
+    return _run_stack(tensors, dim)
+
+
+def index_select(input: npt.ArrayLike, dim: int, index: npt.ArrayLike) -> Array:
+    """Take some indices of an axis, in any order.
+
+    Parameters
+    ----------
+    input : any shape
+    dim : int
+    index : (K,) or (), int32 or int64
+
+    Returns
+    -------
+    The input's shape, with K elements along the axis.
+    """
+    x, where = _array("index_select", input), np.asarray(index)
+    axis = _axis("index_select", "dim", dim, x.shape)
+    if where.dtype not in (np.int32, np.int64):
+        raise DTypeError(
+            f"index_select: index is {where.dtype}, it must be int32 or int64; convert it with index.astype(np.int64)"
+        )
+    if where.ndim > 1:
+        raise ShapeError(f"index_select: index must have one axis, got shape {where.shape}")
+    where = where.reshape(-1)
+    size = x.shape[axis] if x.ndim else 1
+    if where.size and not 0 <= where.min() <= where.max() < size:
+        worst = where[(where < 0) | (where >= size)][0]
+        raise ArgumentError(f"index_select: index {worst} is none of the axis {axis} of {x.shape}, 0..{size - 1}")
+    if not x.ndim:
+        if where.size != 1:
+            raise ShapeError(f"index_select: index of a scalar must have one element, got {where.size}")
+        return np.array(x)
+    result: Array = x.take(where, axis)
+    return result
+
+
+def reshape(input: npt.ArrayLike, shape: Sequence[int]) -> Array:
+    """Give the elements, in PyTorch's order, another shape; one size may be -1. The result is a copy."""
+    x, target = _array("reshape", input), at.integers("reshape: shape", shape)
+    known = prod(size for size in target if size != -1)
+    if (
+        min(target, default=0) < -1
+        or target.count(-1) > 1
+        or (x.size != known if -1 not in target else not known or x.size % known)
+    ):
+        raise ShapeError(f"reshape: cannot give {x.shape} ({x.size} elements) the shape {at.shown(shape)}")
+    return _copied(x).reshape(target)
+
+
+def flatten(input: npt.ArrayLike, start_dim: int = 0, end_dim: int = -1) -> Array:
+    """Make one axis of several, ``start_dim`` to ``end_dim``, of any shape. The result is a copy."""
+    x = _array("flatten", input)
+    first, last = _axis("flatten", "start_dim", start_dim, x.shape), _axis("flatten", "end_dim", end_dim, x.shape)
+    if first > last:
+        raise ArgumentError(f"flatten: start_dim={start_dim} must not lie behind end_dim={end_dim} of {x.shape}")
+    return _copied(x).reshape(*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+
+
+def broadcast_to(input: npt.ArrayLike, shape: Sequence[int]) -> Array:
+    """Repeat axes of one index, and add axes in front, to this shape; -1 keeps a size. The result is a copy."""
+    x, target = _array("broadcast_to", input), at.integers("broadcast_to: shape", shape)
+    more = len(target) - x.ndim
+    sizes = [x.shape[axis - more] if size == -1 and axis >= more else size for axis, size in enumerate(target)]
+    if more < 0 or any(
+        size < 0 or (axis >= more and x.shape[axis - more] not in (1, size)) for axis, size in enumerate(sizes)
+    ):
+        raise ShapeError(f"broadcast_to: {x.shape} does not broadcast to {at.shown(shape)}")
+    _check_output("broadcast_to", tuple(sizes))
+    return _copied(np.broadcast_to(x, sizes))

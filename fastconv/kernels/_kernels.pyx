@@ -29,6 +29,8 @@ stands where:
     planes.pxi       what runs on the caller's planes: global means, what is not finite, padding
     linear_rows.pxi  linear layers whose weights come with the call
     entry.pxi        OneOp: the compiled entry of fastconv.functional, and what it remembers
+    broadcast.pxi    arithmetic, choices and copies on the caller's memory, of arrays that broadcast
+    products.pxi     matrix products and attention of its arrays
     measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone
 
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
@@ -85,6 +87,8 @@ include "program.pxi"
 include "planes.pxi"
 include "linear_rows.pxi"
 include "entry.pxi"
+include "broadcast.pxi"
+include "products.pxi"
 include "measure.pxi"
 
 # What compile and show_config are told of this module. Widths are in floats.

@@ -1,17 +1,49 @@
 """Products of two activations: attention's."""
 
-cdef void pack_columns(const float* b, Py_ssize_t k, Py_ssize_t n, float* out) noexcept nogil:
-    """b: (k, n) -> panels of (k, FC_NR), and where one vector holds what is left, one of (k, FC_W); zeros fill up."""
+cdef void pack_columns(const float* b, Py_ssize_t step, Py_ssize_t k, Py_ssize_t n, float* out) noexcept nogil:
+    """b: (k, n), rows a step apart -> panels of (k, FC_NR), and where one vector holds what is left, one of (k, FC_W).
+
+    Zeros fill up.
+    """
     cdef Py_ssize_t first = 0, j, width
     cdef int part
     while first < n:
         width = FC_NR if n - first > FC_W else FC_W
+        part = <int>min(width, n - first)
         for j in range(k):
-            memcpy(out, b + j * n + first, min(width, n - first) * sizeof(float))
-            part = <int>min(width, n - first)
+            memcpy(out, b + j * step + first, part * sizeof(float))
             memset(out + part, 0, (width - part) * sizeof(float))
             out += width
         first += width
+
+
+cdef void panels_product(const float* x, Py_ssize_t x_step, const float* panel, float* out, Py_ssize_t y_step,
+                         Py_ssize_t m, Py_ssize_t k, Py_ssize_t o) noexcept nogil:
+    """y = x . z. x: (m, k) and y: (m, o), rows a step apart; z: (k, o) in panels"""
+    cdef const float* a[TILES * MAX_M]
+    cdef float* y[TILES * MAX_M]
+    cdef Activation none
+    cdef Ahead far = nothing_ahead()
+    cdef Epilogue e
+    cdef Py_ssize_t j, rows, portion, first = 0, nv, zero = 0
+    none.kind = ACT_NONE
+    none.a = none.b = 0
+    e = epilogue(NULL, &none)
+    while first < o:
+        nv = FC_NV if o - first > FC_W else 1
+        e.valid = <int>min(o - first - (nv - 1) * FC_W, FC_W)
+        portion = rows_at_once(m, <int>nv)
+        rows = 0
+        for j in range(m):
+            a[rows] = x + j * x_step
+            y[rows] = out + j * y_step + first
+            rows += 1
+            if rows == portion:
+                run_inline(rows, <int>nv, a, &zero, 1, k, panel, &e, NULL, y, &far)
+                rows = 0
+        run_inline(rows, <int>nv, a, &zero, 1, k, panel, &e, NULL, y, &far)
+        panel += k * nv * FC_W
+        first += FC_NR
 
 
 cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
@@ -22,19 +54,10 @@ cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
     scratch: one z in panels for float; products of double go to BLAS, one at a time.
     """
     cdef const MatmulRecord* p = <const MatmulRecord*>s.record
-    cdef const float* a[TILES * MAX_M]
-    cdef float* y[TILES * MAX_M]
-    cdef Activation none
-    cdef Epilogue e
-    cdef Ahead far = nothing_ahead()
-    cdef Py_ssize_t u, i, t, j, rows, portion, first, nv, zero = 0
+    cdef Py_ssize_t u, i, t
     cdef const real* x
     cdef const real* z
-    cdef const float* panel
     cdef real* out
-    none.kind = ACT_NONE
-    none.a = none.b = 0
-    e = epilogue(NULL, &none)
     if s.serial:                    # BLAS shares out its own work
         begin, end = 0, n * p.count
     for u in range(begin, end):
@@ -46,23 +69,7 @@ cdef void matmul(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_
         if p.k == 0:                # an empty sum; BLAS refuses it
             memset(out, 0, p.m * p.o * sizeof(real))
         elif real is float:
-            pack_columns(z, p.k, p.o, scratch)
-            panel = scratch
-            first = 0
-            while first < p.o:
-                nv = FC_NV if p.o - first > FC_W else 1
-                e.valid = <int>min(p.o - first - (nv - 1) * FC_W, FC_W)
-                portion = rows_at_once(p.m, <int>nv)
-                rows = 0
-                for j in range(p.m):
-                    a[rows] = x + j * p.k
-                    y[rows] = out + j * p.o + first
-                    rows += 1
-                    if rows == portion:
-                        run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y, &far)
-                        rows = 0
-                run_inline(rows, <int>nv, a, &zero, 1, p.k, panel, &e, NULL, y, &far)
-                panel += p.k * nv * FC_W
-                first += FC_NR
+            pack_columns(z, p.o, p.k, p.o, scratch)
+            panels_product(x, p.k, scratch, out, p.o, p.m, p.k, p.o)
         else:
             gemm(p.m, p.o, p.k, x, z, p.o, out)

@@ -40,7 +40,6 @@ FC_INLINE V P##_exponent(V x) { return __builtin_convertvector(((P##_int)x >> MA
 FC_INLINE V P##_erf_of(V x) { int i; for (i = 0; i < W; i++) x[i] = (S)erf(x[i]); return x; } \
 FC_INLINE V P##_log_of(V x) { int i; for (i = 0; i < W; i++) x[i] = (S)log(x[i]); return x; } \
 FC_INLINE V P##_pow_of(V x, V a) { int i; for (i = 0; i < W; i++) x[i] = (S)pow(x[i], a[i]); return x; } \
-FC_INLINE V P##_fmod_of(V x, V z) { int i; for (i = 0; i < W; i++) x[i] = (S)fmod(x[i], z[i]); return x; } \
 FC_INLINE V P##_sin_far(V x, V near, double d) \
 { \
     int i; \
@@ -185,6 +184,22 @@ FC_SCALE(P, V)
 typedef double vd __attribute__((vector_size(4 * FC_W)));
 #define FC_D (FC_W / 2)                 /* lanes of vd */
 
+/* The remainder of a division. Below `far`, the quotient's rounding puts its whole part off by one at most, and what
+ * an FMA leaves is exact; other lanes, and all where an FMA rounds twice, are the C library's. */
+#define FC_FMOD(P, V, S, W) \
+FC_INLINE V P##_fmod_of(V x, V z) \
+{ \
+    V a = P##_absolute(x), b = P##_absolute(z), q = a / b, t = P##_round(q), zero = (V){0}; \
+    S far = FC_W == 4 ? 0 : sizeof(S) == 4 ? (S)0x1p22 : (S)0x1p51; \
+    int i; \
+    t = P##_where_lt(q, t, t - P##_fill(x, 1), t); \
+    t = P##_fma(-t, b, a); \
+    t = P##_where_lt(t, zero, t + b, t); \
+    t = P##_copysign(P##_where_lt(a, b, a, t), x); \
+    for (i = 0; i < W; i++) if (!(q[i] < far)) t[i] = (S)fmod(x[i], z[i]); \
+    return t; \
+}
+
 FC_OPS(f, vf, float, int32_t, FC_W, 23, 127)
 FC_OPS(d, vd, double, int64_t, FC_D, 52, 1023)
 #if FC_W == 16
@@ -224,6 +239,12 @@ FC_STORE_PARTS(p, vp, float, 8)
 #define FC_FITTING(op, a) _Generic((a), vf: f_##op, vd: d_##op, vp: p_##op)
 #else
 #define FC_FITTING(op, a) _Generic((a), vf: f_##op, vd: d_##op)
+#endif
+
+FC_FMOD(f, vf, float, FC_W)
+FC_FMOD(d, vd, double, FC_D)
+#if FC_P != FC_W
+FC_FMOD(p, vp, float, FC_P)
 #endif
 
 #if FC_W == 16

@@ -157,6 +157,9 @@ cdef void arithmetic_run(const StridedRecord* p, const Axis* a, const real* x, c
     if kind == COPY:
         if x_step == 1 and a.y == 1:
             memcpy(y, x, n * sizeof(real))
+        elif x_step == -1 and a.y == 1:         # whole vectors, turned
+            for k in range(n):
+                y[k] = x[-k]
         else:
             for k in range(n):
                 y[k * a.y] = x[k * x_step]

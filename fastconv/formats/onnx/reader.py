@@ -143,6 +143,13 @@ class Reader:
         parts = x.axes[axis]
         return parts[0] if len(parts) == 1 else 0
 
+    def axis_of_images(self, x: Value, axis: int) -> int:
+        """Return the Graph's axis as `axis` does, of a node that cannot go along the batch."""
+        dim = self.axis(x, axis)
+        if dim == 0:
+            raise self.unsupported("along the batch")
+        return dim
+
     def arranged(self, x: Value) -> Value:
         """Return a value whose axes the Graph has in ONNX's order, but the batch first."""
         return Value(*self._arranger.arranged(x.name, x.axes), x.floating)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ShapeError
 from ..attributes import boolean, integer
-from .reduce import LARGEST_INDEX
+from .reduce import check_indices
 from .spec import REQUIRED, OpSpec, axis
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ def _topk(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settl
     size, k = shape[dim - 1], attrs["k"]
     if not 0 <= k <= size:
         raise ShapeError(f"k={k} must lie in 0..{size}, the elements along axis {dim} of {shape}")
-    if size > LARGEST_INDEX:
-        raise ShapeError(
-            f"axis {dim} of {shape} has more than {LARGEST_INDEX} indices, which float32 cannot tell apart"
-        )
+    check_indices(shape, dim)
     return (*shape[: dim - 1], k, *shape[dim:]), {**attrs, "dim": dim}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .spec import Attributes, Settled, Shape, Two, Weights, Window
 
-__all__ = ["LARGEST_INDEX", "NORMS", "SPECS"]
+__all__ = ["LARGEST_INDEX", "NORMS", "SPECS", "check_indices"]
 
 LARGEST_INDEX = 2**24
 """Up to here every whole number is one of float32, which indices are given in."""
@@ -72,6 +72,15 @@ def _of_some(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Se
     return out, settled
 
 
+def check_indices(shape: Shape, dim: int) -> None:
+    """Refuse an axis with more indices than float32 can tell apart; float64 has the same limit."""
+    if shape[dim - 1] > LARGEST_INDEX:
+        raise ShapeError(
+            f"axis {dim} of {shape} has more than {LARGEST_INDEX} indices, the most that are told apart, in float32 "
+            "and in float64 alike; cut it into parts"
+        )
+
+
 def _index(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Settled:
     """An index, as a whole number in the network's own type."""
     shape = shapes[0]
@@ -79,10 +88,7 @@ def _index(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -> Sett
     size = shape[dim - 1]
     if not size:
         raise ShapeError(f"there is no index in the empty axis {dim} of {shape}")
-    if size > LARGEST_INDEX:
-        raise ShapeError(
-            f"axis {dim} of {shape} has more than {LARGEST_INDEX} indices, which float32 cannot tell apart"
-        )
+    check_indices(shape, dim)
     return _without(shape, (dim,), attrs["keepdim"]), {**attrs, "dim": dim}
 
 

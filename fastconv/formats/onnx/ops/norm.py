@@ -112,10 +112,7 @@ def _softmax(name: str, op: str) -> None:
 
 
 def _along(reader: Reader, op: str, x: Value, axis: int) -> Value:
-    dim = reader.axis(x, axis)
-    if dim == 0:
-        raise reader.unsupported("along the batch")
-    return reader.along(op, x, dim=dim)
+    return reader.along(op, x, dim=reader.axis_of_images(x, axis))
 
 
 _softmax("Softmax", "softmax")

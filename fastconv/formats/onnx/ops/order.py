@@ -15,16 +15,9 @@ __all__ = ["FUNCTIONS"]
 FUNCTIONS = Functions()
 
 
-def _axis(reader: Reader, x: Value, axis: int) -> int:
-    dim = reader.axis(x, axis)
-    if dim == 0:
-        raise reader.unsupported("along the batch")
-    return dim
-
-
 @FUNCTIONS("CumSum")
 def _cumsum(reader: Reader, x: Value, axis: Any, *, exclusive: int, reverse: int) -> Value:
-    dim = _axis(reader, x, reader.integer("axis", axis))
+    dim = reader.axis_of_images(x, reader.integer("axis", axis))
     if reverse:
         x = reader.along("flip", x, dims=(dim,))
     if exclusive:  # the element itself is left out: the first is nothing, the last is not added to any
@@ -37,6 +30,6 @@ def _cumsum(reader: Reader, x: Value, axis: Any, *, exclusive: int, reverse: int
 @FUNCTIONS("TopK")
 def _topk(reader: Reader, x: Value, k: Any, *, axis: int, largest: int = 1, sorted: int = 1) -> tuple[Value, ...]:
     count = k if isinstance(k, int) else reader.integer("k", k)
-    attrs: dict[str, Any] = {"k": count, "dim": _axis(reader, x, axis), "largest": bool(largest)}
+    attrs: dict[str, Any] = {"k": count, "dim": reader.axis_of_images(x, axis), "largest": bool(largest)}
     values, indices = (reader.along("topk", x, **attrs, indices=indices) for indices in (False, True))
     return values, Value(indices.name, indices.axes, floating=False)

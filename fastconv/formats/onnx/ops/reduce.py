@@ -34,9 +34,7 @@ _REDUCTIONS: dict[str, tuple[str, dict[str, Any], str | None, str | None]] = {
 
 def _reduced(reader: Reader, op: str, x: Value, axes: Sequence[int], keepdims: int, **attrs: Any) -> Value:
     """Reduce axes, wherever ONNX sees them."""
-    places = [reader.axis(x, axis) for axis in axes]
-    if 0 in places:
-        raise reader.unsupported("over the batch")
+    places = [reader.axis_of_images(x, axis) for axis in axes]
     reduced = set(places)
     if len(reduced) != len(places):
         raise reader.error(f"names an axis twice in {list(axes)}")
@@ -74,9 +72,7 @@ for _name in _REDUCTIONS:
 def _index(name: str, op: str) -> None:
     @FUNCTIONS(name)
     def convert(reader: Reader, x: Value, *, axis: int, keepdims: int, select_last_index: int = 0) -> Value:
-        dim = reader.axis(x, axis)
-        if dim == 0:
-            raise reader.unsupported("over the batch")
+        dim = reader.axis_of_images(x, axis)
         if select_last_index:
             x = reader.along("flip", x, dims=(dim,))
         y = _reduced(reader, op, x, [axis], keepdims)

@@ -156,9 +156,7 @@ _INDEX = 8
 
 def _size_of(reader: Reader, x: Value, axis: int) -> int:
     """The size of an axis, which is not the batch."""
-    dim = reader.axis(x, axis)
-    if dim == 0:
-        raise reader.unsupported("along the batch")
+    dim = reader.axis_of_images(x, axis)
     return reader.builder.shape(x.name)[dim - 1]
 
 
@@ -221,9 +219,7 @@ def _concat(reader: Reader, *inputs: Any, axis: int) -> Value:
     if any(len(x.axes) != len(like.axes) for x in inputs if isinstance(x, Value)):
         raise reader.error("joins tensors of different numbers of axes")
     values = reader.alike(*(x if isinstance(x, Value) else reader.filled(x, like) for x in inputs))
-    dim = reader.axis(values[0], axis)
-    if dim == 0:
-        raise reader.unsupported("along the batch")
+    dim = reader.axis_of_images(values[0], axis)
     return values[0] if len(values) == 1 else reader.along("cat", *values, dim=dim)
 
 
@@ -308,9 +304,7 @@ def _array(value: Any) -> Any:
 
 @FUNCTIONS("Split")
 def _split(reader: Reader, x: Value, split: Any = None, *, axis: int, num_outputs: int | None = None) -> Any:
-    dim = reader.axis(x, axis)
-    if dim == 0:
-        raise reader.unsupported("along the batch")
+    dim = reader.axis_of_images(x, axis)
     size = reader.builder.shape(x.name)[dim - 1]
     sizes = parts(reader, size, None if split is None else reader.ints("split", split), num_outputs)
     stops = np.cumsum(sizes).tolist()
