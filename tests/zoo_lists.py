@@ -186,6 +186,5 @@ REFUSED: dict[str, str] = {
     "mvitv2_tiny": r"MultiScaleAttention\): aten\.einsum\.default is supported with constants that are matrices only",
     "sam2_hiera_tiny": r"MaxPool2d\): aten\.max_pool2d\.default mixes the images",
     "samvit_base_patch16_224": r"Attention\): aten\.einsum\.default is supported with constants that are matrices only",
-    "sequencer2d_s": r"LSTM\): aten\.lstm\.input is not supported",
     "volo_d1_224": r"OutlookAttention\): aten\.col2im\.default is not supported",
 }

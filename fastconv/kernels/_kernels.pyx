@@ -21,6 +21,7 @@ stands where:
     resize.pxi       interpolation, images sampled at computed places
     norm.pxi         layer, group and RMS norm
     order.pxi        running sums, elements in order
+    recurrent.pxi    LSTM, GRU and plain recurrent layers
     reduce.pxi       sums, products and extremes over an axis, and where they stand
     strided.pxi      arithmetic of two operands that broadcast, copies in another order
     flat.pxi         the same on the caller's memory, for fastconv.functional
@@ -78,6 +79,7 @@ include "strided.pxi"
 include "norm.pxi"
 include "reduce.pxi"
 include "order.pxi"
+include "recurrent.pxi"
 include "resize.pxi"
 include "flat.pxi"
 include "pack.pxi"
@@ -108,6 +110,7 @@ INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kin
 SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
 GRID_MODES = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 GRID_PADDINGS = {"zeros": ZEROS, "border": EDGES, "reflection": REFLECTION}
+RECURRENT = {"lstm": LSTM, "gru": GRU, "gru_reset_first": GRU_RESET_FIRST, "rnn": RNN}
 POOLS = {"none": NO_POOL, "max": MAX_POOL, "avg": AVG_POOL}
 PACK_ORDERS = {"panels": PANELS, "columns": COLUMNS, "lanes": LANES, "pixels": PIXELS}
 WINOGRAD = tuple(WINOGRAD_SIZES[i] for i in range(SCHEMES))
