@@ -18,6 +18,7 @@ from fastconv.graph import INPUT, Graph, Node
 from fastconv.graph.ops import FAMILIES
 from fastconv.graph.ops.activation import ACTIVATIONS
 from fastconv.graph.ops.arithmetic import WHERE
+from fastconv.graph.ops.recurrent import GATES, REVERSE
 
 Shape = tuple[int, ...]
 Weights = dict[str, np.ndarray]
@@ -276,6 +277,23 @@ def _topk(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"dim": dim, "k": k, "largest": draw(st.booleans()), "indices": draw(st.booleans())}, {}
 
 
+def _recurrent(op: str) -> Callable[[st.DrawFn, Shape], Drawn]:
+    def draw_one(draw: st.DrawFn, shape: Shape) -> Drawn:
+        hidden, rows = draw(st.sampled_from(CHANNELS)), GATES[op]
+        weights: dict[str, tuple[int, ...]] = {}
+        for way in ("", REVERSE)[: draw(st.integers(1, 2))]:
+            weights[f"weight_ih{way}"] = (rows * hidden, shape[-1])
+            weights[f"weight_hh{way}"] = (rows * hidden, hidden)
+            for role in ("bias_ih", "bias_hh"):
+                if draw(st.booleans()):
+                    weights[role + way] = (rows * hidden,)
+        if op == "rnn":
+            return {"nonlinearity": draw(st.sampled_from(["tanh", "relu"]))}, weights
+        return {"cells" if op == "lstm" else "linear_before_reset": draw(st.booleans())}, weights
+
+    return draw_one
+
+
 def _flip(draw: st.DrawFn, shape: Shape) -> Drawn:
     return {"dims": tuple(draw(st.lists(st.integers(1, len(shape)), min_size=1, unique=True)))}, {}
 
@@ -341,6 +359,7 @@ OPS: dict[str, Callable[[st.DrawFn, Shape], Drawn]] = {
     **dict.fromkeys(("mean", "sum", "prod", "amax", "amin", "logsumexp"), _dims),
     "cumsum": _axis,
     "topk": _topk,
+    **{op: _recurrent(op) for op in FAMILIES["recurrent"]},
     "flip": _flip,
     "expand": _expand,
     "index_select": _index_select,
@@ -437,7 +456,7 @@ def weights_of(shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> 
     weights = {}
     for role, shape in shapes.items():
         values = rng.standard_normal(shape)
-        if role == "weight" and len(shape) > 1:
+        if role.startswith("weight") and len(shape) > 1:
             values /= np.sqrt(max(1, prod(shape[1:])))
         elif role == "running_var":
             values = rng.uniform(0.5, 2.0, shape)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from reference_elementwise import *  # noqa: F403
+from reference_recurrent import *  # noqa: F403
 from reference_reduce import *  # noqa: F403
 
 F64 = NDArray[np.float64]

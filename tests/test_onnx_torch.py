@@ -261,3 +261,16 @@ def test_torchvision_at_full_size(name: str, exporter: str, tmp_path: Path) -> N
         want = module(x).numpy()
     got = fastconv.load(tmp_path / "net.onnx")(x.numpy())
     assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_recurrent_layers(name: str, exporter: str, tmp_path: Path) -> None:
+    """Over the columns of an image, which begin with the time."""
+    inner = getattr(nn, name)(6, 5, num_layers=2, bidirectional=True)
+
+    def forward(self: Any, x: torch.Tensor) -> Any:
+        y, last = self.inner(x.squeeze(2).permute(2, 0, 1))
+        return (y.permute(1, 0, 2), *(each.permute(1, 0, 2) for each in (last if isinstance(last, tuple) else (last,))))
+
+    check(Functional(forward, inner=inner), tmp_path / "net.onnx", 6, 1, 7, exporter=exporter)

@@ -182,5 +182,4 @@ SHIFTS = {"convmixer_768_32": -0.1}
 # Of these, those which are refused -> what the error says.
 REFUSED: dict[str, str] = {
     "csatv2": r"SpatialTransformerBlock\): aten\.matmul\.default mixes the images",
-    "sequencer2d_s": r"LSTM\): aten\.lstm\.input is not supported",
 }

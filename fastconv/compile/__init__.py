@@ -95,6 +95,7 @@ def compile_graph(
     image_bytes = max(1, sum(roots.values()))
     room = int(_CHUNK_SHARE * machine.l2_bytes)
     chunk = max(1, min(_CHUNK_IMAGES, room // image_bytes))
+    chunk = max(chunk, min(low.together, int(_CHUNK_SHARE * machine.llc_bytes) // (count * image_bytes)))
     small = image_bytes <= room
     steps = [step for step in low.steps if not (small and step.kernel == "zero_border")]
 

@@ -34,7 +34,9 @@ __all__ = ["Lowering", "Read", "Value"]
 
 
 # Operators that read an image as rows of its planes; those that leave it in the layout in which they find it.
-_IN_PLANES = frozenset(("flatten", "group_norm", "layer_norm", "linear", "matmul", "reshape", "rms_norm"))
+_IN_PLANES = frozenset((
+    "flatten", "group_norm", "gru", "layer_norm", "linear", "lstm", "matmul", "reshape", "rms_norm", "rnn",
+))  # fmt: skip
 _IN_ANY = frozenset((
     *ACTIVATIONS, *FAMILIES["arithmetic"], "cat", "dropout", "identity", "log_softmax", "slice", "softmax",
 ))  # fmt: skip
@@ -127,6 +129,7 @@ class Lowering:
         self.dtype = np.dtype(graph.dtype)
         self.steps: list[Step] = []
         self.prologue: list[Step] = []
+        self.together = 1  # images that should go through the network at once, if memory allows
         self.shared = 0  # bytes that the prologue makes
         self.keep: list[np.ndarray] = []
         spaces = kernels.SPACES

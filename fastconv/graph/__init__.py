@@ -265,7 +265,7 @@ class Graph(Frozen):
             array_id(array): array.size
             for node in self.nodes
             for role, array in node.weights.items()
-            if role in ("weight", "bias")
+            if role.startswith(("weight", "bias"))
         }
         return sum(sizes.values())
 

@@ -165,9 +165,8 @@ def summarize(graph: Graph, optimized: Graph, steps: Sequence[Mapping[str, str]]
 def _count_parameters(node: Node, counted: set[tuple[int, Shape]]) -> int:
     """Count the trained values of a node that were not `counted` yet (modules used twice)."""
     total = 0
-    for role in ("weight", "bias"):
-        array = node.weights.get(role)
-        if array is not None and (key := array_id(array)) not in counted:
+    for role, array in node.weights.items():
+        if role.startswith(("weight", "bias")) and (key := array_id(array)) not in counted:
             counted.add(key)
             total += array.size
     return total

@@ -93,7 +93,7 @@ class Kernels(Protocol):
     REDUCE_COLUMNS: int
     OPENMP: int
     # Enums by name: kinds of activation (and which of them stand in every kernel), arithmetic, reductions, memory
-    # spaces, pools, orders.
+    # spaces, pools, orders, recurrent layers.
     ACTIVATIONS: dict[str, int]
     ARITHMETIC: dict[str, int]
     REDUCTIONS: dict[str, int]
@@ -101,6 +101,7 @@ class Kernels(Protocol):
     SPACES: dict[str, int]
     GRID_MODES: dict[str, int]
     GRID_PADDINGS: dict[str, int]
+    RECURRENT: dict[str, int]
     POOLS: dict[str, int]
     PACK_ORDERS: dict[str, int]
     # Of each Winograd scheme: step, side, stride, own (kernels/winograd.h).

@@ -21,6 +21,7 @@ stands where:
     resize.pxi       interpolation, images sampled at computed places
     norm.pxi         layer, group and RMS norm
     order.pxi        running sums, elements in order
+    recurrent.pxi    LSTM, GRU and plain recurrent layers
     reduce.pxi       sums, products and extremes over an axis, and where they stand
     strided.pxi      arithmetic of two operands that broadcast, copies in another order
     flat.pxi         the same on the caller's memory, for fastconv.functional
@@ -54,8 +55,9 @@ from fastconv.kernels.simd cimport (
     p_even, p_fma, p_load, p_nanmax, p_odd, p_set1, p_store, p_store_half,
     p_store_n, p_store_three, p_transpose,
     v_absolute, v_ahead, v_all, v_copysign, v_cos_far, v_erf_of, v_exponent, v_fill, v_fma, v_fmod_of, v_fraction,
-    v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_pow_of, v_prefetch,
-    v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_sqrt, v_store, v_store_n, v_sum, v_top,
+    v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_pow_of, v_power2,
+    v_prefetch, v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_sqrt, v_store, v_store_n, v_sum,
+    v_top,
     v_where_lt, v_where_nan,
     vany, vd, vf, vp, vreal,
 )
@@ -80,6 +82,7 @@ include "strided.pxi"
 include "norm.pxi"
 include "reduce.pxi"
 include "order.pxi"
+include "recurrent.pxi"
 include "resize.pxi"
 include "flat.pxi"
 include "pack.pxi"
@@ -112,6 +115,7 @@ INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kin
 SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
 GRID_MODES = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 GRID_PADDINGS = {"zeros": ZEROS, "border": EDGES, "reflection": REFLECTION}
+RECURRENT = {"lstm": LSTM, "gru": GRU, "gru_reset_first": GRU_RESET_FIRST, "rnn": RNN}
 POOLS = {"none": NO_POOL, "max": MAX_POOL, "avg": AVG_POOL}
 PACK_ORDERS = {"panels": PANELS, "columns": COLUMNS, "lanes": LANES, "pixels": PIXELS}
 WINOGRAD = tuple(WINOGRAD_SIZES[i] for i in range(SCHEMES))

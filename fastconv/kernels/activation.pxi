@@ -208,25 +208,43 @@ cdef inline vany v_exp(vany x) noexcept nogil:
 
 cdef inline vany v_sigmoid(vany x) noexcept nogil:
     """1 / (1 + e^-x)"""
-    return v_fill(x, 1) / (v_fill(x, 1) + v_exp(-x))
+    return v_fill(x, 1) / sigmoid_under(x)
+
+
+cdef inline vany sigmoid_under(vany x) noexcept nogil:
+    """1 + e^-x. Beyond the bounds a power is no normal number: there sigmoid is 1, and 0 (a denormal is flushed)."""
+    cdef vany n, low, high
+    if vany is vd:
+        low, high = v_fill(x, -708), v_fill(x, 709)
+    else:
+        low, high = v_fill(x, -87), v_fill(x, 88)
+    x = reduced(v_max(low, v_min(high, -x)), &n)
+    return v_fma(x + v_fill(x, 1), v_power2(n), v_fill(x, 1))
 
 
 cdef inline vany v_tanh(vany x) noexcept nogil:
-    """(1 - e) / (1 + e) with the sign of x, where e = e^(-2|x|); 1 - e is found without cancellation near 0.
+    cdef vany under
+    x = tanh_over(x, &under)
+    return x / under
 
-    Beyond the bound e vanishes beside 1.
+
+cdef inline vany tanh_over(vany x, vany* under) noexcept nogil:
+    """tanh(x) * under: 1 - e with the sign of x, of which `under` is 1 + e, where e = e^(-2|x|).
+
+    1 - e is found without cancellation near 0. Beyond the bound e vanishes beside 1.
     """
     cdef vany n, m, s, one = v_fill(x, 1)
     m = reduced(v_max(v_fill(x, -60), v_absolute(x) * v_fill(x, -2)), &n)       # e = s + s * m
-    s = v_scale2(one, n)
-    return v_copysign(v_fma(s, m, s - one) / v_fma(s, m, s + one), x)
+    s = v_power2(n)
+    under[0] = v_fma(s, m, s + one)
+    return v_copysign(v_fma(s, m, s - one), x)
 
 
 cdef inline vany v_expm1(vany x) noexcept nogil:
     """e^x - 1 for x <= 0, without cancellation near 0. Below the bound e^x vanishes beside 1."""
     cdef vany n, m, s
     m = reduced(v_max(v_fill(x, -60), x), &n)           # e^x = s + s * m
-    s = v_scale2(v_fill(x, 1), n)
+    s = v_power2(n)
     return v_fma(s, m, s - v_fill(x, 1))
 
 

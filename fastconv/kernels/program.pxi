@@ -20,7 +20,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[27] KERNELS = [
+cdef Kernel[28] KERNELS = [
     Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
            <void*>zero_border[double]),
@@ -54,6 +54,8 @@ cdef Kernel[27] KERNELS = [
            <void*>running_sum[double]),
     Kernel("in_order", <void*>load[OrderRecord], sizeof(OrderRecord), <void*>in_order[float],
            <void*>in_order[double]),
+    Kernel("recurrent", <void*>load[RecurrentRecord], sizeof(RecurrentRecord), <void*>recurrent[float],
+           <void*>recurrent[double]),
     Kernel("local_response", <void*>load[ResponseRecord], sizeof(ResponseRecord), <void*>local_response[float],
            <void*>local_response[double]),
     Kernel("softmax", <void*>load[SoftmaxRecord], sizeof(SoftmaxRecord), <void*>softmax[float],

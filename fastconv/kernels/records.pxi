@@ -210,6 +210,22 @@ cdef struct OrderRecord:
     bint least
     bint indices
 
+# A layer of gates * size channels in each direction.
+cdef struct RecurrentRecord:
+    Place weight                # of each direction: panels of (size, FC_NR); of double (size, channels)
+    Place bias                  # of each direction: (padded,)
+    Place weight_new            # of GRU_RESET_FIRST: what is multiplied by the hidden state that was reset
+    Place bias_new
+    Py_ssize_t channels         # of `weight`
+    Py_ssize_t padded           # up to whole panels
+    Py_ssize_t padded_new
+    Py_ssize_t kind             # a RecurrentKind
+    Py_ssize_t steps
+    Py_ssize_t size             # of the hidden state
+    Py_ssize_t gates
+    bint cells                  # come out too
+    Activation activation       # of RNN
+
 # x / (k + alpha * mean of squares)^beta, over `size` channels.
 cdef struct ResponseRecord:
     Py_ssize_t size
@@ -277,6 +293,7 @@ ctypedef fused Record:
     ArgRecord
     LineRecord
     OrderRecord
+    RecurrentRecord
     ResponseRecord
     PadRecord
     BorderRecord

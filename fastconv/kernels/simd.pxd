@@ -91,6 +91,7 @@ cdef extern from "simd.h" nogil:
     double fc_cos_far(double x, double near, double d) noexcept
     double fc_round(double x) noexcept
     double fc_scale2(double x, double n) noexcept
+    double fc_power2(double n) noexcept
     double fc_leaky(double x, double slope) noexcept
     double fc_sum(double v) noexcept
     double fc_top(double v) noexcept
@@ -227,6 +228,11 @@ cdef inline vany v_round(vany x) noexcept nogil:
 cdef inline vany v_scale2(vany x, vany n) noexcept nogil:
     """x * 2^n for a whole n up to twice the exponents' range: to infinity and to zero where that is the result"""
     return fc_scale2(x, n)
+
+
+cdef inline vany v_power2(vany n) noexcept nogil:
+    """2^n for a whole n, where that is a normal number"""
+    return fc_power2(n)
 
 
 cdef inline vany v_leaky(vany x, vany slope) noexcept nogil:

@@ -7,6 +7,7 @@
  *   get(x, k), put(y, k)   elements k and on             where_nan(a, x, y)     a is NaN ? x : y
  *   get_else, put_n        only the first n of them      nanmax(a, b)           a NaN on either side wins
  *   round(x)               to the nearest even           scale2(x, n)           x * 2^n, n whole
+ *   power2(n)              2^n, a normal number
  *   sum, top               of the lanes, in one order    copysign(x, s), absolute(x), sqrt(x)
  *   fraction(x)            in [1, 2), of a normal x > 0  exponent(x)            x = fraction(x) * 2^exponent(x)
  *   erf_of(x), log_of(x)   the C library's, lane by lane: for double; pow_of(x, a) and fmod_of(x, z) as well
@@ -284,6 +285,7 @@ FC_REDUCE(d, vd, double, 2)
 #define fc_cos_far(x, near, d) FC_FITTING(cos_far, x)(x, near, d)
 #define fc_round(x) FC_FITTING(round, x)(x)
 #define fc_scale2(x, n) FC_FITTING(scale2, x)(x, n)
+#define fc_power2(n) FC_FITTING(power2, n)(n)
 #define fc_leaky(x, slope) FC_FITTING(leaky, x)(x, slope)
 #define fc_sum(v) _Generic((v), vf: f_sum, vd: d_sum)(v)
 #define fc_top(v) _Generic((v), vf: f_top, vd: d_top)(v)

@@ -11,47 +11,63 @@ from ..tensors import NCHW, Ref, Step
 if TYPE_CHECKING:
     from ...graph import Node
     from ..lowering import Emit, Lowering
+    from ..tensors import Tensor
 
-__all__ = ["LOWER"]
+__all__ = ["LOWER", "emit_product"]
 
 
 def _linear(low: Lowering, node: Node) -> Emit:
     """A linear layer is a 1x1 convolution of one pixel (or of a column of them, for a (..., F) input)."""
     channels, features = node.weights["weight"].shape
-    shape = low.graph.shapes[node.name]
-    pixels = prod(shape[:-1])
+    pixels = prod(low.graph.shapes[node.name][:-1])
     read = low.read(node.inputs[0], NCHW, contiguous=True)
     residual = low.read(node.inputs[1], NCHW, contiguous=True) if len(node.inputs) > 1 else None
     value = low.write(node, NCHW)
     value.contiguous.add(value.made)
-    activation = low.activation(node.attrs["activation"])
     # Behind an image flattened in NHWC order the weights are permuted, not the image.
     source = low.values[node.inputs[0]].source
     weight = (channels, source[0], prod(source[1:])) if source else (channels, features, 1)
-    work = channels * features * pixels
 
     def emit() -> None:
-        # one above the other, not side by side: rows are what units are cut from
-        x = Ref(low.tensor(read).reshaped(pixels, 1, features))
-        y = Ref(low.result(value).reshaped(pixels, 1, channels))
-        z = None if residual is None else Ref(low.tensor(residual).reshaped(pixels, 1, channels))
-        if low.double:
-            low.emit(_on_blas(low, node, x, y, z, weight, activation, work))
-            return
-        alone = pixels == 1 and z is None
-        epilogue = {"activation": activation, "pool": low.fused_pool()}
-        record = tile_record(low, node, weight, 1, [0], features, (1, 1), (pixels, 1), epilogue)
-        count = panels(low.kernels, channels, 1)
-
-        def cut(images: int) -> tuple[int, int, int, int]:
-            if alone:
-                return 1, max(1, images), -(-count // low.kernels.PANELS_AT_ONCE), 0
-            return cut_rows(low, x.tensor, pixels, count, images)
-
-        kernel = "linear" if alone else "conv_direct"
-        low.emit(Step(kernel, node.name, x, y, record, z=z, label="linear tile", work=work, cut=cut))
+        z = None if residual is None else low.tensor(residual)
+        emit_product(low, node, low.tensor(read), low.result(value), pixels, z, weight)
 
     return emit
+
+
+def emit_product(
+    low: Lowering,
+    node: Node,
+    source: Tensor,
+    target: Tensor,
+    pixels: int,
+    residual: Tensor | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> None:
+    """Emit the product of `pixels` rows of an image with a linear node's weight, which has such a shape for packing."""
+    channels, features = node.weights["weight"].shape
+    weight = shape or (channels, features, 1)
+    activation = low.activation(node.attrs.get("activation"))
+    work = channels * features * pixels
+    # one above the other, not side by side: rows are what units are cut from
+    x = Ref(source.reshaped(pixels, 1, features))
+    y = Ref(target.reshaped(pixels, 1, channels))
+    z = None if residual is None else Ref(residual.reshaped(pixels, 1, channels))
+    if low.double:
+        low.emit(_on_blas(low, node, x, y, z, weight, activation, work))
+        return
+    alone = pixels == 1 and z is None
+    epilogue = {"activation": activation, "pool": low.fused_pool()}
+    record = tile_record(low, node, weight, 1, [0], features, (1, 1), (pixels, 1), epilogue)
+    count = panels(low.kernels, channels, 1)
+
+    def cut(images: int) -> tuple[int, int, int, int]:
+        if alone:
+            return 1, max(1, images), -(-count // low.kernels.PANELS_AT_ONCE), 0
+        return cut_rows(low, x.tensor, pixels, count, images)
+
+    kernel = "linear" if alone else "conv_direct"
+    low.emit(Step(kernel, node.name, x, y, record, z=z, label="linear tile", work=work, cut=cut))
 
 
 def _on_blas(

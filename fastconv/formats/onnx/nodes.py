@@ -165,6 +165,10 @@ class Outline:
         """Every initializer that is needed."""
         return ((name, tensor) for name, tensor in self._initializers.items() if name in self._needed)
 
+    def is_read(self, name: str) -> bool:
+        """Tell whether a tensor is an output, or goes into a node that is needed."""
+        return name in self._needed
+
     def calls(self) -> Iterator[Call]:
         """Every node that is needed, in order."""
         for call in self._calls:

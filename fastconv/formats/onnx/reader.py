@@ -102,6 +102,12 @@ class Reader:
         """How many outputs the current node has."""
         return 0 if self._call is None else len(self._call.outputs)
 
+    @property
+    def used(self) -> set[int]:
+        """Which outputs of the current node anything reads."""
+        outputs = [] if self._call is None else self._call.outputs
+        return {index for index, name in enumerate(outputs) if self.outline.is_read(name)}
+
     def emit(
         self, op: str, *inputs: Value, weights: Mapping[str, np.ndarray | None] | None = None, **attrs: Any
     ) -> Value:

@@ -6,7 +6,7 @@ For comparison, and for going on with a model in PyTorch; see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from ...graph import Graph, Node, array_id
 from ...graph.ops import FAMILIES
 from ...graph.ops.activation import ACTIVATIONS
 from ...graph.ops.arithmetic import WHERE
+from ...graph.ops.recurrent import ROLES, directions
 
 Weights = Mapping[str, Tensor]
 
@@ -169,6 +170,54 @@ def _prod(attrs: dict[str, Any], weights: Weights, x: Tensor) -> Tensor:
     return x
 
 
+def _recurrent(op: str) -> Callable[..., Tensor]:
+    states = 2 if op == "lstm" else 1
+
+    def compute(attrs: dict[str, Any], weights: Weights, x: Tensor, *before: Tensor) -> Tensor:
+        """All leading axes are one in PyTorch, where a state is (directions, N, H)."""
+        ways, hidden = directions(weights), weights["weight_hh"].shape[1]
+        none = x.new_zeros(weights["weight_hh"].shape[0])
+        params = [weights.get(role + way, none) for way in ways for role in ROLES]
+        y = x.flatten(0, -3)
+        state = before[0] if before else x.new_zeros(states * len(ways) * hidden).expand(len(y), -1)
+        hx = state.reshape(len(y), states, len(ways), hidden).permute(1, 2, 0, 3).contiguous().unbind(0)
+        if attrs.get("cells") or not attrs.get("linear_before_reset", True):
+            y = _by_steps(op, attrs, y, hx, params)
+        else:
+            name = f"rnn_{attrs['nonlinearity']}" if op == "rnn" else op
+            given = list(hx) if states > 1 else hx[0]
+            y = getattr(torch, name)(y, given, params, True, 1, 0.0, False, len(ways) > 1, True)[0]
+        return y.reshape(*x.shape[:-1], -1)
+
+    return compute
+
+
+def _by_steps(op: str, attrs: dict[str, Any], x: Tensor, hx: tuple[Tensor, ...], params: Sequence[Tensor]) -> Tensor:
+    """What PyTorch's functions for sequences do not give: the cells of all steps, GRUs that reset first."""
+    found: list[list[Tensor]] = [[] for _ in hx]
+    for way in range(len(params) // 4):
+        own, state = params[4 * way : 4 * way + 4], tuple(each[way] for each in hx)
+        steps: list[tuple[Tensor, ...]] = []
+        for now in x.unbind(1)[:: -1 if way else 1]:
+            state = torch.lstm_cell(now, state, *own) if op == "lstm" else (_reset_first(now, state[0], *own),)
+            steps.append(state)
+        for results, each in zip(found, zip(*steps[:: -1 if way else 1], strict=True), strict=True):
+            results.append(torch.stack(each, 1))
+    return torch.cat([result for results in found for result in results], -1)
+
+
+def _reset_first(
+    x: Tensor, h: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> Tensor:
+    """A step of a GRU whose reset gate comes before the product."""
+    x_r, x_z, x_n = F.linear(x, weight_ih, bias_ih).chunk(3, -1)
+    size = h.shape[-1]
+    h_r, h_z = F.linear(h, weight_hh[: 2 * size], bias_hh[: 2 * size]).chunk(2, -1)
+    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+    n = torch.tanh(x_n + F.linear(r * h, weight_hh[2 * size :], bias_hh[2 * size :]))
+    return n + z * (h - n)
+
+
 _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
     "conv_transpose2d": _conv_transpose2d,
@@ -199,5 +248,6 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     ),
     "cumsum": lambda attrs, _, x: x.cumsum(attrs["dim"]),
     "topk": lambda attrs, _, x: _as(x, x.topk(attrs["k"], attrs["dim"], attrs["largest"])[int(attrs["indices"])]),
+    **{op: _recurrent(op) for op in FAMILIES["recurrent"]},
     "cat": lambda attrs, _, *tensors: torch.cat(tensors, attrs["dim"]),
 }

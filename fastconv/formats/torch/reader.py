@@ -82,7 +82,7 @@ class Reader:
     @property
     def used(self) -> set[int]:
         """Which of the results of the current call, a tuple, anything reads."""
-        return {user.args[1] for user in self._call.users if user.target is operator.getitem}
+        return {user.args[1] for user in self._call.users if user.target is operator.getitem and user.users}
 
     @property
     def dtype(self) -> torch.dtype:

@@ -83,6 +83,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "std",
     ),
     "order": ("cumsum", "topk"),
+    "recurrent": ("lstm", "gru", "rnn"),
 }
 
 

@@ -6,11 +6,25 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, compare, constants, conv, linear, norm, order, pool, reduce, resize, shape
+from . import (
+    activation,
+    arithmetic,
+    compare,
+    constants,
+    conv,
+    linear,
+    norm,
+    order,
+    pool,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 
 __all__ = ["FOLDS", "FUNCTIONS", "INTEGERS", "KEEP_SHAPE", "MIXED", "REASONS", "SIZED"]
 
-_FAMILIES = (activation, arithmetic, compare, conv, linear, norm, order, pool, reduce, resize, shape)
+_FAMILIES = (activation, arithmetic, compare, conv, linear, norm, order, pool, recurrent, reduce, resize, shape)
 
 FUNCTIONS = {name: function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
 FOLDS = constants.FOLDS

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, compare, conv, linear, norm, order, pool, reduce, resize, shape
+from . import activation, arithmetic, compare, conv, linear, norm, order, pool, recurrent, reduce, resize, shape
 
 __all__ = ["FUNCTIONS", "INTEGERS"]
 
-_FAMILIES = (activation, arithmetic, compare, conv, linear, norm, order, pool, reduce, resize, shape)
+_FAMILIES = (activation, arithmetic, compare, conv, linear, norm, order, pool, recurrent, reduce, resize, shape)
 
 FUNCTIONS = {f"aten.{name}": function for family in _FAMILIES for name, function in family.FUNCTIONS.items()}
 

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from ..reader import Reader
 
-__all__ = ["FUNCTIONS", "expanded", "narrow", "of_rank", "pad", "permute", "repeat_interleave", "transpose"]
+__all__ = [
+    "FUNCTIONS",
+    "cat",
+    "expanded",
+    "narrow",
+    "narrowed",
+    "of_rank",
+    "pad",
+    "permute",
+    "repeat_interleave",
+    "transpose",
+]
 
 FUNCTIONS = Functions()
 
@@ -109,7 +120,7 @@ def _t(reader: Reader, x: Value) -> Value:
 
 
 @FUNCTIONS("slice.Tensor")
-def _slice(
+def narrowed(
     reader: Reader, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Value:
     size = x.shape[dim]
@@ -126,7 +137,7 @@ def _slice(
     sides = (0, start), (end, size)
 
     def write(whole: Value, new: Value) -> Value:
-        first, last = ([_slice(reader, whole, dim, *side)] if side[0] < side[1] else [] for side in sides)
+        first, last = ([narrowed(reader, whole, dim, *side)] if side[0] < side[1] else [] for side in sides)
         return cat(reader, [*first, new, *last], dim)
 
     return result.inside(x, write)
@@ -134,13 +145,13 @@ def _slice(
 
 @FUNCTIONS("narrow.default")
 def narrow(reader: Reader, x: Value, dim: int, start: int, length: int) -> Value:
-    return _slice(reader, x, dim, start, start + length)
+    return narrowed(reader, x, dim, start, start + length)
 
 
 @FUNCTIONS("select.int")
 def _select(reader: Reader, x: Value, dim: int, index: int) -> Value:
     dim, index = dim % len(x.shape), index % x.shape[dim]
-    kept = _slice(reader, x, dim, index, index + 1)
+    kept = narrowed(reader, x, dim, index, index + 1)
     return _viewed(reader, kept, kept.shape[:dim] + kept.shape[dim + 1 :])
 
 
@@ -150,7 +161,7 @@ def _split(reader: Reader, x: Value, _: Any, dim: int = 0) -> tuple[Value, ...]:
     ends = [0]
     for shape in reader.shapes:
         ends.append(ends[-1] + shape[dim])
-    return tuple(_slice(reader, x, dim, *pair) for pair in pairwise(ends))
+    return tuple(narrowed(reader, x, dim, *pair) for pair in pairwise(ends))
 
 
 @FUNCTIONS("unbind.int")
@@ -167,7 +178,7 @@ def _roll(reader: Reader, x: Value, shifts: Sequence[int], dims: Sequence[int] =
         size = x.shape[dim]
         if shift % size:
             ends = (size - shift % size, size), (0, size - shift % size)
-            x = cat(reader, [_slice(reader, x, dim, *part) for part in ends], dim)
+            x = cat(reader, [narrowed(reader, x, dim, *part) for part in ends], dim)
     return _clone(reader, x)
 
 
