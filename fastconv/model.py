@@ -48,6 +48,10 @@ def load(
     threads: int | None = None,
     input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     dynamic: bool | None = None,
+    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    transforms: Any = None,
 ) -> Model:
     """Load a model from an ``.npz``, ``.onnx`` or ``.safetensors`` file.
 
@@ -72,6 +76,10 @@ def load(
         Whether images of other sizes than `input_shape` are taken too; by default as the file says, and not where it
         holds weights alone. A file of fastconv's own says so where it was converted with it, an ``.onnx`` file by
         leaving all sizes behind the channels open, if no node depends on them.
+    labels, mean, std, transforms
+        What `Model.predict` does with an image and calls the classes, as for `from_torch`: of a file that does not say
+        it, an ``.onnx`` file or weights alone, or instead of what it says. ``transforms`` may also be a dict of
+        fields, ``{"resize_size": 256, "crop_size": 224, "mean": [...], "std": [...]}``.
 
     Returns
     -------
@@ -83,9 +91,25 @@ def load(
         The file cannot be read.
     fastconv.FastconvError
         The file is not a model (`ModelFormatError`), has layers that are not supported
-        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`). ``.onnx`` and
-        ``.safetensors`` need the packages of these names (`errors.MissingExtraError`).
+        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`), nor do ``labels``, ``mean``,
+        ``std`` or ``transforms`` (`errors.ArgumentError`). ``.onnx`` and ``.safetensors`` need the packages of these
+        names (`errors.MissingExtraError`).
     """
+    graph = _read(path, architecture, input_shape, dynamic)
+    if not (labels is None and mean is None and std is None and transforms is None):
+        from .formats.transforms import described
+
+        graph = described(graph, labels, mean, std, transforms)
+    return Model(graph, threads=threads)
+
+
+def _read(
+    path: str | os.PathLike[str],
+    architecture: str | None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    dynamic: bool | None,
+) -> Graph:
+    """Read a file with the reader that its name tells."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in _NOT_READ:
         raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
@@ -94,14 +118,14 @@ def load(
 
         if architecture is not None:
             raise ArgumentError(f"architecture={architecture!r}: an .onnx file holds its network; leave it out")
-        return Model(onnx.load(path, input_shape, dynamic), threads=threads)
+        return onnx.load(path, input_shape, dynamic)
     if suffix == ".safetensors":
         from .formats import safetensors
 
-        return Model(safetensors.load(path, input_shape, architecture, dynamic), threads=threads)
+        return safetensors.load(path, input_shape, architecture, dynamic)
     from .formats import npz
 
-    return Model(npz.load(path, input_shape, architecture, dynamic), threads=threads)
+    return npz.load(path, input_shape, architecture, dynamic)
 
 
 def from_torch(
@@ -133,7 +157,8 @@ def from_torch(
         Instead of ``mean`` and ``std``: all that is done to an image before the network sees it, for `Model.predict` to
         do the same. torchvision's ``weights.transforms()`` of a classifier; a ``Compose`` of ``Resize``,
         ``CenterCrop``, conversions to a tensor and ``Normalize``; timm's
-        ``timm.data.resolve_model_data_config(module)``; or the `Model.preprocessing` of another model.
+        ``timm.data.resolve_model_data_config(module)``; a dict of fields of a `Model.preprocessing`; or that of
+        another model.
     threads
         As for `load`.
     dynamic
