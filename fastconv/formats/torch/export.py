@@ -102,8 +102,9 @@ def from_torch(
         preprocessing = preprocessing_from(mean, std, transforms, inputs)
     graph = _read(module, inputs)
     if dynamic:
-        graph = graph.replace(dynamic=True)
-        compare_readings(graph, lambda shape: _read(module, dict.fromkeys(graph.inputs, shape)), type(module).__name__)
+        graph = compare_readings(
+            graph, lambda shape: _read(module, dict.fromkeys(inputs, shape)), type(module).__name__
+        )
     return graph.replace(labels=None if labels is None else tuple(labels), preprocessing=preprocessing)
 
 
