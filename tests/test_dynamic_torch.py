@@ -147,6 +147,21 @@ class Tokens(nn.Module):
         return self.mix(x.transpose(1, 2).view(n, c, height, width))
 
 
+class Pixels(nn.Module):
+    """Attention of all pixels to all, with one head and a number on the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.three, self.last = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 48, 1), nn.Conv2d(16, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        n, c, height, width = x.shape
+        query, key, value = self.three(x).reshape(n, 3, c, height * width).unbind(1)
+        shares = torch.softmax(query.transpose(1, 2) @ key / 4 + 0.5, -1)
+        return self.last(x + (value @ shares.transpose(1, 2)).reshape(n, c, height, width))
+
+
 ODD = [(3, 29, 35), (3, 64, 36), (3, 17, 80)]
 
 
@@ -158,6 +173,7 @@ ODD = [(3, 29, 35), (3, 64, 36), (3, 17, 80)]
         (Heads, (3, 32, 32), [(3, 4, 4), *ODD]),
         (Upwards, (3, 16, 16), [(3, 4, 4), *ODD]),
         (Tokens, (3, 32, 32), [(3, 8, 8), *ODD]),
+        (Pixels, (3, 12, 16), [(3, 2, 2), *ODD]),
     ],
 )
 @pytest.mark.parametrize("way", ["module", "onnx"])

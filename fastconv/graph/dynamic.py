@@ -18,7 +18,7 @@ from . import checks
 from .attributes import shown
 from .inputs import listed
 from .ops import OPS
-from .sizes import applied, followed, masked
+from .sizes import applied, by_numbers, followed, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -112,6 +112,7 @@ def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) ->
             readings.append(read(shape))
         except FastconvError as error:
             refused.append((shape, error))
+    graph, *readings = by_numbers([graph, *readings])
     varying = graph.replace(nodes=followed(graph, readings), dynamic=True)
     for shape, refusal in refused:
         _check_refused(varying, shape, refusal)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import gcd
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ..errors import ModelFormatError, ShapeError
 from .attributes import MAX_INTEGER, shown
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from . import Graph, Node
     from .ops.spec import Attributes, Shape
 
-__all__ = ["Size", "applied", "checked", "followed", "masked"]
+__all__ = ["Size", "applied", "by_numbers", "checked", "followed", "masked"]
 
 
 class Size(NamedTuple):
@@ -112,6 +114,44 @@ def masked(attributes: Attributes, sizes: Sequence[Size]) -> Attributes:
         else:
             result[size.attr] = 0
     return result
+
+
+def by_numbers(readings: Sequence[Graph]) -> list[Graph]:
+    """Return readings of a network that multiply by a number, or add one, where they had one for each channel.
+
+    Readers write `GraphBuilder.affine` for ``x * 0.5``, a batch norm. Where the first axis follows the image's size,
+    as that of attention over pixels, it would have as many weights.
+    """
+    nodes = [list(graph.nodes) for graph in readings]
+    for i, alike in enumerate(zip(*nodes, strict=False)):
+        if any(node.op != "batch_norm" for node in alike):
+            continue
+        if len({node.weights["running_mean"].size for node in alike}) == 1:
+            continue
+        found = [_by_number(node) for node in alike]
+        if found[0] is not None and all(other == found[0] for other in found):
+            op, number = found[0]
+            for own, node in zip(nodes, alike, strict=True):
+                other = np.array(number, node.weights["running_mean"].dtype)
+                own[i] = node.replace(op=op, attrs={}, weights={"other": other})
+    return [graph.replace(nodes=own) for graph, own in zip(readings, nodes, strict=True)]
+
+
+def _by_number(node: Node) -> tuple[str, float] | None:
+    """Return the arithmetic that a batch norm does, if all channels have one number."""
+    none = np.zeros(1), np.ones(1)
+    scale, shift = node.weights.get("weight", none[1]), node.weights.get("bias", none[0])
+    uniform = all((array == array[:1]).all() and array.size for array in (scale, shift))
+    if (
+        not uniform
+        or node.attrs["eps"]
+        or node.weights["running_mean"].any()
+        or (node.weights["running_var"] != 1).any()
+    ):
+        return None
+    if not shift[0]:
+        return "mul", float(scale[0])
+    return ("add", float(shift[0])) if scale[0] == 1 else None
 
 
 def followed(graph: Graph, others: Sequence[Graph]) -> list[Node]:
