@@ -120,7 +120,7 @@ def convert(
       fastconv convert resnet18.onnx resnet18.npz
       fastconv convert weights.safetensors resnet18.npz --architecture resnet18
       fastconv convert unet.onnx unet.npz --input-shape 3x256x256 --dynamic
-      fastconv convert net.onnx net.npz --labels classes.txt --transforms preprocessing.json
+      fastconv convert a.onnx a.npz --labels names.txt --transforms a.json
     """
     if not target.lower().endswith(".npz"):
         raise ArgumentError(f"{target}: models are written as .npz files; give it a name that ends so")
