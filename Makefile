@@ -38,9 +38,9 @@ test: $(VENV)/.dev  ## build, then run the tests (with PyTorch, which they compa
 test-long: $(VENV)/.dev  ## the soaks and the fuzzing, too: many minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(JOBS) $(PYTEST) -m "not zoo"
 
-test-zoo: $(VENV)/.dev  ## whole networks of torchvision and timm; rewrites docs/operators.md
+test-zoo: $(VENV)/.dev  ## whole networks of torchvision and timm: 13 GB of memory; rewrites docs/operators.md
 	$(BIN)/pip install --group zoo
-	$(BIN)/pytest -n 2 -m zoo --networks docs/networks.json $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m zoo --networks docs/networks.json $(PYTEST)
 	$(BIN)/python docs/operators.py
 
 lint: $(VENV)/.dev  ## ruff, cython-lint and mypy

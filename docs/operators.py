@@ -63,6 +63,8 @@ For `conv2d` one of these is chosen by its estimated cost: {kernels}. `conv_tran
 with the parts of its kernel.
 """
 
+WAYS = {"pytorch": "from PyTorch", "onnx": "from ONNX", "onnx, newer": "by PyTorch's newer exporter"}
+
 RUN = """\
 ## Networks
 
@@ -156,12 +158,12 @@ def networks() -> str:
     parts = [f"With {versions}.\n"]
     for source, runs in stored["networks"].items():
         rows = [
-            (f"`{name}`", f"{run['size']}", shown(run.get("pytorch")), shown(run.get("onnx")))
+            (f"`{name}`", f"{run['size']}", *(shown(run.get(way)) for way in WAYS))
             for name, run in sorted(runs.items())
         ]
         passed = sum(isinstance(run.get("pytorch"), float) for run in runs.values())
         parts.append(f"### {source}: {passed} of {len(runs)}\n")
-        parts.append(table(("network", "pixels", "from PyTorch", "from ONNX"), rows))
+        parts.append(table(("network", "pixels", *WAYS.values()), rows))
     return "\n".join(parts)
 
 

@@ -41,6 +41,8 @@ _PICKLED = (
 )
 _NOT_READ = {".pt": _PICKLED, ".pth": _PICKLED}
 
+_READERS = (".onnx", ".safetensors")  # any other suffix is an .npz's
+
 _KEPT_IN_MEMORY = 1 << 20
 """Bytes of a file whose weights are kept as they are, beside those that were packed."""
 
@@ -52,6 +54,10 @@ def load(
     threads: int | None = None,
     input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     dynamic: bool | None = None,
+    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    transforms: Any = None,
 ) -> Model:
     """Load a model from an ``.npz``, ``.onnx`` or ``.safetensors`` file.
 
@@ -76,6 +82,10 @@ def load(
         Whether images of other sizes than `input_shape` are taken too; by default as the file says, and not where it
         holds weights alone. A file of fastconv's own says so where it was converted with it, an ``.onnx`` file by
         leaving all sizes behind the channels open, if no node depends on them.
+    labels, mean, std, transforms
+        What `Model.predict` does with an image and calls the classes, as for `from_torch`: of a file that does not say
+        it, an ``.onnx`` file or weights alone, or instead of what it says. ``transforms`` may also be a dict of
+        fields, ``{"resize_size": 256, "crop_size": 224, "mean": [...], "std": [...]}``.
 
     Returns
     -------
@@ -90,30 +100,50 @@ def load(
         The file cannot be read.
     fastconv.FastconvError
         The file is not a model (`ModelFormatError`), has layers that are not supported
-        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`). ``.onnx`` and
-        ``.safetensors`` need the packages of these names (`errors.MissingExtraError`).
+        (`UnsupportedOperatorError`), or ``input_shape`` does not fit it (`ShapeError`), nor do ``labels``, ``mean``,
+        ``std`` or ``transforms`` (`errors.ArgumentError`). ``.onnx`` and ``.safetensors`` need the packages of these
+        names (`errors.MissingExtraError`).
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in _NOT_READ:
         raise ModelFormatError(f"{os.fspath(path)}: {_NOT_READ[suffix]}")
+    stored, large = None, os.stat(path).st_size > _KEPT_IN_MEMORY
+    if large and suffix not in _READERS:
+        from .formats.npz.stored import Stored
+
+        stored = Stored(path, input_shape, architecture, dynamic)
+    graph = _read(path, suffix, architecture, input_shape, dynamic) if stored is None else stored()
+    if not (labels is None and mean is None and std is None and transforms is None):
+        from .formats.transforms import described
+
+        graph = described(graph, labels, mean, std, transforms)
+    model = Model(graph, threads=threads, stored=stored)
+    if large:
+        trim_memory()  # what reading and compiling took
+    return model
+
+
+def _read(
+    path: str | os.PathLike[str],
+    suffix: str,
+    architecture: str | None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    dynamic: bool | None,
+) -> Graph:
+    """Read a file with the reader that its suffix tells."""
     if suffix == ".onnx":
         from .formats import onnx
 
         if architecture is not None:
             raise ArgumentError(f"architecture={architecture!r}: an .onnx file holds its network; leave it out")
-        return _trimmed(Model(onnx.load(path, input_shape, dynamic), threads=threads))
+        return onnx.load(path, input_shape, dynamic)
     if suffix == ".safetensors":
         from .formats import safetensors
 
-        return _trimmed(Model(safetensors.load(path, input_shape, architecture, dynamic), threads=threads))
+        return safetensors.load(path, input_shape, architecture, dynamic)
     from .formats import npz
 
-    if os.stat(path).st_size < _KEPT_IN_MEMORY:
-        return Model(npz.load(path, input_shape, architecture, dynamic), threads=threads)
-    from .formats.npz.stored import Stored
-
-    stored = Stored(path, input_shape, architecture, dynamic)
-    return _trimmed(Model(stored(), threads=threads, stored=stored))
+    return npz.load(path, input_shape, architecture, dynamic)
 
 
 def from_torch(
@@ -145,7 +175,8 @@ def from_torch(
         Instead of ``mean`` and ``std``: all that is done to an image before the network sees it, for `Model.predict` to
         do the same. torchvision's ``weights.transforms()`` of a classifier; a ``Compose`` of ``Resize``,
         ``CenterCrop``, conversions to a tensor and ``Normalize``; timm's
-        ``timm.data.resolve_model_data_config(module)``; or the `Model.preprocessing` of another model.
+        ``timm.data.resolve_model_data_config(module)``; a dict of fields of a `Model.preprocessing`; or that of
+        another model.
     threads
         As for `load`.
     dynamic
@@ -171,7 +202,7 @@ def from_torch(
     from .formats.torch import from_torch as read
 
     graph = read(module, input_shape, labels=labels, mean=mean, std=std, transforms=transforms, dynamic=dynamic)
-    return _trimmed(Model(graph, threads=threads))
+    return Model(graph, threads=threads)
 
 
 class Model(Call):
@@ -214,10 +245,11 @@ class Model(Call):
             # What resizes or crops gives the nominal size only: at others it has nothing to do.
             kept = None if _changes_size(graph) else before
             again = stored.again if stored is not None else lambda: graph
+            labels = graph.labels
             self._sizes = Sizes(
                 graph.input_shape,
                 lambda shape: Model(
-                    again().replace(input_shape=shape, preprocessing=kept, dynamic=False),
+                    again().replace(input_shape=shape, labels=labels, preprocessing=kept, dynamic=False),
                     threads=threads,
                     stored=stored,  # and never asked: nobody else sees this model
                 ),
@@ -394,7 +426,10 @@ class Model(Call):
     @property
     def graph(self) -> Graph:
         """The network as it was loaded, before any rewriting; large weights are read from the file again."""
-        return self._graph if self._stored is None else self._stored.again()
+        graph = self._graph
+        if self._stored is None:
+            return graph
+        return self._stored.again().replace(labels=graph.labels, preprocessing=graph.preprocessing)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -504,12 +539,6 @@ class Model(Call):
 def _rebuild(graph: Graph, threads: int | None) -> Model:
     """Compile an unpickled model for this machine."""
     return Model(graph, threads=threads)
-
-
-def _trimmed(model: Model) -> Model:
-    """Return a new model, and to the system the memory that reading and compiling it took."""
-    trim_memory()
-    return model
 
 
 def _changes_size(graph: Graph) -> bool:

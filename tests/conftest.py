@@ -46,7 +46,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if path is None or not _networks or hasattr(session.config, "workerinput"):  # pytest-xdist's workers do not write
         return
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"networks": {}}
-    stored["versions"] = {name: _version(name) for name in ("torch", "torchvision", "timm", "onnx", "numpy")}
+    stored["versions"] = {
+        name: _version(name) for name in ("torch", "torchvision", "timm", "onnx", "onnxscript", "numpy")
+    }
     for source, name, size, way, result in _networks:
         run = stored["networks"].setdefault(source, {}).setdefault(name, {})
         run |= {"size": size, way: result}

@@ -502,6 +502,38 @@ BAD_SIZES = {
 }
 
 
+def following(*sizes: Any, op: str = "reshape", **attrs: Any) -> dict[str, Any]:
+    """A description of a network whose numbers follow the size of the image."""
+    text = for_images(dynamic=True)
+    attrs = attrs or {"shape": [144, 1]}
+    text["nodes"] = [{"name": "flat", "op": op, "inputs": ["input"], "attrs": attrs, "sizes": list(sizes)}]
+    return text
+
+
+BAD_SIZES |= {
+    "sizes_type": ({**following(), "nodes": [{**following()["nodes"][0], "sizes": 3}]}, "sizes must be a list"),
+    "sizes_short": (following(["shape", 0]), r"each of sizes must be \[attribute, place, source"),
+    "sizes_text": (following("shape00"), "each of sizes must be"),
+    "sizes_bool": (following(["shape", True, "", 1, 1, 1]), "each of sizes must be"),
+    "sizes_negative": (following(["shape", -1, "", 1, 1, 1]), "place must not be negative"),
+    "sizes_zero": (following(["shape", 0, "input", 2, 1, 0]), "times and over at least 1"),
+    "sizes_beyond": (following(["shape", 2, "", 1, 1, 1]), "no number 2 in the attribute 'shape'"),
+    "sizes_no_attribute": (following(["dim", 0, "", 1, 1, 1]), "no number 0 in the attribute 'dim'"),
+    "sizes_no_number": (following(["mode", 0, "", 1, 1, 1], op="pad", padding=[0, 0]), "no number 0"),
+    "sizes_itself": (following(["shape", 0, "flat", 1, 1, 1]), "'flat' is no input and no earlier node"),
+    "sizes_no_axis": (following(["shape", 0, "input", 4, 1, 1]), "has no axis 4"),
+    "sizes_batch": (following(["shape", 0, "input", 0, 1, 1]), "has no axis 0"),
+    "sizes_not_whole": (following(["shape", 0, "input", 2, 1, 5]), "flat: shape takes 1/5 of axis 2 of input"),
+    "sizes_huge": (following(["shape", 0, "input", 2, 2**30, 1], ["shape", 1, "", 1, 1, 1]), "shape must lie within"),
+    "sizes_vanish": (
+        following(["kernel_size", 0, "input", 2, 1, 1], op="max_pool2d", kernel_size=[2, 2])
+        | {"input_shape": [3, 0, 6]},
+        "kernel_size must be at least 1",
+    ),
+    "sizes_do_not_fit": (following(["shape", 0, "input", 2, 1, 1]), "cannot reshape"),
+}
+
+
 @pytest.mark.parametrize(("text", "message"), BAD_SIZES.values(), ids=BAD_SIZES)
 def test_bad_preprocessing(load: Load, text: Any, message: str) -> None:
     with pytest.raises(FastconvError, match=message) as caught:

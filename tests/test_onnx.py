@@ -165,6 +165,39 @@ ONE: dict[str, tuple[list[Any], list[Any], int]] = {
     "tile": ([node("Tile", ["x", "t"], ["y"])], [ints("t", 1, 2, 1, 3)], 13),
     "gather_many": ([node("Gather", ["x", "i"], ["y"], axis=1)], [ints("i", 3, -4, 3, 0, 1)], 13),
     "gather_a_table": ([node("Gather", ["x", "i"], ["y"], axis=-1)], [tensor("i", [[0, 5], [-1, 2]], np.int64)], 13),
+    "gather_of_images": (  # PyTorch's newer exporter writes as_strided like this
+        [
+            node("Shape", ["x"], ["n"], end=1), node("Squeeze", ["n"], ["m"]),
+            node("Range", ["zero", "m", "one"], ["r"]),
+            node("Mul", ["r", "step"], ["p"]), node("Reshape", ["p", "s"], ["q"]), node("Add", ["q", "i"], ["j"]),
+            node("Reshape", ["x", "all"], ["f"]), node("Gather", ["f", "j"], ["y"]),
+        ],
+        [
+            tensor("zero", 0, np.int64), tensor("one", 1, np.int64), ints("step", 396), ints("s", -1, 1, 1),
+            tensor("i", [[7, 395, 0], [7, 1, 394]], np.int64), ints("all", -1),
+        ], 17,
+    ),
+    "gather_nd_of_a_constant": (
+        [node("GatherND", ["t", "i"], ["g"]), node("Relu", ["g"], ["r"]), node("Sigmoid", ["r"], ["s"]),
+         node("Mul", ["x", "s"], ["y"])],
+        [tensor("t", random(3, 5, 11)), tensor("i", [[[2, -1]], [[0, 3]], [[1, 1]], [[0, 0]]], np.int64)], 13,
+    ),
+    "attention": ([node("Attention", ["x", "x", "x"], ["y"])], [], 23),
+    "attention_masked": (
+        [node("Slice", ["x", "s", "e", "a"], ["k"]), node("Attention", ["x", "k", "k", "m"], ["y"], scale=0.7)],
+        [ints("s", 1), ints("e", 8), ints("a", 2), tensor("m", random(4, 9, 7))], 23,
+    ),
+    "attention_causal": (
+        [node("Attention", ["x", "x", "x", "m"], ["y"], is_causal=1)],
+        [tensor("m", np.eye(9) + RNG.random((9, 9)) > 0.5, bool)], 23,
+    ),
+    "attention_of_rows": (
+        [
+            node("Reshape", ["x", "s"], ["r"]), node("Transpose", ["r"], ["t"], perm=[0, 2, 1]),
+            node("Attention", ["t", "t", "t"], ["y"], q_num_heads=6, kv_num_heads=6),
+        ],
+        [ints("s", 0, 36, 11)], 23,
+    ),
     "slice_backwards": (
         [node("Slice", ["x", "s", "e", "a", "b"], ["y"])],
         [ints("s", -1, 7), ints("e", -(2**62), 0), ints("a", 1, 2), ints("b", -1, -3)], 13,
@@ -596,6 +629,17 @@ def test_external_data(one_file: bool, tmp_path: Path) -> None:
 
 
 # Refusals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("places", [[-1, 191], [192, 384], [0, 0], [0, 193], [0, 192, 1]])
+def test_places_of_other_images_are_refused(places: list[int], tmp_path: Path) -> None:
+    """Of all images flattened each has to give its own, at the same places; (2, 3, 8, 8) has 192 an image."""
+    nodes = [node("Reshape", ["x", "all"], ["f"]), node("Gather", ["f", "i"], ["y"])]
+    constants = [ints("all", -1), tensor("i", np.reshape(places, (-1, 1)), np.int64)]
+    path = written(model(nodes, (2, 3, 8, 8), constants), tmp_path)
+    with pytest.raises(UnsupportedOperatorError, match="Gather along the batch"):
+        load(path)
+
 
 REFUSED = {
     "batch_in_a_reshape": ([node("Reshape", ["x", "s"], ["y"])], [ints("s", 1, -1)], "not the batch alone"),

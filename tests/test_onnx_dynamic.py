@@ -33,6 +33,32 @@ ANY: dict[str, tuple[list[Any], list[Any]]] = {
     "half as large again": (
         [CONV, node("Resize", ["c", "", "s"], ["y"], mode="linear")], [W, tensor("s", [1, 1, 1.5, 1.5])]
     ),
+    "flattened by its own shape": (
+        [
+            CONV,
+            node("Shape", ["c"], ["n"], start=0, end=2),
+            node("Concat", ["n", "rest"], ["s"], axis=0),
+            node("Reshape", ["c", "s"], ["r"]),
+            node("ReduceMean", ["r"], ["y"], axes=[2], keepdims=0),
+        ],
+        [W, ints("rest", -1)],
+    ),
+    "to a computed number of pixels and back": (
+        [
+            CONV, node("Shape", ["c"], ["n"]), node("Gather", ["n", "hw"], ["both"]),
+            node("ReduceProd", ["both"], ["m"], axes=[0], keepdims=1),
+            node("Concat", ["nothing", "m", "three"], ["s"], axis=0), node("Reshape", ["c", "s"], ["r"]),
+            node("Softmax", ["r"], ["t"], axis=1), node("Reshape", ["t", "n"], ["y"]),
+        ],
+        [W, ints("hw", 2, 3), ints("nothing", 0), ints("three", 3)],
+    ),
+    "resized to twice its own size": (
+        [
+            node("Shape", ["x"], ["n"]), node("Mul", ["n", "two"], ["s"]),
+            node("Resize", ["x", "", "", "s"], ["y"], mode="linear"),
+        ],
+        [ints("two", 1, 1, 2, 2)],
+    ),
 }  # fmt: skip
 
 # name -> (nodes, constants, what the refusal says): those of one size
@@ -55,17 +81,6 @@ ONE: dict[str, tuple[list[Any], list[Any], str]] = {
     ),
     "constant as large as the image": (
         [node("Add", ["x", "p"], ["y"])], [tensor("p", RNG.standard_normal((1, 3, 8, 9)))], "cannot vary"
-    ),
-    "flattened by its own shape": (
-        [
-            CONV,
-            node("Shape", ["c"], ["n"], start=0, end=2),
-            node("Concat", ["n", "rest"], ["s"], axis=0),
-            node("Reshape", ["c", "s"], ["r"]),
-            node("ReduceMean", ["r"], ["y"], axes=[2], keepdims=0),
-        ],
-        [W, ints("rest", -1)],
-        "shape",
     ),
     "number made of the size": (
         [

@@ -172,3 +172,14 @@ def test_without_values_shares_what_is_shared(path: Path) -> None:
     graph = without_values(Stored(path, None, None, None)())
     assert graph.parameters == network().parameters
     assert all(np.isnan(array).all() for node in graph.nodes for array in node.weights.values())
+
+
+def test_what_is_said_when_it_is_loaded_stays(path: Path, tmp_path: Path) -> None:
+    names = [f"class {i}" for i in range(1000)]
+    model = fastconv.load(path, labels=names, mean=[0.5] * CHANNELS, std=[2.0] * CHANNELS)
+    assert held(model) == 0
+    model.save(tmp_path / "again.npz")
+    for other in (fastconv.load(tmp_path / "again.npz"), pickle.loads(pickle.dumps(model))):
+        assert other.labels == tuple(names)
+        assert other.preprocessing == model.preprocessing is not None
+        assert same(other.graph, model.graph)

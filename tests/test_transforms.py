@@ -13,7 +13,7 @@ from torchvision_import import import_torchvision, import_transforms
 
 import fastconv
 from fastconv.errors import ArgumentError
-from fastconv.formats.torch.transforms import preprocessing_of
+from fastconv.formats.transforms import preprocessing_of
 from fastconv.graph import Graph, Node
 from fastconv.graph.preprocessing import INTERPOLATIONS, Preprocessing
 from fastconv.images import to_batch

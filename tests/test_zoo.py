@@ -14,7 +14,17 @@ import pytest
 from torchvision_import import import_torchvision
 from torchvision_nets import RANDOM, detector, models
 from zoo import prepared, through_module, through_onnx
-from zoo_lists import CLASSIFIERS, DETECTORS, FAMILIES, REFUSED, SEGMENTATION, SHIFTS, THROUGH_ONNX
+from zoo_lists import (
+    CLASSIFIERS,
+    DETECTORS,
+    FAMILIES,
+    LARGE,
+    REFUSED,
+    SEGMENTATION,
+    SHIFTS,
+    THROUGH_NEWER_ONNX,
+    THROUGH_ONNX,
+)
 
 import fastconv
 from fastconv.errors import UnsupportedOperatorError
@@ -37,11 +47,14 @@ def classifier(name: str, size: int) -> Any:
     return prepared(library.get_model(name, weights=None, **options), (3, size, size))
 
 
-def check(record: Record, source: str, name: str, size: int, net: Any, path: Path | None = None) -> None:
+def check(
+    record: Record, source: str, name: str, size: int, net: Any, path: Path | None = None, *, newer: bool = False
+) -> None:
     """Compare a network with PyTorch, and write down the error; with a path, by way of an ONNX file there."""
     shape = (3, size, size)
-    error = through_module(net, shape) if path is None else through_onnx(net, shape, path)
-    record("network", [source, name, size, "pytorch" if path is None else "onnx", error])
+    error = through_module(net, shape) if path is None else through_onnx(net, shape, path, newer=newer)
+    way = "pytorch" if path is None else "onnx, newer" if newer else "onnx"
+    record("network", [source, name, size, way, error])
 
 
 def test_the_lists_hold_all_that_torchvision_has() -> None:
@@ -51,7 +64,10 @@ def test_the_lists_hold_all_that_torchvision_has() -> None:
     assert set(DETECTORS) == set(library.list_models(module=library.detection))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.xdist_group("large") if name in LARGE else ()) for name in CLASSIFIERS],
+)
 def test_a_classifier_equals_pytorch(name: str, record_property: Record) -> None:
     size = CLASSIFIERS[name]
     check(record_property, "torchvision", name, size, classifier(name, size))
@@ -62,6 +78,16 @@ def test_a_classifier_through_onnx_equals_pytorch(name: str, record_property: Re
     pytest.importorskip("onnx")
     size = CLASSIFIERS[name]
     check(record_property, "torchvision", name, size, classifier(name, size), tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("name", THROUGH_NEWER_ONNX)
+def test_a_classifier_through_the_newer_exporter_equals_pytorch(
+    name: str, record_property: Record, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    size = CLASSIFIERS[name]
+    net = classifier(name, size)
+    check(record_property, "torchvision", name, size, net, tmp_path / "net.onnx", newer=True)
 
 
 @pytest.mark.parametrize("name", SEGMENTATION)

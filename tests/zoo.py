@@ -97,8 +97,11 @@ def through_module(net: Any, shape: tuple[int, ...]) -> float:
     return error(by_name(model, x.numpy()), expected)
 
 
-def through_onnx(net: Any, shape: tuple[int, ...], path: Path) -> float:
-    """Compare what `load` makes of a network's ONNX file with PyTorch; return the error."""
+def through_onnx(net: Any, shape: tuple[int, ...], path: Path, *, newer: bool = False) -> float:
+    """Compare what `load` makes of a network's ONNX file with PyTorch; return the error.
+
+    newer: whether PyTorch's newer exporter writes it.
+    """
     import torch
 
     x = images(shape)
@@ -106,8 +109,11 @@ def through_onnx(net: Any, shape: tuple[int, ...], path: Path) -> float:
         expected = {f"out_{name}": y for name, y in flat(net(x)).items()}  # the exporter refuses names of digits
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            net, (x,), path, dynamo=False, input_names=["image"], output_names=list(expected),
-            dynamic_axes={"image": {0: "batch"}}, opset_version=17,
-        )  # fmt: skip
+        names = {"input_names": ["image"], "output_names": list(expected)}
+        if newer:
+            sizes = ({0: torch.export.Dim("batch")},)
+            torch.onnx.export(net, (x,), path, dynamo=True, dynamic_shapes=sizes, **names)
+        else:
+            axes = {"image": {0: "batch"}}
+            torch.onnx.export(net, (x,), path, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
     return error(by_name(fastconv.load(path, threads=1), x.numpy()), expected)

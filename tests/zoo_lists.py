@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CLASSIFIERS", "DETECTORS", "FAMILIES", "REFUSED", "SEGMENTATION", "SHIFTS", "THROUGH_ONNX"]
+__all__ = [
+    "CLASSIFIERS",
+    "DETECTORS",
+    "FAMILIES",
+    "LARGE",
+    "REFUSED",
+    "SEGMENTATION",
+    "SHIFTS",
+    "THROUGH_NEWER_ONNX",
+    "THROUGH_ONNX",
+]
 
 _AT_64 = """
-alexnet
 convnext_base convnext_large convnext_small convnext_tiny
 densenet121 densenet161 densenet169 densenet201
 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
@@ -22,12 +31,13 @@ resnext101_32x8d resnext101_64x4d resnext50_32x4d
 shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0
 squeezenet1_0 squeezenet1_1
 swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t
-vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn
+vgg11 vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn
 wide_resnet101_2 wide_resnet50_2
 """
 
 CLASSIFIERS: dict[str, int] = {
     **dict.fromkeys(_AT_64.split(), 64),
+    **dict.fromkeys(("alexnet", "vgg11_bn"), 224),  # PyTorch's older exporter pools evenly only
     "inception_v3": 75,
     "maxvit_t": 224,
     **dict.fromkeys(("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"), 32),
@@ -40,6 +50,10 @@ mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnext50_32x4d shuffl
 swin_v2_t vgg11_bn vit_b_32 wide_resnet50_2
 """
 THROUGH_ONNX = _THROUGH_ONNX.split()
+THROUGH_NEWER_ONNX = ["mobilenet_v3_small", "resnet18", "swin_t", "swin_v2_t", "vit_b_32"]
+
+# They need 10 GB of memory, and one waits for the other.
+LARGE = ("regnet_y_128gf", "vit_h_14")
 
 SEGMENTATION = dict.fromkeys(
     (

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from .ops.spec import Shape
     from .preprocessing import Preprocessing
+    from .sizes import Size
 
 __all__ = ["INPUT", "Graph", "Node", "array_id", "settle", "shapes_of_inputs"]
 
@@ -77,9 +78,11 @@ class Node(Frozen):
         one that is absent is not a key.
     fused
         Names of the nodes that rewriting has absorbed into this one, in order, without its own.
+    sizes
+        Numbers in `attrs` that follow the size of the image, each a `.sizes.Size`; in a Graph that is dynamic alone.
     """
 
-    __slots__ = ("attrs", "fused", "inputs", "name", "op", "weights")
+    __slots__ = ("attrs", "fused", "inputs", "name", "op", "sizes", "weights")
 
     name: str
     op: str
@@ -87,6 +90,7 @@ class Node(Frozen):
     attrs: Mapping[str, Any]
     weights: Mapping[str, np.ndarray]
     fused: tuple[str, ...]
+    sizes: tuple[Size, ...]
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class Node(Frozen):
         attrs: Mapping[str, Any] = _NOTHING,
         weights: Mapping[str, np.ndarray] = _NOTHING,
         fused: tuple[str, ...] = (),
+        sizes: tuple[Size, ...] = (),
     ) -> None:
         put = object.__setattr__
         put(self, "name", name)
@@ -104,9 +109,10 @@ class Node(Frozen):
         put(self, "attrs", attrs)
         put(self, "weights", weights)
         put(self, "fused", fused)
+        put(self, "sizes", sizes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Node, (self.name, self.op, self.inputs, self.attrs, self.weights, self.fused)
+        return Node, (self.name, self.op, self.inputs, self.attrs, self.weights, self.fused, self.sizes)
 
     def replace(self, **changes: Any) -> Node:
         """Return a copy with the fields in `changes` replaced."""
@@ -197,6 +203,8 @@ class Graph(Frozen):
             from .dynamic import check
 
             check(nodes, settled, inputs)
+        elif any(node.sizes for node in settled):
+            settled = [node.replace(sizes=()) for node in settled]
         fields = vars(self)
         fields["inputs"] = inputs
         fields["nodes"] = tuple(settled)
@@ -316,6 +324,12 @@ def settle(
         inputs = checks.inputs(given.inputs, given.op, spec, shapes)
         weights, dtype = checks.weights(given.weights, given.op, spec, dtype)
         attributes = checks.attributes(given.attrs, given.op, spec)
+        sizes = given.sizes
+        if sizes:
+            from .sizes import applied, checked
+
+            sizes = checked(sizes)
+            attributes = checks.attributes(applied(sizes, attributes, shapes), given.op, spec)
         shape, attrs = spec.infer([shapes[source] for source in inputs], attributes, weights)
         checks.check_size(shape)
         fused = checks.names("fused", given.fused)
@@ -325,4 +339,4 @@ def settle(
         raise ShapeError(f"{name}: {explain_features(error, given, shapes, before)}") from None
     except FastconvError as error:
         raise type(error)(f"{name}: {error}") from None
-    return Node(name, given.op, inputs, attrs, weights, fused), shape, dtype
+    return Node(name, given.op, inputs, attrs, weights, fused, sizes), shape, dtype

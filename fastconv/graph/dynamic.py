@@ -1,8 +1,9 @@
 """Networks whose image size may vary: that no node depends on the size it was made for.
 
 A `Graph` that is made with ``dynamic=True`` is checked by itself (`check`): its nodes are settled for images of twice
-the height and width, and must come out the same. What a format has settled before, such as the target of a resize, is
-seen only by reading the network for other sizes as well, and comparing (`compare_readings`).
+the height and width, and must come out the same, but for numbers that say what they follow (`.sizes`). What a format
+has settled before, such as the target of a resize, is seen only by reading the network for other sizes as well, and
+comparing (`compare_readings`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from . import checks
 from .attributes import shown
 from .inputs import listed
 from .ops import OPS
+from .sizes import applied, by_numbers, followed, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,12 +59,14 @@ def check(given: Sequence[Node], settled: Sequence[Node], inputs: Mapping[str, S
         spec = OPS[node.op]
         try:
             attributes = checks.attributes(claimed.attrs, node.op, spec)
+            if node.sizes:
+                attributes = checks.attributes(applied(node.sizes, attributes, shapes), node.op, spec)
             shapes[node.name], again = spec.infer([shapes[name] for name in node.inputs], attributes, node.weights)
         except FastconvError as error:
             raise ShapeError(
                 f"{node.name}: {error}, where images have shape {other} in place of {shape}; {_REMEDY}"
             ) from None
-        _compare_attributes(node, again, shape, other)
+        _compare_attributes(node, masked(again, node.sizes) if node.sizes else again, shape, other)
 
 
 def check_one(inputs: Collection[str]) -> None:
@@ -82,13 +86,16 @@ def compared_shapes(shape: Shape) -> list[Shape]:
     channels, *sizes = shape
     return [
         (channels, *(2 * size + 1 + 2 * axis for axis, size in enumerate(sizes))),
-        (channels, *(2 * size for size in sizes)),
+        (channels, *((2 + axis) * size for axis, size in enumerate(sizes))),
         (channels, *(size // 2 + 1 + axis for axis, size in enumerate(sizes))),
     ]
 
 
-def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) -> None:
-    """Refuse what is another network for other sizes: constants are made from the size, say, or branches.
+def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) -> Graph:
+    """Return a network for images of any size; refuse what is another network for other sizes.
+
+    Numbers such as the target of a reshape follow the size then, where the readings show how. Constants may not, which
+    are made from the size, nor branches.
 
     Parameters
     ----------
@@ -99,17 +106,26 @@ def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) ->
     name
         Of the network.
     """
-    larger = None
+    readings, refused = [], []
     for shape in compared_shapes(graph.input_shape):
         try:
-            other = read(shape)
+            readings.append(read(shape))
         except FastconvError as error:
-            _check_refused(graph, shape, error)
-            continue
-        compare(graph, other)
-        larger = larger or (shape if shape > graph.input_shape else None)
-    if larger is None:
+            refused.append((shape, error))
+    graph, *readings = by_numbers([graph, *readings])
+    varying = graph.replace(nodes=followed(graph, readings), dynamic=True)
+    for shape, refusal in refused:
+        _check_refused(varying, shape, refusal)
+    for other in readings:
+        try:
+            own = varying.replace(input_shape=other.input_shape, dynamic=False)
+        except FastconvError as error:
+            compare(graph, other)  # which may say what differs
+            raise ShapeError(f"{error}; {_REMEDY}") from None
+        compare(own, other, graph.input_shape)
+    if not any(other.input_shape > graph.input_shape for other in readings):
         raise ShapeError(f"{name} takes no larger images than {graph.input_shape}; leave out dynamic=True")
+    return varying
 
 
 def _check_refused(graph: Graph, shape: Shape, error: FastconvError) -> None:
@@ -121,15 +137,17 @@ def _check_refused(graph: Graph, shape: Shape, error: FastconvError) -> None:
     raise ShapeError(f"the image size cannot vary: {error}; leave out dynamic=True") from None
 
 
-def compare(first: Graph, other: Graph) -> None:
+def compare(first: Graph, other: Graph, read: Shape | None = None) -> None:
     """Refuse two readings of one network, for two sizes, that differ in more than shapes.
+
+    read: the shape of an image that `first` was read for, where it is settled for another.
 
     Raises
     ------
     ShapeError
         It names the first node that differs, and in what.
     """
-    sizes = first.input_shape, other.input_shape
+    sizes = read or first.input_shape, other.input_shape
     for node, again in zip_longest(first.nodes, other.nodes):
         if node is None or again is None or (node.name, node.op, node.inputs) != (again.name, again.op, again.inputs):
             raise _depends(node or again, "the node itself", *sizes)
@@ -146,7 +164,8 @@ def compare(first: Graph, other: Graph) -> None:
 
 
 def _compare_attributes(node: Node, again: Attributes, shape: Shape, other: Shape) -> None:
-    for key, value in node.attrs.items():
+    attrs = masked(node.attrs, node.sizes) if node.sizes else node.attrs
+    for key, value in attrs.items():
         now = again[key]
         if now != value and (value == value or now == now):  # NaN is a value of pad
             raise _depends(node, f"{key}, {shown(value)} or {shown(now)},", shape, other)

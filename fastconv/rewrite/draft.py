@@ -33,7 +33,8 @@ class Draft:
 
     def __init__(self, graph: Graph) -> None:
         self._origin = graph
-        self.nodes = {node.name: node for node in graph.nodes}
+        # Their attributes are those for the nominal size; what they follow otherwise, a rule may remove.
+        self.nodes = {node.name: node.replace(sizes=()) if node.sizes else node for node in graph.nodes}
         self.inputs = tuple(graph.inputs)
         self.outputs = graph.outputs
         self.shapes = dict(graph.shapes)

@@ -202,7 +202,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _node(where: str, entry: Any, weights: _Weights) -> Node:
     if not isinstance(entry, dict):
         raise _wrong(where, "an object", entry)
-    _check_keys(where, entry, required=("name", "op", "inputs"), optional=("attrs", "weights", "fused"))
+    _check_keys(where, entry, required=("name", "op", "inputs"), optional=("attrs", "weights", "fused", "sizes"))
     for key in ("name", "op"):
         if not isinstance(entry[key], str):
             raise _wrong(f"{where}.{key}", "a string", entry[key])
@@ -218,6 +218,7 @@ def _node(where: str, entry: Any, weights: _Weights) -> Node:
         attrs={key: _decode(f"{where}: {key}", value) for key, value in attrs.items()},
         weights={role: weights.get(f"{where}: {role}", name) for role, name in roles.items()},
         fused=_strings(f"{where}: fused", entry.get("fused", [])),
+        sizes=tuple(entry["sizes"]) if isinstance(entry.get("sizes", ()), list) else entry.get("sizes", ()),
     )
 
 

@@ -47,6 +47,8 @@ def describe(graph: Graph) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         entry["weights"] = roles
         if node.fused:
             entry["fused"] = node.fused
+        if node.sizes:
+            entry["sizes"] = node.sizes
         nodes.append(entry)
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     if graph.inputs.keys() == {INPUT}:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from ...graph.ops.spec import Shape
-    from ...graph.preprocessing import Preprocessing
     from .arguments import Returned
 
 BATCH = 61
@@ -65,7 +64,7 @@ def from_torch(
     mean, std : sequence of float, optional
         Per channel, on pixels in 0..1.
     transforms : optional
-        Instead of `mean` and `std`: see :func:`.transforms.preprocessing_of`.
+        Instead of `mean` and `std`: see :func:`fastconv.formats.transforms.preprocessing_of`.
     dynamic : bool
         Whether images of other sizes are taken too.
 
@@ -96,11 +95,16 @@ def from_torch(
         from ...graph.dynamic import check_one, compare_readings
 
         check_one(inputs)
-    preprocessing = _preprocessing(mean, std, transforms, inputs)
+    preprocessing = None
+    if not (mean is None and std is None and transforms is None):  # checked before the export, which takes seconds
+        from ..transforms import preprocessing_from
+
+        preprocessing = preprocessing_from(mean, std, transforms, inputs)
     graph = _read(module, inputs)
     if dynamic:
-        graph = graph.replace(dynamic=True)
-        compare_readings(graph, lambda shape: _read(module, dict.fromkeys(graph.inputs, shape)), type(module).__name__)
+        graph = compare_readings(
+            graph, lambda shape: _read(module, dict.fromkeys(inputs, shape)), type(module).__name__
+        )
     return graph.replace(labels=None if labels is None else tuple(labels), preprocessing=preprocessing)
 
 
@@ -115,27 +119,6 @@ def _read(module: torch.nn.Module, inputs: Mapping[str, Shape]) -> Graph:
     reader = Reader(program, type(module).__name__, inputs, BATCH)
     outputs = reader.read()
     return reader.builder.graph(outputs, output_names=returned.names)
-
-
-def _preprocessing(mean: Any, std: Any, transforms: Any, inputs: Mapping[str, Shape]) -> Preprocessing | None:
-    """What is done to an image, from one of the two ways to say it; checked before the export, which takes seconds."""
-    if mean is None and std is None and transforms is None:
-        return None
-    if len(inputs) != 1:
-        raise ArgumentError(
-            f"mean, std and transforms are for networks of one input, which predict takes; this one has {len(inputs)}; "
-            "leave them out"
-        )
-    (shape,) = inputs.values()
-    from ...graph.preprocessing import Preprocessing
-
-    if transforms is None:
-        return Preprocessing(mean=mean, std=std).settled(shape)
-    if mean is not None or std is not None:
-        raise ArgumentError("transforms and mean or std were given, which may contradict each other; leave one out")
-    from .transforms import preprocessing_of
-
-    return preprocessing_of(transforms, shape).settled(shape)
 
 
 def to_torch(graph: Graph) -> torch.nn.Module:

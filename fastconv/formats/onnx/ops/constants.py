@@ -52,7 +52,9 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "Neg": np.negative,
     "Not": np.logical_not,
     "Reciprocal": lambda x: 1 / x,
+    "Relu": lambda x: np.maximum(x, np.zeros((), x.dtype)),
     "Round": np.rint,
+    "Sigmoid": lambda x: (1 / (1 + np.exp(-x))).astype(x.dtype),
     "Sign": np.sign,
     "Sin": np.sin,
     "Sqrt": np.sqrt,
@@ -256,6 +258,15 @@ def _concat(reader: Reader, *arrays: np.ndarray, axis: int) -> np.ndarray:
 def _gather(reader: Reader, x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     reader.charge(indices.size * (x.size // max(x.shape[axis], 1)))
     return np.take(x, indices, axis)
+
+
+@FOLDS("GatherND", moves=True)
+def _gather_nd(reader: Reader, x: np.ndarray, indices: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
+    if batch_dims:
+        raise reader.unsupported(f"with batch_dims={batch_dims}")
+    places = tuple(np.moveaxis(indices, -1, 0))
+    reader.charge(indices.size + places[0].size * prod(x.shape[len(places) :]))
+    return np.asarray(x[places])
 
 
 @FOLDS("Slice", moves=True)

@@ -48,6 +48,73 @@ def turned(x: Value) -> Value:
     return Value(x.name, (*x.axes[:-2], *x.axes[:-3:-1]), x.floating)
 
 
+@FUNCTIONS("Attention")
+def _attention(
+    reader: Reader,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    *others: Any,
+    is_causal: int,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    q_num_heads: int | None = None,
+    kv_num_heads: int | None = None,
+    qk_matmul_output_mode: int = 0,
+    softmax_precision: int | None = None,
+    left_window_size: int = -1,
+    right_window_size: int = -1,
+) -> Value:
+    """softmax(scale * Q K^T + mask) V for each head (Vaswani et al., "Attention Is All You Need", 2017)."""
+    if any(other is not None for other in others):
+        raise reader.unsupported("with keys and values of the past")
+    if isinstance(mask, Value) or not all(isinstance(x, Value) for x in (query, key, value)):
+        raise reader.unsupported("whose mask is computed from the input, or whose queries, keys or values are not")
+    if softcap or (left_window_size, right_window_size) != (-1, -1):
+        raise reader.unsupported("with softcap or a window")
+    rows = len(query.axes) == 3
+    if rows and (q_num_heads is None or kv_num_heads is None):
+        raise reader.error("needs q_num_heads and kv_num_heads for three axes")
+    parts = [
+        _heads(reader, x, heads) if rows else x
+        for x, heads in ((query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads))
+    ]
+    shapes = [reader.shape(x, reader.batches[0]) for x in parts]
+    if any(len(shape) != 4 for shape in shapes) or shapes[0][3] != shapes[1][3] or shapes[1][2] != shapes[2][2]:
+        raise reader.error(f"cannot compute with queries, keys and values of shapes {shapes}")
+    if shapes[0][1] != shapes[1][1]:
+        raise reader.unsupported("with other heads of queries than of keys")
+    scores = _matmul(
+        reader, affine(reader, parts[0], shapes[0][3] ** -0.5 if scale is None else scale), turned(parts[1])
+    )
+    for added in (_causal(reader, shapes[0][2], shapes[1][2]) if is_causal else None, mask):
+        if added is not None:
+            if added.dtype.kind == "b":
+                added = np.where(added, 0.0, -np.inf)
+            scores = affine(reader, scores, shift=added)
+    y = _matmul(reader, reader.along("softmax", scores, dim=reader.axis(scores, -1)), parts[2])
+    if not rows:
+        return y
+    y = Value(y.name, tuple(y.axes[axis] for axis in (0, 2, 1, 3)), y.floating)
+    sizes = [reader.shape(y, batch) for batch in reader.batches]
+    return reader.reshape(y, [(*shape[:2], shape[2] * shape[3]) for shape in sizes])
+
+
+def _heads(reader: Reader, x: Value, heads: int | None) -> Value:
+    """(N, S, heads * D) as (N, heads, S, D)."""
+    sizes = [reader.shape(x, batch) for batch in reader.batches]
+    if not heads or len(sizes[0]) != 3 or sizes[0][2] % heads:
+        raise reader.error(f"cannot divide {sizes[0]} into {heads} heads")
+    x = reader.reshape(x, [(n, length, heads, width // heads) for n, length, width in sizes])
+    return Value(x.name, tuple(x.axes[axis] for axis in (0, 2, 1, 3)), x.floating)
+
+
+def _causal(reader: Reader, queries: int, keys: int) -> np.ndarray:
+    reader.charge(queries * keys)
+    return np.tri(queries, keys, dtype=bool)
+
+
 @FUNCTIONS("Einsum", mixed=True)
 def _einsum(reader: Reader, *operands: Any, equation: str) -> Value:
     try:

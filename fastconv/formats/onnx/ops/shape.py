@@ -324,13 +324,18 @@ def parts(reader: Reader, size: int, split: Sequence[int] | None, count: int | N
     return list(split)
 
 
-@FUNCTIONS("Gather", integers=True)
+@FUNCTIONS("Gather", integers=True, sized=True)
 def _gather(reader: Reader, x: Value, indices: Any, *, axis: int) -> Value:
     """Constant positions of an axis, which the axes of their array take the place of."""
     if isinstance(indices, Value):
         raise reader.unsupported("at positions that are computed from the input")
-    if indices.dtype.kind not in "iu":
-        raise reader.error(f"indices must be integers, got {indices.dtype}")
+    each = reader.each(indices)
+    if any(array.dtype.kind not in "iu" for array in each):
+        raise reader.error(f"indices must be integers, got {each[0].dtype}")
+    if len(x.axes) == 1 and reader.axis(x, axis) == 0:
+        return _gather_of_images(reader, x, each)
+    if isinstance(indices, Sized):
+        raise reader.unsupported("with a number that depends on the size of the batch")
     at = axis % len(x.axes) if -len(x.axes) <= axis < len(x.axes) else axis
     reader.charge(_INDEX * indices.size)
     y = _select(reader, x, axis, indices.reshape(-1).tolist())
@@ -338,6 +343,25 @@ def _gather(reader: Reader, x: Value, indices: Any, *, axis: int) -> Value:
         return y
     shapes = [reader.shape(y, batch) for batch in reader.batches]
     return reader.reshape(y, [shape[:at] + indices.shape + shape[at + 1 :] for shape in shapes])
+
+
+def _gather_of_images(reader: Reader, x: Value, each: Sequence[np.ndarray]) -> Value:
+    """Positions in all images together, flattened: as PyTorch writes as_strided. Of each image its own, all alike."""
+    size = reader.shape(x, reader.batches[0])[0] // reader.batches[0]
+    x = reader.reshape(x, [(batch, size) for batch in reader.batches])
+    first = each[0][:1]
+    if first.size and not 0 <= first.min() <= first.max() < size:
+        raise reader.unsupported("along the batch")
+    for batch, array in zip(reader.batches, each, strict=True):
+        reader.charge(array.size)
+        begins = size * np.arange(batch).reshape(-1, *(1,) * (array.ndim - 1))
+        if array.shape != (batch, *first.shape[1:]) or not np.array_equal(array - begins, first.repeat(batch, 0)):
+            raise reader.unsupported("along the batch")
+    index = first.reshape(-1).tolist()
+    if index != list(range(size)):
+        reader.charge(_INDEX * len(index))
+        x = _select(reader, x, 1, index)
+    return reader.reshape(x, [array.shape for array in each])
 
 
 @FUNCTIONS("GatherElements", integers=True)

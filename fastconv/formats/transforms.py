@@ -11,14 +11,18 @@ from collections.abc import Mapping
 from math import floor, isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...errors import ArgumentError
-from ...graph.attributes import number, pair, shown
-from ...graph.preprocessing import SCALE, Preprocessing
+import numpy as np
+
+from ..errors import ArgumentError
+from ..graph.attributes import number, pair, shown
+from ..graph.preprocessing import SCALE, Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["preprocessing_of"]
+    from ..graph import Graph
+
+__all__ = ["described", "preprocessing_from", "preprocessing_of"]
 
 _REMEDY = (
     "transforms is what torchvision's weights.transforms() of a classifier returns, a Compose of Resize, CenterCrop, "
@@ -30,12 +34,57 @@ _OTHER_NAMES = {
     "nearest-exact": "nearest",  # to Pillow they are the same
 }  # fmt: skip
 _TIMM_REQUIRED = ("input_size", "interpolation", "mean", "std", "crop_pct")
+_TIMM_ONLY = {"input_size", "crop_pct"}
 _TIMM_CROP_MODE = "crop_mode"  # timm before 0.9 has no such key, and means "center"
+
+_FIELDS = ", ".join(Preprocessing.FIELDS)
 
 PIL, UINT8, FLOAT = "a PIL image", "a uint8 tensor", "a float tensor"
 
 _SAME_PIXELS = {UINT8: ("bilinear", "bicubic"), FLOAT: ("bilinear",)}
 """What torchvision resizes to the same pixels, to 1/255, as a PIL image; of floats, others leave the range 0..1."""
+
+
+def described(graph: Graph, labels: Sequence[str] | None, mean: Any, std: Any, transforms: Any) -> Graph:
+    """Return a network with names for its classes, and with what is done to an image, where these are given.
+
+    Parameters
+    ----------
+    graph
+    labels
+        None leaves those that it has.
+    mean, std, transforms
+        As for `preprocessing_from`; all None leaves what it has.
+
+    Raises
+    ------
+    ArgumentError
+        They do not fit the network.
+    """
+    changes: dict[str, Any] = {}
+    if labels is not None:
+        changes["labels"] = tuple(labels)
+    if not (mean is None and std is None and transforms is None):
+        changes["preprocessing"] = preprocessing_from(mean, std, transforms, graph.inputs)
+    return graph.replace(**changes) if changes else graph
+
+
+def preprocessing_from(mean: Any, std: Any, transforms: Any, inputs: Mapping[str, tuple[int, ...]]) -> Preprocessing:
+    """Return what is done to an image, from one of the two ways to say it, `mean` and `std` or `transforms`.
+
+    inputs: name -> shape of each of the network's.
+    """
+    if len(inputs) != 1:
+        raise ArgumentError(
+            f"mean, std and transforms are for networks of one input, which predict takes; this one has {len(inputs)}; "
+            "leave them out"
+        )
+    (shape,) = inputs.values()
+    if transforms is None:
+        return Preprocessing(mean=mean, std=std).settled(shape)
+    if mean is not None or std is not None:
+        raise ArgumentError("transforms and mean or std were given, which may contradict each other; leave one out")
+    return preprocessing_of(transforms, shape).settled(shape)
 
 
 def preprocessing_of(transforms: Any, input_shape: tuple[int, ...]) -> Preprocessing:
@@ -45,8 +94,8 @@ def preprocessing_of(transforms: Any, input_shape: tuple[int, ...]) -> Preproces
     ----------
     transforms
         The object that torchvision's ``weights.transforms()`` returns (``ImageClassification``); a ``Compose`` or
-        ``nn.Sequential`` of torchvision's transforms (v1 or v2), or one alone; timm's data config, a dict; or a
-        `Preprocessing`, which is returned.
+        ``nn.Sequential`` of torchvision's transforms (v1 or v2), or one alone; timm's data config, a dict; a dict
+        of fields of `Preprocessing`; or a `Preprocessing`, which is returned.
     input_shape
         Of the network; its channels are how many numbers a mean that is given once becomes.
 
@@ -59,6 +108,8 @@ def preprocessing_of(transforms: Any, input_shape: tuple[int, ...]) -> Preproces
         return transforms
     channels = input_shape[0] if input_shape else 1
     if isinstance(transforms, Mapping):
+        if not transforms.keys() & _TIMM_ONLY:
+            return _from_fields(transforms)
         return _from_timm(transforms, input_shape, channels)
     name = _name(transforms)
     if name == "ImageClassification":
@@ -103,9 +154,12 @@ def _interpolation(value: Any) -> Any:
     return _OTHER_NAMES.get(value, value) if isinstance(value, (int, str)) else value
 
 
-def _per_channel(values: Iterable[Any], channels: int) -> tuple[float, ...]:
-    """Return a list or tensor of numbers as floats; torchvision broadcasts one over the channels."""
-    numbers = tuple([float(value) for value in values])
+def _per_channel(values: Any, channels: int) -> tuple[float, ...]:
+    """Return a number, a list or a tensor of them as floats; torchvision broadcasts one over the channels."""
+    try:
+        numbers = tuple(np.asarray(values, np.float64).reshape(-1).tolist())
+    except (TypeError, ValueError):
+        raise ArgumentError(f"transforms: mean and std must be numbers, got {shown(values)}") from None
     return numbers * channels if len(numbers) == 1 else numbers
 
 
@@ -118,6 +172,17 @@ def _from_preset(preset: Any, channels: int) -> Preprocessing:
         mean=_per_channel(preset.mean, channels),
         std=_per_channel(preset.std, channels),
     )
+
+
+def _from_fields(given: Mapping[str, Any]) -> Preprocessing:
+    """Read a dict such as `Preprocessing.given` returns, and ``fastconv info --json`` prints."""
+    for key in given:
+        if key not in Preprocessing.FIELDS:
+            raise ArgumentError(
+                f"transforms has the unknown key {shown(key)}; it takes {_FIELDS}, or the keys of timm's data config, "
+                f"{', '.join(_TIMM_REQUIRED)}"
+            )
+    return Preprocessing(**given)
 
 
 def _from_timm(config: Mapping[str, Any], input_shape: tuple[int, ...], channels: int) -> Preprocessing:
