@@ -18,6 +18,9 @@ def crc32(data: Buffer, crc: int = 0) -> int:
 def trim_memory() -> None:
     """Give freed memory back to the system, where the C library can be asked to."""
 
+def make_record(kernel: str, given: dict[str, Any]) -> bytes:
+    """Return a kernel's record from a dict with exactly its fields; ValueError or TypeError where it is another."""
+
 class Call:
     """What calls ``_run``, and for what that does not take ``_run_any``, which the subclass has."""
 

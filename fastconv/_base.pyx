@@ -1,7 +1,9 @@
-"""What is compiled for any CPU: what this one can do, so that asking is always safe; a checksum; the call of a model.
+"""What is compiled for any CPU: what this one can do, so that asking is always safe; a checksum; the call of a model;
+and the making of records, which take kilobytes of code each and are the same for every level.
 
 One module, since opening another costs 0.2 ms of every start.
 """
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -123,6 +125,118 @@ def crc32(data, uint32_t crc=0):
 
 
 fill_table()
+
+
+include "kernels/records.pxi"
+
+
+cdef int refuse_unknown(str what, dict given, dict known) except -1:
+    """ValueError where `given`, or a dict within it, has a key that `known`, made from the struct, has not."""
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"{what} takes no {key!r}; it takes {', '.join(known) or 'nothing'}")
+        if isinstance(value, dict):
+            refuse_unknown(f"{what}.{key}", value, known[key])
+    return 0
+
+
+ctypedef fused Record:
+    TileRecord
+    PackedRecord
+    BlasRecord
+    DepthwiseRecord
+    PixelsRecord
+    PointwiseRecord
+    WinogradRecord
+    PoolRecord
+    UnaryRecord
+    StridedRecord
+    AffineRecord
+    MatmulRecord
+    ResampleRecord
+    GridRecord
+    NormRecord
+    SoftmaxRecord
+    ReduceRecord
+    ArgRecord
+    LineRecord
+    OrderRecord
+    RecurrentRecord
+    ResponseRecord
+    PadRecord
+    BorderRecord
+    PackRecord
+    WinogradPackRecord
+
+ctypedef int (*loader)(void* out, str kernel, dict given) except -1
+
+
+cdef int load(Record* out, str kernel, dict given) except -1:
+    """The struct at `out` from a dict with exactly its fields."""
+    cdef Record record
+    try:
+        record = given
+    except (ValueError, TypeError) as error:        # a field is missing, or of another type
+        raise type(error)(f"{kernel}: {error}") from None
+    refuse_unknown(kernel, given, record)
+    out[0] = record
+    return 0
+
+
+cdef int load_none(void* out, str kernel, dict given) except -1:
+    """For kernels whose views say it all."""
+    refuse_unknown(kernel, given, {})
+    return 0
+
+
+cdef struct Loader:
+    const char* kernel
+    void* load                      # a `loader`
+    Py_ssize_t size                 # of the record
+
+cdef Loader[28] LOADERS = [
+    Loader("copy", <void*>load_none, 0),
+    Loader("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord)),
+    Loader("pad", <void*>load[PadRecord], sizeof(PadRecord)),
+    Loader("pack", <void*>load[PackRecord], sizeof(PackRecord)),
+    Loader("pack_winograd", <void*>load[WinogradPackRecord], sizeof(WinogradPackRecord)),
+    Loader("conv_direct", <void*>load[TileRecord], sizeof(TileRecord)),
+    Loader("linear", <void*>load[TileRecord], sizeof(TileRecord)),
+    Loader("conv_packed", <void*>load[PackedRecord], sizeof(PackedRecord)),
+    Loader("conv_im2col", <void*>load[BlasRecord], sizeof(BlasRecord)),
+    Loader("conv_pixels", <void*>load[PixelsRecord], sizeof(PixelsRecord)),
+    Loader("conv_pointwise", <void*>load[PointwiseRecord], sizeof(PointwiseRecord)),
+    Loader("conv_winograd", <void*>load[WinogradRecord], sizeof(WinogradRecord)),
+    Loader("depthwise", <void*>load[DepthwiseRecord], sizeof(DepthwiseRecord)),
+    Loader("pool", <void*>load[PoolRecord], sizeof(PoolRecord)),
+    Loader("unary", <void*>load[UnaryRecord], sizeof(UnaryRecord)),
+    Loader("strided", <void*>load[StridedRecord], sizeof(StridedRecord)),
+    Loader("affine", <void*>load[AffineRecord], sizeof(AffineRecord)),
+    Loader("matmul", <void*>load[MatmulRecord], sizeof(MatmulRecord)),
+    Loader("resample", <void*>load[ResampleRecord], sizeof(ResampleRecord)),
+    Loader("sample_grid", <void*>load[GridRecord], sizeof(GridRecord)),
+    Loader("norm", <void*>load[NormRecord], sizeof(NormRecord)),
+    Loader("reduce", <void*>load[ReduceRecord], sizeof(ReduceRecord)),
+    Loader("arg_reduce", <void*>load[ArgRecord], sizeof(ArgRecord)),
+    Loader("running_sum", <void*>load[LineRecord], sizeof(LineRecord)),
+    Loader("in_order", <void*>load[OrderRecord], sizeof(OrderRecord)),
+    Loader("recurrent", <void*>load[RecurrentRecord], sizeof(RecurrentRecord)),
+    Loader("local_response", <void*>load[ResponseRecord], sizeof(ResponseRecord)),
+    Loader("softmax", <void*>load[SoftmaxRecord], sizeof(SoftmaxRecord)),
+]
+
+
+def make_record(str kernel, dict given):
+    """The record of a kernel, as bytes, from a dict with exactly its fields."""
+    cdef bytes name = kernel.encode()
+    cdef bytes record
+    cdef Py_ssize_t i
+    for i in range(<Py_ssize_t>(sizeof(LOADERS) // sizeof(Loader))):
+        if LOADERS[i].kernel == name:
+            record = PyBytes_FromStringAndSize(NULL, LOADERS[i].size)
+            (<loader>LOADERS[i].load)(<char*>record, kernel, given)
+            return record
+    raise ValueError(f"no kernel {kernel!r}")
 
 
 cdef class Call:

@@ -48,6 +48,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
+from fastconv._base import make_record
+
 from fastconv.kernels.openmp cimport fc_openmp, fc_pause_threads
 from fastconv.kernels.simd cimport (
     FC_D, FC_LEVEL, FC_MR, FC_MR1, FC_P, FC_PO, FC_PV, FC_REGISTERS, FC_W,
@@ -57,15 +59,14 @@ from fastconv.kernels.simd cimport (
     v_absolute, v_ahead, v_all, v_copysign, v_cos_far, v_erf_of, v_exponent, v_fill, v_fma, v_fmod_of, v_fraction,
     v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_pow_of, v_power2,
     v_prefetch, v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_sqrt, v_store, v_store_n, v_sum,
-    v_top,
-    v_where_lt, v_where_nan,
+    v_top, v_where_lt, v_where_nan,
     vany, vd, vf, vp, vreal,
 )
 
 cnp.import_array()
 
-include "step.pxi"
 include "records.pxi"
+include "step.pxi"
 include "activation.pxi"
 include "copy.pxi"
 include "im2col.pxi"

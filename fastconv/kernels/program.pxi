@@ -14,52 +14,40 @@ cdef Py_ssize_t WORK_PER_LAYER = 100000
 
 cdef struct Kernel:
     const char* name
-    void* load                      # a `loader`
-    size_t size                     # of the record
+    Py_ssize_t size                 # of the record
     void* run32
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
 cdef Kernel[28] KERNELS = [
-    Kernel("copy", <void*>load_none, 1, <void*>copy[float], <void*>copy[double]),
-    Kernel("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord), <void*>zero_border[float],
-           <void*>zero_border[double]),
-    Kernel("pad", <void*>load[PadRecord], sizeof(PadRecord), <void*>pad[float], <void*>pad[double]),
-    Kernel("pack", <void*>load[PackRecord], sizeof(PackRecord), <void*>pack[float], <void*>pack[double]),
-    Kernel("pack_winograd", <void*>load[WinogradPackRecord], sizeof(WinogradPackRecord), <void*>pack_points, NULL),
-    Kernel("conv_direct", <void*>load[TileRecord], sizeof(TileRecord), <void*>conv_direct, NULL),
-    Kernel("linear", <void*>load[TileRecord], sizeof(TileRecord), <void*>linear, NULL),
-    Kernel("conv_packed", <void*>load[PackedRecord], sizeof(PackedRecord), <void*>conv_packed, NULL),
-    Kernel("conv_im2col", <void*>load[BlasRecord], sizeof(BlasRecord), <void*>conv_im2col[float],
-           <void*>conv_im2col[double]),
-    Kernel("conv_pixels", <void*>load[PixelsRecord], sizeof(PixelsRecord), <void*>conv_pixels, NULL),
-    Kernel("conv_pointwise", <void*>load[PointwiseRecord], sizeof(PointwiseRecord), <void*>conv_pointwise, NULL),
-    Kernel("conv_winograd", <void*>load[WinogradRecord], sizeof(WinogradRecord), <void*>conv_winograd, NULL),
-    Kernel("depthwise", <void*>load[DepthwiseRecord], sizeof(DepthwiseRecord), <void*>depthwise, NULL),
-    Kernel("pool", <void*>load[PoolRecord], sizeof(PoolRecord), <void*>pool[float], <void*>pool[double]),
-    Kernel("unary", <void*>load[UnaryRecord], sizeof(UnaryRecord), <void*>unary[float], <void*>unary[double]),
-    Kernel("strided", <void*>load[StridedRecord], sizeof(StridedRecord), <void*>strided[float],
-           <void*>strided[double]),
-    Kernel("affine", <void*>load[AffineRecord], sizeof(AffineRecord), <void*>affine[float], <void*>affine[double]),
-    Kernel("matmul", <void*>load[MatmulRecord], sizeof(MatmulRecord), <void*>matmul[float], <void*>matmul[double]),
-    Kernel("resample", <void*>load[ResampleRecord], sizeof(ResampleRecord), <void*>resample[float],
-           <void*>resample[double]),
-    Kernel("sample_grid", <void*>load[GridRecord], sizeof(GridRecord), <void*>sample_grid[float],
-           <void*>sample_grid[double]),
-    Kernel("norm", <void*>load[NormRecord], sizeof(NormRecord), <void*>norm[float], <void*>norm[double]),
-    Kernel("reduce", <void*>load[ReduceRecord], sizeof(ReduceRecord), <void*>reduce[float], <void*>reduce[double]),
-    Kernel("arg_reduce", <void*>load[ArgRecord], sizeof(ArgRecord), <void*>arg_reduce[float],
-           <void*>arg_reduce[double]),
-    Kernel("running_sum", <void*>load[LineRecord], sizeof(LineRecord), <void*>running_sum[float],
-           <void*>running_sum[double]),
-    Kernel("in_order", <void*>load[OrderRecord], sizeof(OrderRecord), <void*>in_order[float],
-           <void*>in_order[double]),
-    Kernel("recurrent", <void*>load[RecurrentRecord], sizeof(RecurrentRecord), <void*>recurrent[float],
-           <void*>recurrent[double]),
-    Kernel("local_response", <void*>load[ResponseRecord], sizeof(ResponseRecord), <void*>local_response[float],
-           <void*>local_response[double]),
-    Kernel("softmax", <void*>load[SoftmaxRecord], sizeof(SoftmaxRecord), <void*>softmax[float],
-           <void*>softmax[double]),
+    Kernel("copy", 0, <void*>copy[float], <void*>copy[double]),
+    Kernel("zero_border", sizeof(BorderRecord), <void*>zero_border[float], <void*>zero_border[double]),
+    Kernel("pad", sizeof(PadRecord), <void*>pad[float], <void*>pad[double]),
+    Kernel("pack", sizeof(PackRecord), <void*>pack[float], <void*>pack[double]),
+    Kernel("pack_winograd", sizeof(WinogradPackRecord), <void*>pack_points, NULL),
+    Kernel("conv_direct", sizeof(TileRecord), <void*>conv_direct, NULL),
+    Kernel("linear", sizeof(TileRecord), <void*>linear, NULL),
+    Kernel("conv_packed", sizeof(PackedRecord), <void*>conv_packed, NULL),
+    Kernel("conv_im2col", sizeof(BlasRecord), <void*>conv_im2col[float], <void*>conv_im2col[double]),
+    Kernel("conv_pixels", sizeof(PixelsRecord), <void*>conv_pixels, NULL),
+    Kernel("conv_pointwise", sizeof(PointwiseRecord), <void*>conv_pointwise, NULL),
+    Kernel("conv_winograd", sizeof(WinogradRecord), <void*>conv_winograd, NULL),
+    Kernel("depthwise", sizeof(DepthwiseRecord), <void*>depthwise, NULL),
+    Kernel("pool", sizeof(PoolRecord), <void*>pool[float], <void*>pool[double]),
+    Kernel("unary", sizeof(UnaryRecord), <void*>unary[float], <void*>unary[double]),
+    Kernel("strided", sizeof(StridedRecord), <void*>strided[float], <void*>strided[double]),
+    Kernel("affine", sizeof(AffineRecord), <void*>affine[float], <void*>affine[double]),
+    Kernel("matmul", sizeof(MatmulRecord), <void*>matmul[float], <void*>matmul[double]),
+    Kernel("resample", sizeof(ResampleRecord), <void*>resample[float], <void*>resample[double]),
+    Kernel("sample_grid", sizeof(GridRecord), <void*>sample_grid[float], <void*>sample_grid[double]),
+    Kernel("norm", sizeof(NormRecord), <void*>norm[float], <void*>norm[double]),
+    Kernel("reduce", sizeof(ReduceRecord), <void*>reduce[float], <void*>reduce[double]),
+    Kernel("arg_reduce", sizeof(ArgRecord), <void*>arg_reduce[float], <void*>arg_reduce[double]),
+    Kernel("running_sum", sizeof(LineRecord), <void*>running_sum[float], <void*>running_sum[double]),
+    Kernel("in_order", sizeof(OrderRecord), <void*>in_order[float], <void*>in_order[double]),
+    Kernel("recurrent", sizeof(RecurrentRecord), <void*>recurrent[float], <void*>recurrent[double]),
+    Kernel("local_response", sizeof(ResponseRecord), <void*>local_response[float], <void*>local_response[double]),
+    Kernel("softmax", sizeof(SoftmaxRecord), <void*>softmax[float], <void*>softmax[double]),
 ]
 
 
@@ -187,7 +175,7 @@ cdef class Program:
         return elements
 
     cdef int _fill(self, Step* s, dict spec) except -1:
-        cdef bytes name = spec["kernel"].encode()
+        cdef bytes record, name = spec["kernel"].encode()
         cdef const Kernel* k = NULL
         cdef Py_ssize_t i
         for i in range(<Py_ssize_t>(sizeof(KERNELS) // sizeof(Kernel))):
@@ -196,10 +184,13 @@ cdef class Program:
         s.run = NULL if k == NULL else k.run64 if self._double else k.run32
         if s.run == NULL:
             raise ValueError(f"no kernel {spec['kernel']!r} for {'float64' if self._double else 'float32'}")
-        s.record = calloc(1, k.size)
+        record = make_record(spec["kernel"], spec["record"])
+        if len(record) != k.size:
+            raise ValueError(f"{spec['kernel']}: fastconv's modules are of different builds; install it again")
+        s.record = malloc(max(1, k.size))
         if s.record == NULL:
             raise MemoryError("fastconv: no memory for a program")
-        (<loader>k.load)(s.record, spec["kernel"], spec["record"])
+        memcpy(s.record, <const char*>record, k.size)
         s.x, s.y = spec["x"], spec["y"]
         s.has_z = spec["z"] is not None
         if s.has_z:

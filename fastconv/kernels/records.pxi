@@ -1,8 +1,12 @@
-"""The parameter record of each kernel family, and how it is made from a Python dict.
+"""The parameter record of each kernel family: the one place that says what a family is told.
 
-Cython converts a dict to a struct field by field: a missing key or a wrong type is refused there, an unknown key by
-`refuse_unknown`. So the struct is the one place that says what a family is told.
+../_base.pyx makes records from Python's dicts; it is compiled once, these structs with every level.
 """
+
+# Where some memory of any type begins: base[space] + offset bytes.
+cdef struct Place:
+    Py_ssize_t space
+    Py_ssize_t offset
 
 cdef enum PoolKind:
     NO_POOL = 0
@@ -260,62 +264,3 @@ cdef struct WinogradPackRecord:
     Py_ssize_t channels
     Py_ssize_t inputs
     Py_ssize_t scheme
-
-
-cdef int refuse_unknown(str what, dict given, dict known) except -1:
-    """ValueError where `given`, or a dict within it, has a key that `known`, made from the struct, has not."""
-    for key, value in given.items():
-        if key not in known:
-            raise ValueError(f"{what} takes no {key!r}; it takes {', '.join(known) or 'nothing'}")
-        if isinstance(value, dict):
-            refuse_unknown(f"{what}.{key}", value, known[key])
-    return 0
-
-
-ctypedef fused Record:
-    TileRecord
-    PackedRecord
-    BlasRecord
-    DepthwiseRecord
-    PixelsRecord
-    PointwiseRecord
-    WinogradRecord
-    PoolRecord
-    UnaryRecord
-    StridedRecord
-    AffineRecord
-    MatmulRecord
-    ResampleRecord
-    GridRecord
-    NormRecord
-    SoftmaxRecord
-    ReduceRecord
-    ArgRecord
-    LineRecord
-    OrderRecord
-    RecurrentRecord
-    ResponseRecord
-    PadRecord
-    BorderRecord
-    PackRecord
-    WinogradPackRecord
-
-ctypedef int (*loader)(void* out, str kernel, dict given) except -1
-
-
-cdef int load(Record* out, str kernel, dict given) except -1:
-    """The struct at `out` from a dict with exactly its fields."""
-    cdef Record record
-    try:
-        record = given
-    except (ValueError, TypeError) as error:        # a field is missing, or of another type
-        raise type(error)(f"{kernel}: {error}") from None
-    refuse_unknown(kernel, given, record)
-    out[0] = record
-    return 0
-
-
-cdef int load_none(void* out, str kernel, dict given) except -1:
-    """For kernels whose views say it all."""
-    refuse_unknown(kernel, given, {})
-    return 0

@@ -7,7 +7,7 @@ Every kernel has the signature
 and does units [begin, end) of its step for the n images of a chunk. Units never share a sum, so how they are dealt
 out to threads cannot change a bit of the output. `base` holds the address of each memory space.
 
-A record is a plain struct. Python gives it as a dict with exactly its fields (kernels/records.pxi).
+A record is a plain struct. Python gives it as a dict with exactly its fields (kernels/records.pxi, ../_base.pyx).
 """
 
 ctypedef fused real:
@@ -20,11 +20,6 @@ cdef enum:
     ARENA = 1                   # activations of the chunk
     SHARED = 2                  # made once per call, from inputs that have no batch axis
     CALLER = 3                  # the inputs, one space each, then the outputs
-
-# Where some memory of any type begins: base[space] + offset bytes.
-cdef struct Place:
-    Py_ssize_t space
-    Py_ssize_t offset
 
 # One activation (n, h, w, c): element (i, y, x, k) stands at i*image + y*row + x*pixel + k*channel, in elements behind
 # `place`.
