@@ -55,14 +55,17 @@ cdef void run_inline(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* of
     cdef Py_ssize_t tallest = FC_MR if nv == FC_NV else FC_MR1
     cdef Py_ssize_t tiles = (m + tallest - 1) // tallest
     cdef Py_ssize_t height, tall
+    cdef Epilogue rest
     if m == 0:
         return
     height = (m + tiles - 1) // tiles
     tall = m - (height - 1) * tiles             # tiles of `height`; the others are one lower
     run_tile(<int>height, nv, tall, a, offsets, segments, length, b, e, z, y)
     if tall < tiles:
+        rest = e[0]
+        rest.next += tall * segments * length * e.lines
         tall *= height
-        run_tile(<int>(height - 1), nv, tiles - tall // height, a + tall, offsets, segments, length, b, e,
+        run_tile(<int>(height - 1), nv, tiles - tall // height, a + tall, offsets, segments, length, b, &rest,
                  z + tall if z != NULL else NULL, y + tall)
 
 
@@ -130,6 +133,10 @@ cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t
             raw.bias = NULL
             raw.kind = ACT_NONE
         now = &raw
+    if nv == FC_NV and p.panels > 1:        # the next panel comes from afar: fetched evenly while this one is used
+        t = ((row1 - row0) * tall * p.ow + FC_MR - 1) // FC_MR              # tiles
+        if t <= FAR_TILES:
+            now.next, now.lines = b + K * FC_NR, (FC_NR + t - 1) // t
     if columns == NULL:
         offsets, segments, length = <const Py_ssize_t*>start(base, &p.offsets), p.segments, p.length
     for r in range(row0, row1):
@@ -153,6 +160,7 @@ cdef void conv_panel(const Step* s, const TileRecord* p, char** base, Py_ssize_t
                 m += 1
                 if m == portion:
                     run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
+                    now.next += (m + FC_MR - 1) // FC_MR * (K * now.lines)
                     m = 0
     run_rows(m, nv, a, offsets, segments, length, b, now, z if s.has_z else NULL, y)
     if pooled:

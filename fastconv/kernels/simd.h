@@ -85,6 +85,7 @@ FC_INLINE const float *fc_hide(const float *p)
 FC_INLINE vf v_load(const float *p) { return *(const fc_vfu *)p; }
 FC_INLINE void v_store(float *p, vf v) { *(fc_vfu *)p = v; }
 FC_INLINE void v_prefetch(const float *p) { __builtin_prefetch(p); }
+FC_INLINE void v_prefetch_far(const float *p) { __builtin_prefetch(p, 0, 2); }     /* into L2 */
 FC_INLINE vp p_load(const float *p) { return *(const fc_vpu *)p; }
 FC_INLINE void p_store(float *p, vp v) { *(fc_vpu *)p = v; }
 FC_INLINE void p_store_half(float *p, vp v) { memcpy(p, &v, 2 * FC_P); }

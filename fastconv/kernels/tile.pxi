@@ -16,6 +16,7 @@ cdef enum:
     LINE = 16                       # floats in a cache line
     AHEAD = 768                     # floats of weights between those in use and those prefetched
     TILES = 8                       # tiles whose row pointers are gathered before they run
+    FAR_TILES = 64                  # more tiles hide the way of the next panel of weights from memory
 
 
 cdef inline Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
@@ -34,6 +35,8 @@ cdef struct Epilogue:
     float b
     int valid                       # channels of the last vector, 1..W
     Py_ssize_t shift                # floats from what `y` points at to where the results go
+    const float* next               # weights that are used after these, for the tile to fetch meanwhile,
+    Py_ssize_t lines                # so many cache lines of them for each line of a row
 
 
 cdef inline Epilogue epilogue(const float* bias, const Activation* activation) noexcept nogil:
@@ -44,6 +47,8 @@ cdef inline Epilogue epilogue(const float* bias, const Activation* activation) n
     e.b = <float>activation.b
     e.valid = FC_W
     e.shift = 0
+    e.next = NULL
+    e.lines = 0
     return e
 
 
@@ -81,8 +86,9 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
     cdef vf b0, b1, x
     cdef const float* w
     cdef const float** ahead
+    cdef const float* far = e.next
     cdef int i
-    cdef Py_ssize_t s, k, t, pair, shift = e.shift
+    cdef Py_ssize_t s, k, t, pair, line, shift = e.shift
     b1 = v_set1(0)
     for t in range(count):
         w = b
@@ -111,6 +117,9 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
                     if k % LINE == 0:       # the next tile's rows, while this one keeps the arithmetic busy
                         for i in range(m):
                             v_prefetch(ahead[i] + k)
+                        for line in range(e.lines):
+                            v_prefetch_far(far)
+                            far += LINE
                     if m < FC_MR and FC_W < 16:         # few rows: the weights come from afar, a line a step
                         v_prefetch(w + AHEAD)
                     b0 = v_load(w)
