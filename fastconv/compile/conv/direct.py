@@ -75,7 +75,7 @@ def cut_rows(
 ) -> tuple[int, int, int, int]:
     """Return units for `rows` output rows, `stride` input rows apart, of at most `most` rows.
 
-    A block of input rows, which every panel of weights passes over, stays in a part of L2.
+    A block of input rows, which every panel of weights passes over, stays in a part of L2; all rows in a larger one.
     """
     row = max(1, x.strides[1] * stride * x.dtype.itemsize)
     part = _WHOLE_SHARE if rows * images * row <= _WHOLE_SHARE * low.machine.l2_bytes else _BLOCK_SHARE
