@@ -418,8 +418,9 @@ cdef inline vany v_erf(vany x) noexcept nogil:
 cdef inline vany v_gelu(vany x) noexcept nogil:
     """x times the normal distribution's integral up to x: of float by polynomials, of double by the C library's erf.
 
-    Up to -|x| that is t = e^(-x^2 / 2) q(1 / (1 + |x| / 4)), and up to |x| it is 1 - t. e^ is 2^n p(f), |f| <= 1/2. p and q
-    are minimax: p has a relative error of 7.5e-8, q one of 6.5e-7 at most and an error of t below 6.5e-8 min(1, 1 / |x|).
+    Up to -|x| that is t = e^(-x^2 / 2) q(1 / (1 + |x| / 4)), and up to |x| it is 1 - t. e^ is 2^n p(f), |f| <= 1/2.
+    p and q are minimax: p has a relative error of 7.5e-8, q one of 6.5e-7 at most and an error of t below
+    6.5e-8 min(1, 1 / |x|).
     At 13.25 the factor 2^n is 0.
     """
     cdef vany c, u, n, f, p, q, t, one = v_fill(x, 1)
