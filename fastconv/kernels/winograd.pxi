@@ -171,9 +171,10 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
     cdef Py_ssize_t f, g, k, offset, side = p.side, matrix = p.o * p.c
     cdef const float* b
     cdef int nv
-    e.bias = NULL
+    e.bias = e.next = NULL
     e.kind = ACT_NONE
     e.valid = FC_W
+    e.lines = 0
     for f in range(f0, f1):
         for g in range(g0, g1):
             offset = (f * side + g) * p.vstep
