@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from math import erfc
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,27 @@ def test_the_error_is_small_beside_the_result_or_the_argument(kernels: Any, name
     scale = np.maximum(np.abs(exact[counted]), np.minimum(np.abs(x[counted]), 1))
     errors = np.abs(y[counted] - exact[counted]) / np.maximum(scale, np.finfo(dtype).tiny)
     assert errors.max() < 3 * np.finfo(dtype).eps + 1e-15  # the reference, too, rounds
+
+
+def test_gelu_below_0_is_as_close_as_its_exponential(kernels: Any) -> None:
+    """Relative, down to where the result is denormal: float's e^(-x^2 / 2) loses 2^-24 of its exponent, up to 126."""
+    x = -np.random.default_rng(5).uniform(0.001, 12.8, 100_003).astype(np.float32)
+    wide = x.astype(np.float64)
+    exact = wide * np.array([erfc(v) for v in -wide * 0.5**0.5]) / 2
+    errors = np.abs(act(kernels, "gelu", x) - exact) / np.abs(exact)
+    assert errors[x > -4].max() < 1.5e-6
+    assert errors.max() < 1e-5
+    assert not act(kernels, "gelu", np.array([-14, -100, -1e30], np.float32)).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_gates_of_what_is_no_ordinary_number(kernels: Any, name: str, dtype: Float) -> None:
+    """As PyTorch's: at -infinity an infinity times 0."""
+    x = np.array([np.nan, -np.inf, np.inf, 1e30, -1e30, -1e3, 0, -0.0], dtype)
+    y = act(kernels, name, x)
+    np.testing.assert_array_equal(y, np.array([np.nan, np.nan, np.inf, 1e30, 0, 0, 0, 0], dtype))
+    assert np.signbit(y[7])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -90,6 +90,7 @@ cdef extern from "simd.h" nogil:
     double fc_sin_far(double x, double near, double d) noexcept
     double fc_cos_far(double x, double near, double d) noexcept
     double fc_round(double x) noexcept
+    double fc_scale(double x, double n) noexcept
     double fc_scale2(double x, double n) noexcept
     double fc_power2(double n) noexcept
     double fc_leaky(double x, double slope) noexcept
@@ -223,6 +224,11 @@ cdef inline vany v_cos_far(vany x, vany near, double d) noexcept nogil:
 cdef inline vany v_round(vany x) noexcept nogil:
     """to the nearest whole number, halves to the even"""
     return fc_round(x)
+
+
+cdef inline vany v_scale(vany x, vany n) noexcept nogil:
+    """x * 2^n for a whole n with 2^n a normal number"""
+    return fc_scale(x, n)
 
 
 cdef inline vany v_scale2(vany x, vany n) noexcept nogil:

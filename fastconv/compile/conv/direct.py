@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["DIRECT", "POOLED", "cut_rows", "panels", "tile_channels", "tile_record"]
 
 _BLOCK_SHARE = 3 / 16  # of L2: input rows of a unit, which every panel of weights passes over
+_WHOLE_SHARE = 1 / 2  # of L2: all rows together, so that the weights come from memory once
 _POOL_FLOATS = 8192  # unpooled rows of a unit stay in L1
 
 # A lone vector of channels is bound by loads where there are 16 registers; so many vectors' time more.
@@ -74,9 +75,11 @@ def cut_rows(
 ) -> tuple[int, int, int, int]:
     """Return units for `rows` output rows, `stride` input rows apart, of at most `most` rows.
 
-    A block of input rows, which every panel of weights passes over, stays in a part of L2.
+    A block of input rows, which every panel of weights passes over, stays in a part of L2; all rows in a larger one.
     """
-    block = max(1, int(_BLOCK_SHARE * low.machine.l2_bytes) // max(1, x.strides[1] * stride * x.dtype.itemsize))
+    row = max(1, x.strides[1] * stride * x.dtype.itemsize)
+    part = _WHOLE_SHARE if rows * images * row <= _WHOLE_SHARE * low.machine.l2_bytes else _BLOCK_SHARE
+    block = max(1, int(part * low.machine.l2_bytes) // row)
     if most is not None:
         block = min(block, most)
     total = rows * images
