@@ -29,9 +29,10 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def run_finite(graph: Graph, x: Batch) -> tuple[Any, ...]:
-    """Run the interpreter; pass over networks where a window of only padding gives infinity."""
+    """Run the interpreter; pass over results that the graph's own type cannot hold, such as of a window of padding."""
     expected = run_graph(graph, x)
-    assume(all(np.isfinite(y).all() for y in expected))
+    most = np.finfo(graph.dtype).max
+    assume(all((np.abs(y) <= most).all() for y in expected))
     return expected
 
 

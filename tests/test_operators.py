@@ -117,6 +117,8 @@ def test_what_pytorch_has_as_a_function_is_one(op: str) -> None:
     torch = pytest.importorskip("torch")
     if op == "dropout":  # for training alone
         pytest.skip("does nothing in a trained network")
+    if op in ("lstm", "gru"):
+        pytest.skip("PyTorch's functions of these names are torch.nn.LSTM's and GRU's own, and not documented")
     if hasattr(torch.nn.functional, op) or hasattr(torch, op):
         assert hasattr(functional, op)
 

@@ -48,7 +48,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
-from fastconv._base import make_record
+from fastconv._base import make_record as _make_record
 
 from fastconv.kernels.openmp cimport fc_openmp, fc_pause_threads
 from fastconv.kernels.simd cimport (

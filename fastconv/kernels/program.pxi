@@ -184,7 +184,7 @@ cdef class Program:
         s.run = NULL if k == NULL else k.run64 if self._double else k.run32
         if s.run == NULL:
             raise ValueError(f"no kernel {spec['kernel']!r} for {'float64' if self._double else 'float32'}")
-        record = make_record(spec["kernel"], spec["record"])
+        record = _make_record(spec["kernel"], spec["record"])
         if len(record) != k.size:
             raise ValueError(f"{spec['kernel']}: fastconv's modules are of different builds; install it again")
         s.record = malloc(max(1, k.size))
