@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from compiling import assert_equals_interpreter, batch_of
 from networks import Net
@@ -58,3 +59,24 @@ def test_every_scheme_is_named() -> None:
         steps = compile_graph(net.graph(), kernel=kernel).steps
         names |= {step["label"] for step in steps if step["kernel"] == "conv_winograd"}
     assert names == {"Winograd F(4x4, 3x3)", "Winograd F(4x4, 3x3), stride 2", "Winograd F(2x2, 3x3)"}
+
+
+@pytest.mark.parametrize(("kernel", "stride"), SCHEMES)
+@pytest.mark.parametrize("channels", [3, 24])
+@pytest.mark.parametrize(("out", "threads"), [(5, 2), (40, 2), (70, 3)])
+def test_threads_that_share_the_outputs_give_the_same_bits(
+    channels: int, out: int, threads: int, kernel: str, stride: int
+) -> None:
+    """Weights beyond L2, here one of a few bytes, are shared out to the threads, in one image and in several."""
+    net = Net(channels, 21, 18)
+    net.conv(out, 3, padding=1, stride=stride)
+    net.add("sigmoid")
+    graph = net.graph()
+    x = batch_of(graph, 4 * threads)
+    little = this_machine().replace(l2_bytes=4096)
+    for machine in (little, this_machine()):
+        alone = compile_graph(graph, kernel=kernel, threads=1, machine=machine).run(x)
+        together = compile_graph(graph, kernel=kernel, threads=threads, machine=machine)
+        for images in (x[:1], x[:2], x):
+            np.testing.assert_array_equal(together.run(images), alone[: len(images)])
+    np.testing.assert_array_equal(compile_graph(graph, kernel=kernel, threads=1).run(x), alone)

@@ -158,7 +158,8 @@ cdef struct Points:
     Py_ssize_t own                  # points of an axis with weights of their own
     Py_ssize_t c                    # channels of x, and of y up to whole panels
     Py_ssize_t o
-    Py_ssize_t panels
+    Py_ssize_t first                # panels of the outputs that are computed
+    Py_ssize_t last
     const float* weight
     Py_ssize_t vstep                # from one point to the next
     Py_ssize_t mstep
@@ -179,7 +180,7 @@ cdef void run_points(const Points* p, Py_ssize_t f0, Py_ssize_t f1, Py_ssize_t g
         for g in range(g0, g1):
             offset = (f * side + g) * p.vstep
             b = p.weight + (f * (p.own + 1) + g) * matrix
-            for k in range(p.panels):
+            for k in range(p.first, p.last):
                 nv = FC_NV if p.o - k * FC_NR > FC_W else 1
                 e.shift = (f * side + g) * p.mstep + k * FC_NR
                 far = ahead_of(b + k * FC_NR * p.c, p.c, rows, matrix * (p.own + 1) * (p.own + 1))
@@ -277,7 +278,7 @@ cdef void few_channels(int scheme, const Step* s, char** base, const Points* p, 
     cdef Py_ssize_t k, t, end, now, r, i, count, ld
     cdef int lanes
     chunk = (tiles + chunk - 1) // chunk
-    for k in range((q.channels + FC_W - 1) // FC_W):
+    for k in range(p.first * FC_NV, min(p.last * FC_NV, (q.channels + FC_W - 1) // FC_W)):
         e.bias = bias + k * FC_W
         lanes = <int>min(q.channels - k * FC_W, FC_W)
         ld = min(p.o - k // FC_NV * FC_NR, FC_NR)
@@ -298,8 +299,8 @@ cdef void few_channels(int scheme, const Step* s, char** base, const Points* p, 
 
 
 cdef void winograd_block(int scheme, const Step* s, char** base, Points* p, float* scratch, Py_ssize_t row0,
-                         Py_ssize_t row1) noexcept nogil:
-    """Rows [row0, row1) of tiles, counted over all images."""
+                         Py_ssize_t row1, bint prepared) noexcept nogil:
+    """Rows [row0, row1) of tiles, counted over all images. prepared: their transforms stand in scratch already."""
     cdef const WinogradRecord* q = <const WinogradRecord*>s.record
     cdef Epilogue e = epilogue(NULL, &q.activation)
     cdef const float* bias = <const float*>start(base, &q.bias)
@@ -312,7 +313,7 @@ cdef void winograd_block(int scheme, const Step* s, char** base, Points* p, floa
     p.vstep = odd_lines(tiles * c)
     p.mstep = odd_lines(tiles * p.o)
     m = scratch + p.side * p.side * p.vstep
-    for r in range(row0, row1):
+    for r in range(row0, row0 if prepared else row1):
         i = r // rows
         x = at(base, &s.x, i, (r - i * rows) * WINOGRAD_SIZES[scheme].step * WINOGRAD_SIZES[scheme].stride, 0)
         t = (r - row0) * wide * c
@@ -329,7 +330,7 @@ cdef void winograd_block(int scheme, const Step* s, char** base, Points* p, floa
     for r in range(row0, row1):
         i = r // rows
         t = (r - row0) * wide * p.o
-        for k in range((q.channels + FC_W - 1) // FC_W):
+        for k in range(p.first * FC_NV, min(p.last * FC_NV, (q.channels + FC_W - 1) // FC_W)):
             e.bias = bias + k * FC_W
             finish_tiles(scheme, s, base, &e, wide, m + t + k * FC_W, p.o, p.mstep, i,
                          (r - i * rows) * WINOGRAD_SIZES[scheme].step, 0, k * FC_W,
@@ -340,17 +341,21 @@ cdef void conv_winograd(const Step* s, char** base, Py_ssize_t n, Py_ssize_t beg
                         char* scratch) noexcept nogil:
     """x: (n, h, w, c) with a border that whole tiles fit into; y: (n, oh, ow, o), or pooled 2x2.
 
-    record: WinogradRecord; rows of the units are rows of tiles, a unit is `block` of them.
+    record: WinogradRecord; rows of the units are rows of tiles, a unit is `block` of them and one of `parts` parts of
+    the panels of outputs.
     scratch: (points, tiles, c padded to vectors) and (points, tiles, o padded to panels);
     instead of the latter, where channels are few, (points, FEW_TILES, vector).
     """
     cdef const WinogradRecord* q = <const WinogradRecord*>s.record
     cdef Points p
-    cdef Py_ssize_t u, row0, row1
+    cdef Py_ssize_t u, blk, row0, row1, parts = s.units.parts
     p.side, p.own = WINOGRAD_SIZES[q.scheme].side, WINOGRAD_SIZES[q.scheme].own
-    p.c, p.o, p.panels = s.x.c, q.padded, q.panels
+    p.c, p.o = s.x.c, q.padded
     p.weight = <const float*>start(base, &q.weight)
     for u in range(begin, end):
-        row0 = u * s.units.block
+        blk = u // parts
+        p.first = q.panels * (u - blk * parts) // parts
+        p.last = q.panels * (u - blk * parts + 1) // parts
+        row0 = blk * s.units.block
         row1 = min(row0 + s.units.block, n * s.units.rows)
-        winograd_block(<int>q.scheme, s, base, &p, <float*>scratch, row0, row1)
+        winograd_block(<int>q.scheme, s, base, &p, <float*>scratch, row0, row1, u > begin and u > blk * parts)

@@ -141,10 +141,14 @@ class Winograd(ConvKernel):
         channels = whole(x.c, k.VECTOR)
         padded = k.packed_size(k.PACK_ORDERS["panels"], 1, layer.out[0], 1)
         tiles = min(_BLOCK_TILES, max(2 * k.MR, _BLOCK_FLOATS // (points * (channels + padded))))
-        block = share(max(1, tiles // wide), rows * images, 1, low.threads)
+        block = max(1, tiles // wide)
+        # Where weights exceed L2, each thread takes outputs of its own, so that no two fetch the same weights.
+        weight_bytes = 4 * (sizes["own"] + 1) ** 2 * x.c * padded
+        parts = 1 if weight_bytes <= low.machine.l2_bytes else min(low.threads, padded // k.NR)
+        block = share(block, rows * images, parts, low.threads)
         tiles = block * wide
         floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + _POINT_GAP)
-        return rows, block, 1, floats * 4
+        return rows, block, parts, floats * 4
 
 
 # us at v4, direct tile against this: 16->16 32x32 45/16, 64->64 7x7 33/13, 512->512 7x7 2100/930; 3->32 32x32
