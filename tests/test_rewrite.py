@@ -196,6 +196,52 @@ def test_batch_norm_is_not_folded_through_what_is_fused() -> None:
     assert_untouched(fold.fold_batch_norm, build((2, 6, 6), residual, n))
 
 
+def scaled(source: str, *shape: int) -> Node:
+    return Node("m", "mul", (source,), weights={"other": random(*shape)})
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1,), (1, 1), ()], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_fold_factor_into_linear(shape: tuple[int, ...], bias: bool) -> None:
+    first = linear("l", INPUT, 4, 5)
+    if not bias:
+        first = first.replace(weights={"weight": first.weights["weight"]})
+    graph = rewritten_by(fold.fold_factor, build((3, 5), first, scaled("l", *shape)))
+    assert summary(graph) == ["l + m linear"]
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (1, 1, 1), (1,)], ids=str)
+def test_fold_factor_into_conv2d(shape: tuple[int, ...]) -> None:
+    graph = rewritten_by(fold.fold_factor, build((2, 5, 4), conv("c", INPUT, 4, 2), scaled("c", *shape)))
+    assert summary(graph) == ["c + m conv2d"]
+
+
+def test_a_factor_and_a_residual_become_part_of_a_layer() -> None:
+    nodes = linear("l", INPUT, 5, 5), scaled("l", 5), op("a", "add", "m", INPUT)
+    graph = rewritten_by((fold.fold_factor, fuse.fuse_residual), build((3, 5), *nodes))
+    assert summary(graph) == ["l + m + a linear"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "nodes"),
+    [
+        ((4, 5), (linear("l", INPUT, 4, 5), scaled("l", 4, 1))),  # along the rows
+        ((4, 5), (linear("l", INPUT, 4, 5), scaled("l", 4, 4))),
+        ((4, 5), (linear("l", INPUT, 4, 5).replace(attrs={"activation": ("relu",)}), scaled("l", 4))),
+        ((4, 5), (linear("l", INPUT, 5, 5).replace(inputs=(INPUT, INPUT)), scaled("l", 5))),
+        ((4, 5), (op("l", "relu", INPUT), scaled("l", 5))),
+        ((2, 5, 4), (conv("l", INPUT, 4, 2), scaled("l", 4))),  # along the width
+        ((2, 5, 4), (conv("l", INPUT, 4, 2), op("m", "mul", "l", "l"))),
+        (
+            (4, 5),
+            (linear("l", INPUT, 4, 5), Node("m", "mul", ("l",), weights={"other": np.array([1, 2, np.inf, 1])})),
+        ),
+    ],
+)
+def test_factors_that_do_not_fold(shape: tuple[int, ...], nodes: tuple[Node, ...]) -> None:
+    assert_untouched(fold.fold_factor, build(shape, *nodes))
+
+
 @pytest.mark.parametrize(("variance", "eps"), [(0.0, 0.0), (-1.0, 0.0), (1e-310, 0.0), (1, np.nan)])
 def test_a_fold_that_is_not_finite_is_not_done(variance: float, eps: float) -> None:
     node = norm("n", "c", 2, eps=eps)

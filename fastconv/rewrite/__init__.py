@@ -75,6 +75,7 @@ RULES = (
     Row("fold_padding", "fold", _has("pad")),
     Row("fold_channel_shuffle", "fold", _has("permute")),
     Row("fold_batch_norm", "fold", _has("batch_norm")),
+    Row("fold_factor", "fold", _has("mul")),
     Row("hoist_activation", "fuse", _has("max_pool2d")),
     Row("fuse_residual", "fuse", _has("add")),
     Row("fuse_activation", "fuse", _has(*ACTIVATIONS)),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..graph import Node
     from .draft import Draft
 
-__all__ = ["fold_batch_norm", "fold_channel_shuffle", "fold_padding"]
+__all__ = ["fold_batch_norm", "fold_channel_shuffle", "fold_factor", "fold_padding"]
 
 
 def fold_padding(draft: Draft) -> None:
@@ -76,6 +76,39 @@ def _merge_batch_norm(draft: Draft, producer: Node, norm: Node) -> Node | None:
     if not all(np.isfinite(array).all() for array in folded.values()):
         return None
     return producer.replace(attrs={**producer.attrs, "activation": norm.attrs["activation"]}, weights=folded)
+
+
+def fold_factor(draft: Draft) -> None:
+    """Scale the weights of a convolution or linear layer instead of its output, by a constant for each channel.
+
+    The layer scale of Touvron et al., "Going deeper with Image Transformers", 2021, is one. Where the folded weights
+    would not be finite, nothing is folded.
+    """
+    draft.merge(_merge_factor)
+
+
+def _merge_factor(draft: Draft, producer: Node, mul: Node) -> Node | None:
+    if mul.op != "mul" or "other" not in mul.weights or producer.op not in ("conv2d", "linear"):
+        return None
+    if len(producer.inputs) == 2 or not has_free_epilogue(producer):
+        return None
+    weight, factor = producer.weights["weight"], mul.weights["other"]
+    behind = (1, 1) if producer.op == "conv2d" else ()  # the axes behind the channels
+    channels = np.ones((len(weight), *behind))
+    if draft.shapes[mul.name] != draft.shapes[producer.name] or factor.size not in (1, len(weight)):
+        return None
+    try:
+        scale = np.broadcast_to(factor.reshape(factor.shape[-channels.ndim :]), channels.shape)
+    except ValueError:
+        return None
+    with np.errstate(all="ignore"):
+        scaled = {
+            role: (array.astype(np.float64) * scale.reshape(-1, *[1] * (array.ndim - 1))).astype(array.dtype)
+            for role, array in producer.weights.items()
+        }
+    if not all(np.isfinite(array).all() for array in scaled.values()):
+        return None
+    return producer.replace(attrs={**producer.attrs, "activation": mul.attrs["activation"]}, weights=scaled)
 
 
 def fold_channel_shuffle(draft: Draft) -> None:
