@@ -70,7 +70,7 @@ def _merge_batch_norm(draft: Draft, producer: Node, norm: Node) -> Node | None:
         if producer.op == "conv_transpose2d":  # (I, O / groups, kh, kw): each group's outputs in all rows of its inputs
             columns = scale.reshape(groups, -1).repeat(len(weight) // groups, axis=0)[:, :, np.newaxis, np.newaxis]
         folded = {
-            "weight": (weight.astype(np.float64) * columns).astype(weight.dtype),
+            "weight": _times(weight, columns),
             "bias": bias.astype(weight.dtype),
         }
     if not all(np.isfinite(array).all() for array in folded.values()):
@@ -103,12 +103,18 @@ def _merge_factor(draft: Draft, producer: Node, mul: Node) -> Node | None:
         return None
     with np.errstate(all="ignore"):
         scaled = {
-            role: (array.astype(np.float64) * scale.reshape(-1, *[1] * (array.ndim - 1))).astype(array.dtype)
-            for role, array in producer.weights.items()
+            role: _times(array, scale.reshape(-1, *[1] * (array.ndim - 1))) for role, array in producer.weights.items()
         }
     if not all(np.isfinite(array).all() for array in scaled.values()):
         return None
     return producer.replace(attrs={**producer.attrs, "activation": mul.attrs["activation"]}, weights=scaled)
+
+
+def _times(array: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Multiply in float64, a piece at a time: no second copy of a large weight is made."""
+    result = np.empty_like(array)
+    np.multiply(array, factors, out=result, dtype=np.float64, casting="same_kind")
+    return result
 
 
 def fold_channel_shuffle(draft: Draft) -> None:
