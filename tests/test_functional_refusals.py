@@ -9,6 +9,9 @@ import pytest
 from cases import Case
 from checks import engine, refused, torch_call
 
+from fastconv import functional
+from fastconv.errors import ArgumentError
+
 IMAGE = (2, 4, 7, 7)
 CONV = (IMAGE, (6, 4, 3, 3), (6,))
 COLUMNS = (2, 36, 25)  # of IMAGE, for a 3x3 kernel
@@ -302,3 +305,33 @@ def test_absurd_sizes_do_not_wrap_around(op: str, shapes: tuple[tuple[int, ...],
 
     with pytest.raises((fastconv.FastconvError, MemoryError)):
         engine(op, *Case(op, shapes).arrays(np.float32), **attrs)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("conv2d(x, None, x[0, :, 0, 0])", "weight"),
+        ("grid_sample(x, None)", "grid"),
+        ("layer_norm(None, (5,), x[0, 0, 0])", "input"),
+        ("linear(x, None)", "weight"),
+        ("matmul(x, None)", "other"),
+        ("bmm(x[0], None)", "mat2"),
+        ("prelu(x, None)", "weight"),
+        ("relu(None)", "input"),
+        ("scaled_dot_product_attention(None, x, x)", "query"),
+        ("scaled_dot_product_attention(x, None, x)", "key"),
+        ("scaled_dot_product_attention(x, x, None, x)", "value"),
+        ("stack([x, None])", "tensors"),
+    ],
+)
+def test_what_must_be_given_is_named(call: str, name: str) -> None:
+    """And what is given behind it is not taken in its place."""
+    x = np.ones((1, 3, 5, 5), np.float32)
+    with pytest.raises(ArgumentError, match=rf"^{call.partition('(')[0]}: {name} must be given, an array$"):
+        eval(f"functional.{call}", {"functional": functional, "x": x})
+
+
+def test_where_needs_a_condition() -> None:
+    x = np.ones(3, np.float32)
+    with pytest.raises(ArgumentError, match="where: condition must hold bools, got object"):
+        functional.where(None, x, x)  # type: ignore[arg-type]

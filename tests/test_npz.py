@@ -538,3 +538,8 @@ def test_the_specification_lists_every_operation() -> None:
     for op, spec in OPS.items():
         named = set(re.findall(r"`(\w+)`", rows[op]))
         assert named >= {*spec.attributes, *spec.required, *spec.optional}, op
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        npz.load(tmp_path)

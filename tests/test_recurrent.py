@@ -124,6 +124,22 @@ def test_gates_saturate_and_nan_travels(op: str, attrs: dict[str, Any]) -> None:
     assert np.isnan(y[2, 1:, :11]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("op", "attrs"), KINDS)
+def test_infinite_states(op: str, attrs: dict[str, Any], dtype: type) -> None:
+    """A gate that is closed makes NaN of what is infinite behind it, as 0 times that is."""
+    rng = np.random.default_rng(5)
+    graph = layer(op, (3, 2), attrs, weights(rng, op, 2, 9, 1, dtype), state=True)
+    x, state = images(rng, graph, 4)
+    state[np.arange(4), 0, [0, 1, -1, -2]] = np.inf, -np.inf, np.inf, -np.inf
+    if op == "lstm":
+        x[2:] *= 1e4  # closes some of the gates that forget
+    (expected,) = run_graph(graph, (x, state))
+    (y,) = outputs_of(compile_graph(graph, threads=1), (x, state))
+    assert np.isnan(expected).any() == (op != "rnn" or "nonlinearity" in attrs)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5 if dtype == np.float32 else 1e-12)
+
+
 def test_a_batch_goes_together() -> None:
     """Rows of the tile are images: however large an image is, some of them go through at once."""
     rng = np.random.default_rng(4)

@@ -275,7 +275,9 @@ def where(condition: npt.ArrayLike, input: npt.ArrayLike, other: npt.ArrayLike) 
     -------
     What the shapes broadcast to.
     """
-    y: Array = _broadcast(_COPY, _EITHER, False, input, other, condition, threads())
+    y: Array = NotImplemented
+    if condition is not None:
+        y = _broadcast(_COPY, _EITHER, False, input, other, condition, threads())
     if y is NotImplemented:
         truths = np.asarray(condition)
         if truths.dtype != np.bool_:

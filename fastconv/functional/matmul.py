@@ -144,8 +144,6 @@ def matmul(input: npt.ArrayLike, other: npt.ArrayLike) -> Array:
 def bmm(input: npt.ArrayLike, mat2: npt.ArrayLike) -> Array:
     """Multiply matrices, (B, M, K) with (B, K, N), of equally long batches: `matmul` that broadcasts nothing."""
     arrays = floats("bmm", input=input, mat2=mat2)
-    if "mat2" not in arrays:
-        raise ArgumentError("bmm: mat2 must be given")
     first, second = (array.shape for array in arrays.values())
     if len(first) != 3 or len(second) != 3 or first[0] != second[0] or first[2] != second[1]:
         raise ShapeError(f"bmm: needs input (B, M, K) and mat2 (B, K, N), got {first} and {second}")

@@ -68,7 +68,7 @@ def batch_norm(
     if running_mean is None or running_var is None:
         raise ArgumentError("batch_norm: running_mean and running_var must be given")
     arrays = floats(
-        "batch_norm",
+        "batch_norm", ("weight", "bias"),
         input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
     )  # fmt: skip
     x = arrays.pop("input")
@@ -219,7 +219,7 @@ def _own_statistics(
     if weight is None and bias is not None:
         array = np.asarray(bias)
         weight = np.ones(array.shape, array.dtype)
-    arrays = tuple(array for array in (input, weight, bias) if array is not None)
+    arrays = (input, *(array for array in (weight, bias) if array is not None))
     result: Array = _NORMS[op].run(arrays, (what, eps))
     return result
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..compile import compile_graph
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import INPUT, Graph, Node
 from ..machine.cpu import default_threads, kernels
 
@@ -48,16 +48,23 @@ cache: Cache = kernels().Cache(default_threads, CACHED, CACHED_BYTES)
 threads = cache.threads
 
 
-def floats(function: str, **arguments: npt.ArrayLike | None) -> dict[str, Array]:
+_OPTIONAL = ("bias", "attn_mask")
+
+
+def floats(
+    function: str, optional: tuple[str, ...] = _OPTIONAL, /, **arguments: npt.ArrayLike | None
+) -> dict[str, Array]:
     """Return the arguments that were given as arrays of one dtype, float32 or float64.
 
     They are C-contiguous, aligned and in the machine's byte order: copied only where they were not.
-    ``input`` comes first and must be given; the others may be None.
+    Those named by `optional` may be None.
     """
     result: dict[str, Array] = {}
     for name, value in arguments.items():
-        if value is None and name != "input":
-            continue
+        if value is None:
+            if name in optional:
+                continue
+            raise ArgumentError(f"{function}: {name} must be given, an array")
         array = np.asarray(value)
         if array.dtype.type not in (np.float32, np.float64):
             raise DTypeError(
@@ -87,15 +94,21 @@ def one_node(op: str, x: Array, attrs: Mapping[str, Any], weights: Mapping[str, 
     return Graph(x.shape[1:], (node,), (op,), dtype=x.dtype)
 
 
-def one_op(function: str, prepare: Prepare, names: tuple[str, ...] = ("input",), images: bool = True) -> OneOp:
+def one_op(
+    function: str,
+    prepare: Prepare,
+    names: tuple[str, ...] = ("input",),
+    images: bool = True,
+    optional: tuple[str, ...] = _OPTIONAL,
+) -> OneOp:
     """Make the compiled entry of a function whose arrays have these names.
 
     `prepare` takes the arrays, the attributes and the number of threads, checks them, and returns what computes,
-    and the bytes it works in. `images`: what it returns for an input (N, C, H, W) serves any N.
+    and the bytes it works in. `images`: what it returns for an input (N, C, H, W) serves any N. `optional` may be None.
     """
 
     def convert(arrays: tuple[npt.ArrayLike, ...]) -> tuple[Array, ...]:
-        return tuple(floats(function, **dict(zip(names, arrays, strict=False))).values())
+        return tuple(floats(function, optional, **dict(zip(names, arrays, strict=False))).values())
 
     return kernels().OneOp(cache, prepare, convert, images)
 

@@ -23,17 +23,20 @@ cdef inline vreal get_part(const vreal* x, Py_ssize_t k, int part) noexcept nogi
 
 
 cdef void lstm_gates(const vreal* x, const vreal* g, vreal* c, vreal* h, Py_ssize_t n) noexcept nogil:
-    """c = f * c + i * g, h = o * tanh(c); x, g: (4, n), the gates' two parts; c, h: (n,). Products share a division."""
+    """c = f * c + i * g, h = o * tanh(c); x, g: (4, n), the gates' two parts; c, h: (n,).
+
+    Products with a tanh share its division. c may be infinite where it is given, and 0 times that is NaN.
+    """
     cdef Py_ssize_t k = 0
     cdef int part, lanes = v_lanes(x)
     cdef vreal i, f, u, o, under
     while k < n:
         part = <int>min(<Py_ssize_t>lanes, n - k)
         i = sigmoid_under(get_part(x, k, part) + get_part(g, k, part))
-        f = sigmoid_under(get_part(x, n + k, part) + get_part(g, n + k, part))
+        f = v_sigmoid(get_part(x, n + k, part) + get_part(g, n + k, part))
         o = sigmoid_under(get_part(x, 3 * n + k, part) + get_part(g, 3 * n + k, part))
         u = tanh_over(get_part(x, 2 * n + k, part) + get_part(g, 2 * n + k, part), &under)
-        u = get_part(c, k, part) / f + u / (i * under)
+        u = get_part(c, k, part) * f + u / (i * under)
         put_part(c, k, u, part)
         u = tanh_over(u, &under)
         put_part(h, k, u / (o * under), part)
@@ -60,8 +63,8 @@ cdef void gru_gates(const vreal* x, const vreal* g, const vreal* before, bint re
         part = <int>min(<Py_ssize_t>lanes, n - k)
         z = v_sigmoid(get_part(x, n + k, part) + get_part(g, n + k, part))
         u = get_part(g, 2 * n + k, part)
-        if reset:
-            u = u / sigmoid_under(get_part(x, k, part) + get_part(g, k, part))
+        if reset:               # a product, not a quotient: 0 times an infinite one is NaN
+            u = u * v_sigmoid(get_part(x, k, part) + get_part(g, k, part))
         u = v_tanh(get_part(x, 2 * n + k, part) + u)
         put_part(h, k, v_fma(z, get_part(before, k, part) - u, u), part)
         k += lanes

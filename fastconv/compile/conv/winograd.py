@@ -144,7 +144,7 @@ class Winograd(ConvKernel):
         block = max(1, tiles // wide)
         # Where weights exceed L2, each thread takes outputs of its own, so that no two fetch the same weights.
         weight_bytes = 4 * (sizes["own"] + 1) ** 2 * x.c * padded
-        parts = 1 if weight_bytes <= low.machine.l2_bytes else min(low.threads, padded // k.NR)
+        parts = 1 if weight_bytes <= low.machine.l2_bytes else min(low.threads, panels(k, layer.out[0], 1))
         block = share(block, rows * images, parts, low.threads)
         tiles = block * wide
         floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + _POINT_GAP)

@@ -88,8 +88,10 @@ class ZipReader:
         try:
             self.size = os.fstat(self._file).st_size
             self.members = self._read_directory()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                error.filename = os.fspath(path)  # what reads by a descriptor does not know it
             raise
 
     def __enter__(self) -> ZipReader:
