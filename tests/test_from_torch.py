@@ -566,6 +566,17 @@ WITHIN = {
 }
 
 
+CHANGING_CONSTANTS = {
+    "weight": lambda x, z: (w := z[:2, :, None, None], y := F.conv2d(x, w), z[0].mul_(2), y - F.conv2d(x, w))[3],
+    "other": lambda x, z: (w := z[:, :1, None], y := torch.maximum(x, w), z.neg_(), y - torch.maximum(x, w))[3],
+}
+
+
+@pytest.mark.parametrize("call", CHANGING_CONSTANTS.values(), ids=CHANGING_CONSTANTS)
+def test_a_constant_that_changes_between_two_uses(call: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+    check(Functional(lambda _, x: call(x, torch.ones(4, 4))), IMAGE, tolerance=1e-6)
+
+
 @pytest.mark.parametrize("call", VIEWS.values(), ids=VIEWS)
 def test_in_place_through_a_part_is_refused(call: Callable[[torch.Tensor], object]) -> None:
     with pytest.raises(UnsupportedOperatorError, match="in place through another view"):

@@ -353,6 +353,17 @@ def test_what_is_nearly_a_local_response_norm(call: Callable[[Any], Any]) -> Non
     assert [node.op for node in from_torch(Call(response), (7, 6)).nodes][1] == "local_response_norm"
 
 
+def test_a_local_response_norm_of_what_changes_in_between() -> None:
+    def forward(x: Any) -> Any:
+        y = 1 * x
+        divisor = F.avg_pool2d(F.pad((y * y).unsqueeze(1), (0, 0, 1, 1)), (3, 1), stride=1).squeeze(1)
+        divisor = divisor.mul(0.5).add(1.0).pow(0.75)
+        y[:, 1:].add_(1)
+        return y / divisor
+
+    check(Call(forward), (7, 6))
+
+
 WINDOWS_3D: dict[str, dict[str, Any]] = {
     "plain": {"kernel_size": 3},
     "stride": {"kernel_size": (2, 3, 1), "stride": (1, 2, 3), "padding": (1, 1, 0)},
