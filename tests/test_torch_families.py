@@ -279,6 +279,9 @@ MASKS = {
     "computed_rows_without_any": lambda x: attention(x, x[:, :1, :, :9] > 1.5),
     "heads_beside_the_batch": lambda x: attention(x.flatten(0, 1), TAKEN).view(-1, 4, 11, 7),
     "shared_keys": lambda x: F.scaled_dot_product_attention(x, x[:, 1:3], x[:, :2], TAKEN[:, :1], enable_gqa=True),
+    "shared_learned_keys": lambda x: F.scaled_dot_product_attention(
+        x, const(1, 2, 5, 13), const(1, 2, 5, 6), enable_gqa=True
+    ),
     "learned_queries": lambda x: F.scaled_dot_product_attention(const(4, 5, 13).expand(len(x), -1, -1, -1), x, x),
     "learned_keys": lambda x: F.scaled_dot_product_attention(x, const(4, 5, 13), const(4, 5, 6), scale=0.3),
 }

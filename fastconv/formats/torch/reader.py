@@ -303,6 +303,8 @@ class Reader:
             return program.state_dict.get(target, program.constants.get(target))
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
+        if not isinstance(call.meta.get("val"), torch.Tensor):  # a generator of random numbers, say
+            return Unusable("takes an object that is no tensor")
         shape = tuple(call.meta["val"].shape)
         return Value(self._inputs[call.name], axes.identity(len(shape)), shape)
 
