@@ -64,6 +64,8 @@ def test_each_alone_leaves_the_other(file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"labels": "abc"}, "labels must be a list of strings, one for each class, got 'abc'"),
+        ({"labels": 5}, "labels must be a list of strings, one for each class, got 5"),
         ({"labels": ["a"]}, "labels"),
         ({"mean": [0.5] * 2}, "mean"),
         ({"mean": [0.5] * 3, "transforms": FIELDS}, "leave one out"),

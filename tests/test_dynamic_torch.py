@@ -295,6 +295,20 @@ class OneSize(Conv):
         return x
 
 
+class PaddedToSevens(nn.Module):
+    """Takes even sizes alone. Of 64 rows 32 are left, and padded by 3; of 128 rows 64, and padded by 6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(x, 2)
+        x = F.pad(x, (0, 0, 0, -x.shape[2] % 7))
+        return x.unflatten(2, (x.shape[2] // 7, 7)).mean(2)
+
+
+def test_padding_to_a_multiple_is_no_fraction_of_the_size() -> None:
+    with pytest.raises(ShapeError, match="leave out dynamic=True"):
+        fastconv.from_torch(PaddedToSevens(), (2, 64, 64), dynamic=True)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

@@ -523,11 +523,15 @@ VIEWS = {
     "whole_after_its_part_of_another_shape": lambda x: (a := x[:, :2], a.flatten(1).relu_(), x * 2)[2],
     "parts_of_parts": lambda x: (a := x[:, :3], b := a[:, :, :4], c := a[:, :, 4:], c.relu_(), b.add_(2), x * 1)[5],
     "view_of_a_constant": lambda x: (y := torch.zeros_like(x), z := y[:, 0], y.add_(x), z + x[:, 1])[3],
+    "expanded_before": lambda x: (a := x[:, :1].expand(-1, 4, -1, -1), x[:, 0].mul_(2), a + 1)[2],
+    "windows_before": lambda x: (a := x.unfold(2, 3, 2), x.mul_(2), a + 1)[2],
+    "through_windows": lambda x: (x.unfold(2, 2, 2).mul_(2), x + 1)[1],
 }
 APART = {
     "chunks": lambda x: (p := x.chunk(2, 1), p[1].sigmoid_(), p[0] * p[1])[2],
     "full_turn": lambda x: (y := torch.roll(x, 13, 3), y.relu_(), x + y)[2],
     "repeated_once": lambda x: (y := x.repeat(1, 1, 1, 1), y.relu_(), x + y)[2],
+    "repeated_beside": lambda x: (y := x.repeat_interleave(2, 0).view(-1, 2, *x.shape[1:]), x.relu_(), x + y[:, 1])[2],
     "constant": lambda x: (y := torch.zeros_like(x), y.add_(x), y * 2)[2],
 }
 WITHIN = {
@@ -560,6 +564,17 @@ WITHIN = {
         y.softmax(-1),
     )[2],
 }
+
+
+CHANGING_CONSTANTS = {
+    "weight": lambda x, z: (w := z[:2, :, None, None], y := F.conv2d(x, w), z[0].mul_(2), y - F.conv2d(x, w))[3],
+    "other": lambda x, z: (w := z[:, :1, None], y := torch.maximum(x, w), z.neg_(), y - torch.maximum(x, w))[3],
+}
+
+
+@pytest.mark.parametrize("call", CHANGING_CONSTANTS.values(), ids=CHANGING_CONSTANTS)
+def test_a_constant_that_changes_between_two_uses(call: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+    check(Functional(lambda _, x: call(x, torch.ones(4, 4, dtype=x.dtype))), IMAGE)
 
 
 @pytest.mark.parametrize("call", VIEWS.values(), ids=VIEWS)

@@ -664,6 +664,11 @@ REFUSED = {
     "part_of_the_batch": (
         [node("Slice", ["x", "z", "e", "z"], ["y"])], [ints("z", 0), ints("e", 5000)], "Slice along the batch"
     ),
+    "one_pixel_of_all_images": (
+        [node("Reshape", ["x", "all"], ["f"]), node("Gather", ["f", "i"], ["y"])],
+        [ints("all", -1), onnx.numpy_helper.from_array(np.array(3), "i")],
+        "Gather along the batch",
+    ),
     "softmax_of_the_batch": ([node("Softmax", ["x"], ["y"], axis=0)], [], "Softmax along the batch"),
     "concat_of_the_batch": ([node("Concat", ["x", "x"], ["y"], axis=0)], [], "Concat along the batch"),
     "batch_last": ([node("Transpose", ["x"], ["y"], perm=[1, 2, 3, 0])], [], "has not the batch alone as its first"),

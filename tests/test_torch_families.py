@@ -279,6 +279,9 @@ MASKS = {
     "computed_rows_without_any": lambda x: attention(x, x[:, :1, :, :9] > 1.5),
     "heads_beside_the_batch": lambda x: attention(x.flatten(0, 1), TAKEN).view(-1, 4, 11, 7),
     "shared_keys": lambda x: F.scaled_dot_product_attention(x, x[:, 1:3], x[:, :2], TAKEN[:, :1], enable_gqa=True),
+    "shared_learned_keys": lambda x: F.scaled_dot_product_attention(
+        x, const(1, 2, 5, 13), const(1, 2, 5, 6), enable_gqa=True
+    ),
     "learned_queries": lambda x: F.scaled_dot_product_attention(const(4, 5, 13).expand(len(x), -1, -1, -1), x, x),
     "learned_keys": lambda x: F.scaled_dot_product_attention(x, const(4, 5, 13), const(4, 5, 6), scale=0.3),
 }
@@ -351,6 +354,17 @@ def test_what_is_nearly_a_local_response_norm(call: Callable[[Any], Any]) -> Non
     model = check(Call(call), (7, 6))
     assert "local_response_norm" not in [node.op for node in model.graph.nodes]
     assert [node.op for node in from_torch(Call(response), (7, 6)).nodes][1] == "local_response_norm"
+
+
+def test_a_local_response_norm_of_what_changes_in_between() -> None:
+    def forward(x: Any) -> Any:
+        y = 1 * x
+        divisor = F.avg_pool2d(F.pad((y * y).unsqueeze(1), (0, 0, 1, 1)), (3, 1), stride=1).squeeze(1)
+        divisor = divisor.mul(0.5).add(1.0).pow(0.75)
+        y[:, 1:].add_(1)
+        return y / divisor
+
+    check(Call(forward), (7, 6))
 
 
 WINDOWS_3D: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ cannot give the same pixels is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import floor, isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -63,6 +63,8 @@ def described(graph: Graph, labels: Sequence[str] | None, mean: Any, std: Any, t
     """
     changes: dict[str, Any] = {}
     if labels is not None:
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            raise ArgumentError(f"labels must be a list of strings, one for each class, got {shown(labels)}")
         changes["labels"] = tuple(labels)
     if not (mean is None and std is None and transforms is None):
         changes["preprocessing"] = preprocessing_from(mean, std, transforms, graph.inputs)

@@ -21,7 +21,7 @@ from .ops import OPS
 from .sizes import applied, by_numbers, followed, masked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from . import Graph, Node
     from .ops.spec import Attributes, Shape
@@ -91,6 +91,16 @@ def compared_shapes(shape: Shape) -> list[Shape]:
     ]
 
 
+def _little_larger(shape: Shape) -> Iterator[Shape]:
+    """Yield shapes one of which a network takes that refuses odd sizes.
+
+    Of multiples of its own size alone, padding to a multiple of 7 would look like a fraction of that size.
+    """
+    channels, *sizes = shape
+    for step in (2, 4, 8, 16, 32):
+        yield (channels, *(size + step * (1 + axis) for axis, size in enumerate(sizes)))
+
+
 def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) -> Graph:
     """Return a network for images of any size; refuse what is another network for other sizes.
 
@@ -106,12 +116,20 @@ def compare_readings(graph: Graph, read: Callable[[Shape], Graph], name: str) ->
     name
         Of the network.
     """
-    readings, refused = [], []
-    for shape in compared_shapes(graph.input_shape):
+    readings: list[Graph] = []
+    refused: list[tuple[Shape, FastconvError]] = []
+
+    def taken(shape: Shape) -> bool:
         try:
             readings.append(read(shape))
         except FastconvError as error:
             refused.append((shape, error))
+            return False
+        return True
+
+    compared = [taken(shape) for shape in compared_shapes(graph.input_shape)]
+    if not all(compared):
+        any(taken(shape) for shape in _little_larger(graph.input_shape))
     graph, *readings = by_numbers([graph, *readings])
     varying = graph.replace(nodes=followed(graph, readings), dynamic=True)
     for shape, refusal in refused:

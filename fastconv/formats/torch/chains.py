@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["LocalResponseNorm", "local_response_norms"]
+__all__ = ["LocalResponseNorm", "in_place", "local_response_norms"]
 
 # What a divisor is made by, the last call first: of signals, and of what has more axes.
 _DIVISORS = (
@@ -29,8 +29,21 @@ class LocalResponseNorm(NamedTuple):
 
 def local_response_norms(calls: Iterable[torch.fx.Node]) -> dict[torch.fx.Node, LocalResponseNorm]:
     """Return quotient -> what it is the last call of: ``x / (k + alpha * mean of squares) ** beta``."""
+    calls = list(calls)
+    place = {call: index for index, call in enumerate(calls)}
+    changes = [index for index, call in enumerate(calls) if in_place(str(call.target))]
     found = {call: _of_quotient(call) for call in calls if str(call.target) == "aten.div.Tensor"}
-    return {call: norm for call, norm in found.items() if norm is not None}
+    return {
+        call: norm
+        for call, norm in found.items()
+        if norm is not None and not any(place[norm.before[-1]] < index < place[call] for index in changes)
+    }
+
+
+def in_place(name: str) -> bool:
+    """Tell whether a call of this name changes its first argument, as ``aten.add_.Tensor`` does."""
+    packet = name.rpartition(".")[0]
+    return packet.endswith("_") and not packet.endswith("__")
 
 
 def _of_quotient(call: Any) -> LocalResponseNorm | None:

@@ -22,7 +22,7 @@ from ...errors import UnsupportedOperatorError
 from ...graph.builder import GraphBuilder
 from .. import axes
 from ..arrange import Arranger
-from .chains import local_response_norms
+from .chains import in_place, local_response_norms
 from .ops import FUNCTIONS, INTEGERS
 from .ops.norm import local_response_norm
 from .values import Unusable, Value, overlap
@@ -303,6 +303,8 @@ class Reader:
             return program.state_dict.get(target, program.constants.get(target))
         if call.name in signature.inputs_to_lifted_tensor_constants:
             return program.constants[signature.inputs_to_lifted_tensor_constants[call.name]]
+        if not isinstance(call.meta.get("val"), torch.Tensor):  # a generator of random numbers, say
+            return Unusable("takes an object that is no tensor")
         shape = tuple(call.meta["val"].shape)
         return Value(self._inputs[call.name], axes.identity(len(shape)), shape)
 
@@ -322,18 +324,19 @@ class Reader:
             args[0] = torch.empty((), dtype=like.dtype).expand(like.shape)
         if not any(isinstance(value, Value) for value in _flat([args, kwargs])):
             return self._evaluate(call.target, args, kwargs)
-        packet, _, overload = name.rpartition(".")
-        in_place = packet.endswith("_") and not packet.endswith("__")
-        name = f"{packet[:-1]}.{overload}" if in_place else name
+        changes = in_place(name)
+        if changes:
+            packet, _, overload = name.rpartition(".")
+            name = f"{packet[:-1]}.{overload}"
         function = FUNCTIONS.get(name)
         if function is None:
             raise self.unsupported("is not supported")
         if name not in INTEGERS and not self.dtype.is_floating_point:
             raise self.unsupported(f"that gives {self.dtype} is not supported")
-        if in_place and isinstance(args[0], torch.Tensor) and args[0].untyped_storage().data_ptr() in self._given:
+        if changes and isinstance(args[0], torch.Tensor) and args[0].untyped_storage().data_ptr() in self._given:
             raise self.unsupported("changes a parameter or a buffer in place")
         result = function(self, *args, **kwargs)
-        return self._replace(args[0], result) if in_place else result
+        return self._replace(args[0], result) if changes else result
 
     def _resolve(self, arg: Any) -> Any:
         """An argument of a call, with the values of the calls that it refers to."""
@@ -362,8 +365,17 @@ class Reader:
         given = any(tensor.untyped_storage().data_ptr() in self._given for tensor in changed)
         if given and not str(target).startswith("aten.detach_."):
             raise self.unsupported("changes a parameter or a buffer in place")
+        for tensor in changed:
+            self._forget(tensor)
         with torch.no_grad():
             return target(*args, **kwargs)
+
+    def _forget(self, tensor: torch.Tensor) -> None:
+        """Keep no array of a constant that is changed in place: it stands for the numbers from before."""
+        memory = tensor.untyped_storage()
+        first = memory.data_ptr()
+        behind = first + memory.nbytes()
+        self._arrays = {key: row for key, row in self._arrays.items() if not first <= row[1].data_ptr() < behind}
 
     def _replace(self, before: Any, result: Value) -> Value:
         """Let every name for the memory of `before`, a value or a constant, mean what was computed in place; return it.

@@ -347,6 +347,8 @@ def _gather(reader: Reader, x: Value, indices: Any, *, axis: int) -> Value:
 
 def _gather_of_images(reader: Reader, x: Value, each: Sequence[np.ndarray]) -> Value:
     """Positions in all images together, flattened: as PyTorch writes as_strided. Of each image its own, all alike."""
+    if any(not array.ndim for array in each):  # one pixel of one image
+        raise reader.unsupported("along the batch")
     size = reader.shape(x, reader.batches[0])[0] // reader.batches[0]
     x = reader.reshape(x, [(batch, size) for batch in reader.batches])
     first = each[0][:1]

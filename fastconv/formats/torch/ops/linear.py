@@ -102,7 +102,7 @@ def _attention(
     if dropout_p:
         raise reader.unsupported("with dropout is not supported")
     if enable_gqa:
-        key, value = (repeat_interleave(reader, x, query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+        key, value = (_repeated(reader, x, query.shape[-3] // x.shape[-3]) for x in (key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scaled = affine(reader, query, scale) if isinstance(query, Value) else query * scale
     scores = matmul(reader, scaled, _turned(reader, key))
@@ -110,6 +110,11 @@ def _attention(
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     weights = softmax(reader, scores, -1) if mask is None else _masked(reader, scores, mask)
     return matmul(reader, weights, value)
+
+
+def _repeated(reader: Reader, x: Any, count: int) -> Any:
+    """Each head so many times."""
+    return repeat_interleave(reader, x, count, -3) if isinstance(x, Value) else x.repeat_interleave(count, -3)
 
 
 def _masked(reader: Reader, scores: Value, mask: Any) -> Value:

@@ -254,7 +254,7 @@ def expanded(reader: Reader, x: Value, target: tuple[int, ...]) -> Value:
     for dim, (size, new) in enumerate(zip(x.shape, target, strict=True)):
         if size != new:
             sizes[reader.axis(x, dim) - 1] = new
-    return reader.along("expand", x, attrs={"shape": tuple(sizes)})
+    return reader.along("expand", x, attrs={"shape": tuple(sizes)}, memory=x.memory)
 
 
 def select(reader: Reader, x: Value, dim: int, index: Sequence[int]) -> Value:
@@ -282,7 +282,8 @@ def repeat_interleave(reader: Reader, x: Value, count: int, dim: int | None = No
     # The axis is that of the images, or shared with them, as windows are: a new axis behind it is joined with it.
     before, size, behind = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
     one = reader.reshape(x, (*before, size, 1, *behind))
-    return reader.reshape(expanded(reader, one, (*before, size, count, *behind)), (*before, size * count, *behind))
+    many = expanded(reader, one, (*before, size, count, *behind))
+    return _clone(reader, reader.reshape(many, (*before, size * count, *behind)))
 
 
 @FUNCTIONS("unfold.default")
@@ -294,7 +295,8 @@ def _unfold(reader: Reader, x: Value, dim: int, size: int, step: int) -> Value:
     count = (x.shape[dim] - size) // step + 1
     taken = select(reader, x, dim, [i * step + j for i in range(count) for j in range(size)])
     parts = reader.reshape(taken, (*x.shape[:dim], count, size, *x.shape[dim + 1 :]))
-    return permute(reader, parts, [i for i in range(len(parts.shape)) if i != dim + 1] + [dim + 1])
+    parts = permute(reader, parts, [i for i in range(len(parts.shape)) if i != dim + 1] + [dim + 1])
+    return Value(parts.name, parts.axes, parts.shape, x.memory)  # windows may overlap, so none is written back
 
 
 @FUNCTIONS("im2col.default")
