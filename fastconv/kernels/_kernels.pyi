@@ -91,6 +91,7 @@ class Kernels(Protocol):
     STRIDED_AXES_AT_MOST: int
     STRIDED_FLOATS: int
     REDUCE_COLUMNS: int
+    MOST_PLACED: int
     OPENMP: int
     # Enums by name: kinds of activation (and which of them stand in every kernel), arithmetic, reductions, memory
     # spaces, pools, orders, recurrent layers.
