@@ -40,7 +40,7 @@ test-long: $(VENV)/.dev  ## the soaks and the fuzzing, too: many minutes
 
 test-zoo: $(VENV)/.dev  ## whole networks of torchvision and timm: 13 GB of memory; rewrites docs/operators.md
 	$(BIN)/pip install --group zoo
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m zoo --networks docs/networks.json $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m zoo --networks=docs/networks.json $(PYTEST)
 	$(BIN)/python docs/operators.py
 
 lint: $(VENV)/.dev  ## ruff, cython-lint and mypy
