@@ -162,6 +162,19 @@ def test_alpha(dtype: Any) -> None:
                 getattr(functional, op)(x, z, alpha=alpha)
 
 
+def test_bools_are_not_subtracted() -> None:
+    x = random(3, 5)
+    for truth in (True, False):
+        for arguments, name in (((x, truth), "other"), ((truth, x), "input")):
+            for attrs in ({}, {"alpha": 2}):
+                with pytest.raises(RuntimeError, match="bool"):
+                    torch.sub(*[torch.tensor(v) if isinstance(v, np.ndarray) else v for v in arguments], **attrs)
+                with refused(rf"sub: {name} is a bool, {truth}; .* use logical_not"):
+                    functional.sub(*arguments, **attrs)
+        for op in ("add", "mul"):  # which PyTorch computes
+            check(op, x, truth)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("mode", [None, "trunc", "floor"])
 def test_rounding_of_quotients(dtype: Any, mode: str | None) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastconv import functional
+from fastconv.machine.cpu import kernels
 
 torch = pytest.importorskip("torch")
 
@@ -301,6 +302,29 @@ def test_selected_indices() -> None:
         "index_select", x, 0, one.astype(np.int16), match="index_select: index is int16, it must be int32 or int64"
     )
     both_refuse("index_select", x, 0, one[None], match=r"index_select: index must have one axis, got shape \(1, 1\)")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_large_copies_for_any_number_of_threads(threads: int, dtype: Any) -> None:
+    x = random(3, 5, 257, 130, dtype=dtype)
+    flipped = kernels().broadcast(kernels().ARITHMETIC["copy"], 0, False, x[:, ::-1, :, ::-1], None, None, threads)
+    np.testing.assert_array_equal(flipped, np.flip(x, (1, 3)), strict=True)
+    strided = kernels().broadcast(kernels().ARITHMETIC["copy"], 0, False, x[:, ::2, 1:, ::3], None, None, threads)
+    np.testing.assert_array_equal(strided, x[:, ::2, 1:, ::3], strict=True)
+
+
+def test_large_arrays_are_joined() -> None:
+    x, z = random(3, 70, 129), random(3, 33, 129, seed=1)
+    check("cat", [x, z, x], 1)
+    check("stack", [x, x[..., ::-1]], -1)
+    many = np.ones((1,) * 32, np.float32)
+    if int(np.__version__.split(".")[0]) > 1:
+        assert functional.stack([many, many], 7).shape == (*(1,) * 7, 2, *(1,) * 25)
+        many = many.reshape((1,) * 64)
+        assert functional.cat([many, many], 60).shape[60] == 2
+    with pytest.raises(ValueError, match="axes"):
+        functional.stack([many, many])
 
 
 def test_joined_arrays() -> None:

@@ -11,6 +11,8 @@ import reference
 from checks import TOLERANCE, assert_close, refused
 
 from fastconv import functional
+from fastconv.compile import compile_graph
+from fastconv.graph import Graph, Node
 
 torch = pytest.importorskip("torch")
 
@@ -179,6 +181,15 @@ def test_topk(largest: bool, dtype: type) -> None:
             assert indices.dtype == np.int64
             np.testing.assert_array_equal(values, expected.values.numpy())
             np.testing.assert_array_equal(indices, expected.indices.numpy())
+
+
+def test_topk_of_few_takes_no_memory_for_all() -> None:
+    for k, needs in ((1, 4), (64, 256), (65, 2 * 4 * 2**20)):
+        node = Node("topk", "topk", ("input",), {"k": k, "dim": 1})
+        program = compile_graph(Graph((2**20,), (node,), ("topk",)), threads=1)
+        assert needs <= program.workspace_bytes < needs + 4096
+        x = np.random.default_rng(k).permutation(2**20).astype(np.float32)[None]
+        np.testing.assert_array_equal(program.run(x)[0], np.arange(2**20 - 1, 2**20 - 1 - k, -1))
 
 
 def test_order_refuses() -> None:

@@ -16,6 +16,7 @@ from onnx_models import ints, model, node, run_ort, tensor, written  # noqa: E40
 
 import fastconv  # noqa: E402
 from fastconv.errors import FastconvError, ShapeError  # noqa: E402
+from fastconv.formats.onnx.tensors import Tensors  # noqa: E402
 
 RNG = np.random.default_rng(1)
 W = tensor("w", RNG.standard_normal((3, 3, 3, 3)))
@@ -111,6 +112,20 @@ def test_a_file_that_leaves_it_open_takes_any_size(name: str, tmp_path: Path) ->
     assert not fixed.dynamic
     with pytest.raises(ShapeError):
         fixed(x)
+
+
+def test_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, constants = ANY["mean over the pixels"]
+    path = written(model(nodes, OPEN, constants), tmp_path)
+    read, names = Tensors.read, []
+
+    def counted(self: Tensors, tensor: Any, what: str) -> np.ndarray:
+        names.append(what)
+        return read(self, tensor, what)
+
+    monkeypatch.setattr(Tensors, "read", counted)
+    assert fastconv.load(path, input_shape=(3, 8, 9)).dynamic
+    assert names == ["initializer 'w'"]
 
 
 @pytest.mark.parametrize("name", ONE)

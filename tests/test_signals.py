@@ -13,6 +13,7 @@ from compiling import assert_equals_interpreter, batch_of
 from graphs import build, norm, op, random
 from rewriting import assert_untouched, rewritten_by, summary
 
+import fastconv
 from fastconv.compile import compile_graph
 from fastconv.errors import FastconvError
 from fastconv.graph import INPUT, Node
@@ -136,6 +137,28 @@ def test_refusals(call: tuple[str, Arrays, dict[str, Any]]) -> None:
 
 
 # Rewriting ---------------------------------------------------------------------------------------
+
+
+def test_an_output_has_the_name_of_its_layer(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c1, self.c2 = torch.nn.Conv1d(3, 4, 3), torch.nn.Conv1d(4, 5, 3)
+
+        def forward(self, x: Any) -> Any:
+            x = self.c1(x)
+            return self.c2(x), x, self.c2(x).relu()
+
+    model = fastconv.from_torch(Two(), (3, 20))
+    assert model.output_names == ("c2", "c1", "relu")
+    model.save(tmp_path / "two.npz")
+    loaded = fastconv.load(tmp_path / "two.npz")
+    assert loaded.output_names == ("c2", "c1", "relu")
+    x = random(2, 3, 20)
+    np.testing.assert_array_equal(loaded(x)["c1"], model(x)[1])
+    assert fastconv.from_torch(torch.nn.Conv1d(3, 4, 3), (3, 20)).output_names == ("conv2d",)
 
 
 def conv_of_signal(name: str, source: str, out: int, into: int) -> list[Node]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import attributes as at
 from ..graph.ops.activation import ACTIVATIONS, approximation
 from ..machine.cpu import kernels
-from .one_op import Array, floats, threads
+from .one_op import Array, floats, one_op, threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
 __all__ = [
@@ -274,6 +278,26 @@ def softshrink(input: npt.ArrayLike, lambd: float = 0.5) -> Array:
     return _apply("softshrink", input, lambd)
 
 
+def _glu(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
+    shape, dim = arrays[0].shape, at.integer("glu: dim", values[0])
+    if not -len(shape) <= dim < len(shape) or shape[dim] % 2:
+        raise ShapeError(f"glu: dim={dim} must be an axis with an even number of elements, the input is {shape}")
+    front, half = (slice(None),) * (dim % len(shape)), shape[dim] // 2
+    first, second, sigmoid = (*front, slice(0, half)), (*front, slice(half, None)), _KINDS["sigmoid"]
+
+    def run(x: Array) -> Array:
+        gate = _elementwise(sigmoid, x[second], 0.0, 0.0, threads)
+        if gate is NotImplemented:  # the halves have gaps between them
+            gate = _elementwise(sigmoid, np.ascontiguousarray(x[second]), 0.0, 0.0, threads)
+        y: Array = _broadcast(_MUL, 0, False, x[first], gate, None, threads)
+        return y
+
+    return run, 0
+
+
+_run_glu = one_op("glu", _glu, images=False).run
+
+
 def glu(input: npt.ArrayLike, dim: int = -1) -> Array:
     """Return the first half of an axis times the sigmoid of the second: the gated linear unit.
 
@@ -286,11 +310,5 @@ def glu(input: npt.ArrayLike, dim: int = -1) -> Array:
     -------
     The input's shape, half as long along ``dim``.
     """
-    x, dim = floats("glu", input=input)["input"], at.integer("glu: dim", dim)
-    if not -x.ndim <= dim < x.ndim or x.shape[dim] % 2:
-        raise ShapeError(f"glu: dim={dim} must be an axis with an even number of elements, the input is {x.shape}")
-    front, half = (slice(None),) * (dim % x.ndim), x.shape[dim] // 2
-    views = (*front, slice(0, half)), (*front, slice(half, None))
-    parts = [x[view] for view in views]
-    y: Array = _broadcast(_MUL, 0, False, parts[0], _apply("sigmoid", parts[1]), None, threads())
-    return y
+    result: Array = _run_glu((input,), (dim,))
+    return result

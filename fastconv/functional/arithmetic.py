@@ -83,12 +83,23 @@ def _operands(function: str, given: dict[str, Any], numbers: int) -> dict[str, A
     for bit, (name, value) in zip((_FIRST, _SECOND), given.items(), strict=True):
         if value is None:
             raise ArgumentError(f"{function}: {name} must be given, an array{' or a number' * bool(numbers & bit)}")
+        if function == "sub":
+            _check_subtracts(name, value)
         if numbers & bit and isinstance(value, (int, float)):
             found[name] = at.number(f"{function}: {name}", value)
     arrays = floats(function, **{name: value for name, value in given.items() if name not in found})
     if not arrays:
         raise ArgumentError(f"{function}: {' or '.join(given)} must be an array, both are numbers")
     return {name: found.get(name, arrays.get(name)) for name in given}
+
+
+def _check_subtracts(name: str, value: Any) -> None:
+    """Refuse what PyTorch does not subtract."""
+    if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == np.bool_:
+        raise ArgumentError(
+            f"sub: {name} is a bool, {at.shown(value)}; bools are not subtracted: use logical_not to invert a mask, or "
+            "give a number"
+        )
 
 
 def _apart(function: str, given: dict[str, Any]) -> ShapeError:
@@ -105,6 +116,8 @@ def _scaled(op: str, input: Any, other: Any, alpha: float) -> Array:
     if alpha != 1 or type(alpha) is bool:
         if isinstance(alpha, bool):
             raise ArgumentError(f"{op}: alpha must be a number, got {alpha}")
+        if op == "sub":
+            _check_subtracts("other", other)
         alpha = at.number(f"{op}: alpha", alpha)
         numbers = isinstance(other, (int, float))
         other = at.number(f"{op}: other", other) * alpha if numbers else _apply("mul", other, alpha, function=op)

@@ -193,6 +193,7 @@ def pad(
 
 
 _broadcast = kernels().broadcast
+_join = kernels().join
 _COPY = kernels().ARITHMETIC["copy"]
 
 
@@ -289,9 +290,9 @@ def _cat(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Pr
     for shape in shapes:
         if len(shape) != len(first) or shape[:axis] != first[:axis] or shape[axis + 1 :] != first[axis + 1 :]:
             raise ShapeError(f"cat: tensors must agree on every axis but dim={axis}, got {first} and {shape}")
-    if len(kept) == len(arrays):
-        return lambda *arrays: np.concatenate(arrays, axis), 0
-    return lambda *arrays: np.concatenate([arrays[i] for i in kept], axis), 0
+    out, outer = (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :]), prod(first[:axis])
+    # Those that are left out have no elements.
+    return lambda *arrays: _join(arrays, out, outer), 0
 
 
 def _stack(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
@@ -300,8 +301,8 @@ def _stack(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> 
     for array in arrays:
         if array.shape != shape:
             raise ShapeError(f"stack: tensors must have one shape, got {shape} and {array.shape}")
-    new = (*shape[:axis], 1, *shape[axis:])
-    return lambda *arrays: np.concatenate([array.reshape(new) for array in arrays], axis), 0
+    out, outer = (*shape[:axis], len(arrays), *shape[axis:]), prod(shape[:axis])
+    return lambda *arrays: _join(arrays, out, outer), 0
 
 
 def _of_several(function: str, prepare: Callable[..., Prepared]) -> Callable[..., Array]:

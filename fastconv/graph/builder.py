@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ModelFormatError, ShapeError
 from . import INPUT, Graph, Node, settle, shapes_of_inputs
+from .checks import unique_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ class GraphBuilder:
         self._names = {*self.inputs}
         self._settled: list[Node] = []  # the first nodes, as far as a shape was asked for
         self._shapes: dict[str, Shape] = {}
+        self._layers: dict[str, str] = {}  # signal -> the layer that makes it
 
     def add(
         self,
@@ -112,8 +114,13 @@ class GraphBuilder:
         dynamic: bool = False,
         output_names: Sequence[str] | None = None,
     ) -> Graph:
-        """Return the network so far; its output is `last` unless others are named."""
+        """Return the network so far; its output is `last` unless others are named.
+
+        An output has the name of its node, and the `signal` of a layer's that of the layer.
+        """
         outputs = (self.last,) if outputs is None else outputs
+        if output_names is None and not self._layers.keys().isdisjoint(outputs):
+            output_names = unique_names([self._layers.get(name, name) for name in outputs])
         return Graph(self.input_shape, self.nodes, outputs, labels, preprocessing, self._dtype, dynamic, output_names)
 
     # --- what formats spell in many ways and a Graph in one; each returns the name of the result ----
@@ -181,7 +188,9 @@ class GraphBuilder:
     def signal(self, x: str) -> str:
         """Take away the height of an image (C, 1, L)."""
         channels, _, length = self.shape(x)
-        return self.reshape(x, (channels, length), self._beside("signal"))
+        signal = self.reshape(x, (channels, length), self._beside("signal"))
+        self._layers[signal] = x
+        return signal
 
     def _beside(self, name: str) -> str:
         """Return a name for what is not the layer itself, which has the name that naming gives."""

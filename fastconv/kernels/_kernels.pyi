@@ -91,6 +91,7 @@ class Kernels(Protocol):
     STRIDED_AXES_AT_MOST: int
     STRIDED_FLOATS: int
     REDUCE_COLUMNS: int
+    MOST_PLACED: int
     OPENMP: int
     # Enums by name: kinds of activation (and which of them stand in every kernel), arithmetic, reductions, memory
     # spaces, pools, orders, recurrent layers.
@@ -178,6 +179,7 @@ class Kernels(Protocol):
     def softmax_axis(self, x: Any, axis: int, log: bool, threads: int) -> Any: ...
     # NotImplemented for what is none of the arrays and numbers that the function takes, or does not broadcast.
     def broadcast(self, kind: int, numbers: int, truths: bool, x: Any, z: Any, condition: Any, threads: int) -> Any: ...
+    def join(self, arrays: tuple[Array, ...], shape: tuple[int, ...], outer: int) -> Any: ...
     def products(self, x: Array, z: Array, y: Array, plan: npt.NDArray[np.int64], threads: int) -> None: ...
     def attention(
         self,

@@ -9,6 +9,8 @@ operands walk as one are joined; along the innermost one the kinds of strided.px
 cdef enum:
     BROADCAST_OPERANDS = 3
     BROADCAST_LONG = 1 << 16        # elements of one run where nothing has to be gathered first
+    JOIN_ALONE = 1 << 16            # bytes of a result from which on the GIL is released
+    JOIN_AXES = 64                  # NumPy's most
 
 # What a caller may give as a Python number.
 cdef enum:
@@ -57,16 +59,35 @@ cdef void walk_run(const Walk* w, const real* x, const real* z, const uint8_t* c
         arithmetic_run(&w.record, &axis, x, z, y, n, scratch)
 
 
+cdef void copy_rows(Py_ssize_t rows, Py_ssize_t n, const real* x, Py_ssize_t x_row, Py_ssize_t x_step, real* y,
+                    Py_ssize_t y_row) noexcept nogil:
+    """y[i, k] = x[i, k], rows x_row and y_row apart, elements of x x_step apart, of y adjacent."""
+    cdef Py_ssize_t i, k
+    for i in range(rows):
+        if x_step == 1:
+            memcpy(y, x, n * sizeof(real))
+        elif x_step == -1:              # whole vectors, turned
+            for k in range(n):
+                y[k] = x[-k]
+        else:
+            for k in range(n):
+                y[k] = x[k * x_step]
+        x += x_row
+        y += y_row
+
+
 cdef void walk_share(const Walk* w, const real* x, const real* z, const uint8_t* c, real* y, uint8_t* truths,
                      Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Runs [begin, end) of all, counted along the innermost axis first."""
     cdef double[4 * STRIDED_RUN] memory
     cdef Py_ssize_t at[MAX_AXES]
-    cdef Py_ssize_t u, k, r = begin // w.chunks, chunk = begin - r * w.chunks
+    cdef Py_ssize_t u = begin, k, rows = 1, r = begin // w.chunks, chunk = begin - r * w.chunks
     cdef Py_ssize_t xo = 0, yo = 0, zo = 0, co = 0
     cdef int axis, outer = 2 if w.squares else 1
     cdef uint64_t state = 0
     cdef bint flush = not (w.truths or w.choose or w.record.kind == COPY)   # those tell a denormal from 0
+    # Runs may be a dozen elements, which take less time than a call for each.
+    cdef bint copies = w.record.kind == COPY and not w.choose and not w.squares and w.chunks == 1 and w.count > 1
     for axis in range(outer, w.count):
         at[axis] = r % w.axes[axis].size
         r //= w.axes[axis].size
@@ -76,23 +97,29 @@ cdef void walk_share(const Walk* w, const real* x, const real* z, const uint8_t*
         co += at[axis] * w.c[axis]
     if flush:
         state = fc_flush_denormals()
-    for u in range(begin, end):
-        if real is float and w.squares:
+    while u < end:
+        if copies:
+            rows = min(end - u, w.axes[1].size - at[1])
+            copy_rows(rows, w.axes[0].size, x + xo, w.axes[1].x, w.axes[0].x, y + yo, w.axes[1].y)
+        elif real is float and w.squares:
             transpose(w.axes[0].size, w.axes[1].size, x + xo, w.axes[0].x, y + yo, w.axes[1].y)
         else:
             k = chunk * w.length
             walk_run(w, x + xo + k * w.axes[0].x, z + zo + k * w.axes[0].z, c + co + k * w.c[0], y + yo + k,
                      truths + yo + k, min(w.length, w.axes[0].size - k), <real*>&memory[0])
+        u += rows
         chunk += 1
         if chunk == w.chunks:
             chunk = 0
             axis = outer
+            k = rows
             while axis < w.count:
-                at[axis] += 1
-                xo += w.axes[axis].x
-                yo += w.axes[axis].y
-                zo += w.axes[axis].z
-                co += w.c[axis]
+                at[axis] += k
+                xo += k * w.axes[axis].x
+                yo += k * w.axes[axis].y
+                zo += k * w.axes[axis].z
+                co += k * w.c[axis]
+                k = 1
                 if at[axis] < w.axes[axis].size:
                     break
                 xo -= at[axis] * w.axes[axis].x
@@ -248,4 +275,43 @@ def broadcast(int kind, int numbers, bint truths, x, z, condition, int threads):
         with nogil:
             walk_all(&w, <const double*>data[0], <const double*>data[1], <const uint8_t*>data[2],
                      cnp.PyArray_DATA(y), units, useful)
+    return y
+
+
+cdef void join_rows(char* y, Py_ssize_t row, const char* x, Py_ssize_t run, Py_ssize_t outer) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(outer):
+        memcpy(y + i * row, x + i * run, run)
+
+
+def join(tuple arrays, tuple shape, Py_ssize_t outer):
+    """Arrays side by side: each is (outer, its own length), the result (outer, all of them) as `shape`.
+
+    They are contiguous, of one type; together they have as many elements as `shape`.
+    """
+    cdef cnp.npy_intp dims[JOIN_AXES]
+    cdef cnp.ndarray y, x
+    cdef int axis, ndim = <int>len(shape)
+    cdef Py_ssize_t row, run, nbytes
+    cdef char* to
+    cdef const char* data
+    if ndim > JOIN_AXES:
+        raise ValueError(f"fastconv: an array has at most {JOIN_AXES} axes, not {ndim}")
+    for axis in range(ndim):
+        dims[axis] = shape[axis]
+    y = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(<cnp.ndarray>arrays[0]), 0)
+    nbytes = cnp.PyArray_NBYTES(y)
+    if nbytes == 0:
+        return y
+    row = nbytes // outer
+    to = <char*>cnp.PyArray_DATA(y)
+    for array in arrays:
+        x = <cnp.ndarray>array
+        run, data = cnp.PyArray_NBYTES(x) // outer, <const char*>cnp.PyArray_DATA(x)
+        if nbytes < JOIN_ALONE:
+            join_rows(to, row, data, run, outer)
+        else:
+            with nogil:
+                join_rows(to, row, data, run, outer)
+        to += run
     return y

@@ -82,7 +82,10 @@ cdef int32_t* all_in_order(bint least, const real* x, Py_ssize_t size, Py_ssize_
 
 cdef void in_order(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end,
                    real* scratch) noexcept nogil:
-    """x: (n, outer, size, inner) -> y: (n, outer, k, inner). record: OrderRecord. scratch: (2 * size,) int32"""
+    """x: (n, outer, size, inner) -> y: (n, outer, k, inner). record: OrderRecord.
+
+    scratch: int32, (k,) for k <= FEW_IN_ORDER, else (2 * size,)
+    """
     cdef const OrderRecord* p = <const OrderRecord*>s.record
     cdef Py_ssize_t per = (p.inner + REDUCE_COLUMN - 1) // REDUCE_COLUMN
     cdef Py_ssize_t r, i, j, k, o, last

@@ -41,7 +41,8 @@ def _topk(low: Lowering, node: Node) -> Emit:
     size = shape[attrs["dim"] - 1]
     fields = {"k": attrs["k"], "least": not attrs["largest"], "indices": attrs["indices"]}
     work = prod(shape) * max(1, min(attrs["k"], size).bit_length()) * 4
-    return _along(low, node, "in_order", fields, 2 * 4 * size, work)
+    k = attrs["k"]
+    return _along(low, node, "in_order", fields, 4 * (k if k <= low.kernels.MOST_PLACED else 2 * size), work)
 
 
 LOWER = {"cumsum": _cumsum, "topk": _topk}

@@ -65,13 +65,15 @@ def load(
     from .file import open_model
 
     try:
-        model = open_model(path)
+        model, nbytes = open_model(path)
         from .reader import Reader
+        from .tensors import Tensors
 
-        reader = Reader(model, os.fspath(path), input_shape)
+        tensors = Tensors(os.fspath(path), nbytes)
+        reader = Reader(model, tensors, input_shape)
         graph = reader.read()
         if dynamic or (dynamic is None and reader.open):
-            return _dynamic(graph, reader.open, lambda shape: Reader(model, os.fspath(path), shape).read(), dynamic)
+            return _dynamic(graph, reader.open, lambda shape: Reader(model, tensors, shape).read(), dynamic)
         return graph
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None

@@ -27,8 +27,8 @@ _BEGINNINGS = {
 }
 
 
-def open_model(path: str | os.PathLike[str]) -> ModelProto:
-    """Return the message in a file, its versions checked.
+def open_model(path: str | os.PathLike[str]) -> tuple[ModelProto, int]:
+    """Return the message in a file, its versions checked, and how many bytes it has.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelProto:
     except DecodeError:
         raise ModelFormatError("is not an ONNX file, or is damaged or cut short") from None
     _check_versions(model, onnx.IR_VERSION)
-    return model
+    return model, len(data)
 
 
 def _check_versions(model: ModelProto, newest: int) -> None:

@@ -24,7 +24,6 @@ from .inputs import batch_of, inputs_of
 from .missing import Missing
 from .nodes import Call, Outline
 from .ops import FOLDS, FUNCTIONS, INTEGERS, KEEP_SHAPE, MIXED, REASONS, SIZED
-from .tensors import Tensors
 from .values import BATCHES, Sized, Unusable, Value
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
     from ...graph import Graph, Node
+    from .tensors import Tensors
 
 FOLDED = 2**24
 """Elements that constants may be computed to, besides some for each byte of the file, and for each element outside."""
@@ -57,17 +57,17 @@ class Reader:
     """
 
     def __init__(
-        self, model: ModelProto, path: str, input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None
+        self, model: ModelProto, tensors: Tensors, input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None
     ) -> None:
         self.opset = opset_of(model)
         self.outline = Outline(model.graph, self.opset)
-        self._tensors = Tensors(path)
+        self._tensors = tensors
         self._values: dict[str, Any] = {}  # Value, ndarray, Sized, Unusable
         self._call: Call | None = None
         self._missing = Missing()
         self._made: dict[str, Node] = {}
         self._weights: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
-        self._left = FOLDED + _TIMES * model.ByteSize() // 4
+        self._left = FOLDED + _TIMES * tensors.nbytes // 4
         inputs = inputs_of(self.outline.inputs, input_shape)
         self.open = all(given.open for given in inputs.values())
         batch = batch_of(inputs.values())
@@ -83,7 +83,7 @@ class Reader:
     def read(self) -> Graph:
         """Read all nodes."""
         for name, tensor in self.outline.initializers():
-            self._values[name] = self._tensors.read(tensor, f"initializer {shown(name)}")
+            self._values[name] = self._tensors.initializer(name, tensor)
         self._left += _TIMES * self._tensors.outside
         for call in self.outline.calls():
             self._call = call

@@ -63,18 +63,29 @@ class Tensors:
     ----------
     path
         Of the model; the arrays outside are in its folder.
+    nbytes
+        Of the model.
 
     Attributes
     ----------
+    nbytes : int
     outside : int
         Elements that were read from other files.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, nbytes: int) -> None:
+        self.nbytes = nbytes
         self._folder = os.path.dirname(os.path.abspath(path))
         self.outside = 0
         self._outside: dict[tuple[Any, ...], np.ndarray] = {}
         self._left: dict[str, int] = {}  # bytes that may still be read of each file
+        self._initializers: dict[str, np.ndarray] = {}
+
+    def initializer(self, name: str, tensor: TensorProto) -> np.ndarray:
+        """Return the array of that name: of one model, always the same, which is read once."""
+        if name not in self._initializers:
+            self._initializers[name] = self.read(tensor, f"initializer {shown(name)}")
+        return self._initializers[name]
 
     def read(self, tensor: TensorProto, what: str) -> np.ndarray:
         """Return an array in its dtype of `DTYPES`; errors begin with `what`."""
