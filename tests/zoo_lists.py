@@ -195,5 +195,5 @@ SHIFTS = {"convmixer_768_32": -0.1}
 
 # Of these, those which are refused -> what the error says.
 REFUSED: dict[str, str] = {
-    "csatv2": r"SpatialTransformerBlock\): aten\.matmul\.default mixes the images",
+    "csatv2": r"aten\.matmul\.default mixes the images",
 }
