@@ -90,23 +90,34 @@ def test_a_classifier_through_the_newer_exporter_equals_pytorch(
     check(record_property, "torchvision", name, size, net, tmp_path / "net.onnx", newer=True)
 
 
+@pytest.fixture(params=["module", "onnx"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """Return where the network's ONNX file goes, or None where the module itself is read."""
+    if request.param == "module":
+        return None
+    pytest.importorskip("onnx")
+    return tmp_path / "net.onnx"
+
+
 @pytest.mark.parametrize("name", SEGMENTATION)
-def test_segmentation_equals_pytorch(name: str, record_property: Record) -> None:
+def test_segmentation_equals_pytorch(name: str, record_property: Record, path: Path | None) -> None:
     import torch
 
     library, size = models(), SEGMENTATION[name]
     torch.manual_seed(0)
     net = library.get_model(name, num_classes=7, **RANDOM)
-    check(record_property, "torchvision: segmentation", name, size, prepared(net, (3, size, size)))
+    check(record_property, "torchvision: segmentation", name, size, prepared(net, (3, size, size)), path)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_what_is_convolutional_in_a_detector_equals_pytorch(name: str, record_property: Record) -> None:
+def test_what_is_convolutional_in_a_detector_equals_pytorch(
+    name: str, record_property: Record, path: Path | None
+) -> None:
     size = DETECTORS[name]
     import torch
 
     torch.manual_seed(0)
-    check(record_property, "torchvision: detection", name, size, prepared(detector(name), (3, size, size), 2))
+    check(record_property, "torchvision: detection", name, size, prepared(detector(name), (3, size, size), 2), path)
 
 
 # timm --------------------------------------------------------------------------------------------
