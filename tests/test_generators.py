@@ -1,4 +1,4 @@
-"""Networks that make images: from PyTorch, through ONNX and through a file, against PyTorch."""
+"""Networks that make images, or boxes: from PyTorch, through ONNX and through a file, against PyTorch."""
 
 from __future__ import annotations
 
@@ -91,11 +91,93 @@ class StyleTransfer(nn.Module):
         return self.tail(self.grow(F.interpolate(x, scale_factor=2, mode="nearest")))
 
 
+class Conv(nn.Sequential):
+    """A convolution as YOLO's have been since version 5."""
+
+    def __init__(self, into: int, out: int, kernel: int = 1, stride: int = 1) -> None:
+        conv = nn.Conv2d(into, out, kernel, stride, kernel // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out), nn.SiLU())
+
+
+class Split(nn.Module):
+    """Cross-stage partial connections: half of the channels go through blocks, whose results are all joined."""
+
+    def __init__(self, into: int, out: int, count: int, shortcut: bool) -> None:
+        super().__init__()
+        half = out // 2
+        self.first, self.last = Conv(into, out), Conv((2 + count) * half, out)
+        self.blocks = nn.ModuleList(nn.Sequential(Conv(half, half, 3), Conv(half, half, 3)) for _ in range(count))
+        self.shortcut = shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = list(self.first(x).chunk(2, 1))
+        for block in self.blocks:
+            parts.append(block(parts[-1]) + parts[-1] if self.shortcut else block(parts[-1]))
+        return self.last(torch.cat(parts, 1))
+
+
+class PyramidPool(nn.Module):
+    """SPPF: windows of 5, 9 and 13, by one of 5 three times."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = Conv(width, width // 2), Conv(2 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [self.first(x)]
+        for _ in range(3):
+            parts.append(F.max_pool2d(parts[-1], 5, 1, 2))
+        return self.last(torch.cat(parts, 1))
+
+
+class YOLO(nn.Module):
+    """A detector as Ultralytics' eighth: two scales here; sides of boxes are expectations over `BINS` distances.
+
+    (N, 3, H, W) -> (N, 4 + CLASSES, anchors): centre, width and height in pixels, and the probability of each class.
+    """
+
+    BINS, CLASSES = 8, 5
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(Conv(3, 8, 3, 2), Conv(8, 16, 3, 2), Split(16, 16, 1, True), Conv(16, 32, 3, 2))
+        self.middle = Split(32, 32, 2, True)
+        self.deep = nn.Sequential(Conv(32, 64, 3, 2), Split(64, 64, 1, True), PyramidPool(64))
+        self.up, self.join = nn.Upsample(scale_factor=2), Split(96, 32, 1, False)
+        self.down, self.joined = Conv(32, 32, 3, 2), Split(96, 64, 1, False)
+        self.boxes = nn.ModuleList(nn.Sequential(Conv(w, 16, 3), nn.Conv2d(16, 4 * self.BINS, 1)) for w in (32, 64))
+        self.classes = nn.ModuleList(nn.Sequential(Conv(w, 16, 3), nn.Conv2d(16, self.CLASSES, 1)) for w in (32, 64))
+        anchors, strides = [], []
+        for stride in (8, 16):
+            rows, columns = torch.meshgrid(*(torch.arange(s // stride) + 0.5 for s in size), indexing="ij")
+            anchors.append(torch.stack([columns, rows]).flatten(1))
+            strides.append(torch.full((1, rows.numel()), float(stride)))
+        self.register_buffer("anchors", torch.cat(anchors, 1))
+        self.register_buffer("strides", torch.cat(strides, 1))
+        self.register_buffer("bins", torch.arange(float(self.BINS)).reshape(1, self.BINS, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        middle = self.middle(self.stem(x))
+        deep = self.deep(middle)
+        fine = self.join(torch.cat([self.up(deep), middle], 1))
+        coarse = self.joined(torch.cat([self.down(fine), deep], 1))
+        heads = [
+            torch.cat([box(y), of(y)], 1).flatten(2)
+            for box, of, y in zip(self.boxes, self.classes, (fine, coarse), strict=True)
+        ]
+        distances, scores = torch.cat(heads, 2).split((4 * self.BINS, self.CLASSES), 1)
+        shares = distances.view(distances.shape[0], 4, self.BINS, -1).transpose(1, 2).softmax(1)
+        before, behind = F.conv2d(shares, self.bins).squeeze(1).chunk(2, 1)
+        low, high = self.anchors - before, self.anchors + behind
+        return torch.cat([torch.cat([(low + high) / 2, high - low], 1) * self.strides, scores.sigmoid()], 1)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dcgan": (dcgan, (100, 1, 1)),
     "unet": (UNet, (3, 20, 28)),
     "espcn": (espcn, (1, 13, 17)),
     "style_transfer": (StyleTransfer, (3, 24, 32)),
+    "yolo": (lambda: YOLO((48, 64)), (3, 48, 64)),
 }
 
 

@@ -183,7 +183,7 @@ def constant(axes: Axes, shape: Shape, batch: int, array: np.ndarray) -> np.ndar
     array = array.transpose([flat.index(axis) for axis in range(len(flat))])
     if len(array) > 1 and any(image.tobytes() != array[0].tobytes() for image in array[1:]):
         raise MixedError
-    array = array[0]
+    array = array[0, ...]  # still an array where one number is left
     while array.ndim and array.shape[0] == 1:
-        array = array[0]
+        array = array[0, ...]
     return array
