@@ -824,3 +824,10 @@ def test_to_torch_registers_shared_arrays_once() -> None:
     back = to_torch(from_torch(nn.Sequential(conv, conv), (3, 5, 5)))
     assert len(list(back.parameters())) == 2
     assert sum(p.numel() for p in back.parameters()) == 3 * 3 * 9 + 3
+
+
+@pytest.mark.parametrize("labels", ["abc", 5])
+def test_labels_are_a_list(labels: object) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    with pytest.raises(ArgumentError, match="labels must be a list of strings, one for each class, got"):
+        from_torch(net, (3, 2, 2), labels=labels)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..graph import Graph
 
-__all__ = ["described", "preprocessing_from", "preprocessing_of"]
+__all__ = ["class_names", "described", "preprocessing_from", "preprocessing_of"]
 
 _REMEDY = (
     "transforms is what torchvision's weights.transforms() of a classifier returns, a Compose of Resize, CenterCrop, "
@@ -63,12 +63,17 @@ def described(graph: Graph, labels: Sequence[str] | None, mean: Any, std: Any, t
     """
     changes: dict[str, Any] = {}
     if labels is not None:
-        if isinstance(labels, str) or not isinstance(labels, Iterable):
-            raise ArgumentError(f"labels must be a list of strings, one for each class, got {shown(labels)}")
-        changes["labels"] = tuple(labels)
+        changes["labels"] = class_names(labels)
     if not (mean is None and std is None and transforms is None):
         changes["preprocessing"] = preprocessing_from(mean, std, transforms, graph.inputs)
     return graph.replace(**changes) if changes else graph
+
+
+def class_names(labels: Any) -> tuple[Any, ...]:
+    """Return what was given for the names of classes as a tuple, for a Graph to check."""
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise ArgumentError(f"labels must be a list of strings, one for each class, got {shown(labels)}")
+    return tuple(labels)
 
 
 def preprocessing_from(mean: Any, std: Any, transforms: Any, inputs: Mapping[str, tuple[int, ...]]) -> Preprocessing:

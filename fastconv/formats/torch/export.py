@@ -95,6 +95,10 @@ def from_torch(
         from ...graph.dynamic import check_one, compare_readings
 
         check_one(inputs)
+    if labels is not None:
+        from ..transforms import class_names
+
+        labels = class_names(labels)
     preprocessing = None
     if not (mean is None and std is None and transforms is None):  # checked before the export, which takes seconds
         from ..transforms import preprocessing_from
@@ -105,7 +109,7 @@ def from_torch(
         graph = compare_readings(
             graph, lambda shape: _read(module, dict.fromkeys(inputs, shape)), type(module).__name__
         )
-    return graph.replace(labels=None if labels is None else tuple(labels), preprocessing=preprocessing)
+    return graph.replace(labels=labels, preprocessing=preprocessing)
 
 
 def _read(module: torch.nn.Module, inputs: Mapping[str, Shape]) -> Graph:
