@@ -79,7 +79,7 @@ cdef inline vany activation(int kind, vany x, vany a, vany b) noexcept nogil:
     if kind == ACT_EXP:
         return v_exp(x)
     if kind == ACT_SILU:
-        return v_swish(x, x)
+        return x / sigmoid_under(x)
     if kind == ACT_HARDSIGMOID:
         return sixth(x)
     if kind == ACT_HARDSWISH:
@@ -87,7 +87,7 @@ cdef inline vany activation(int kind, vany x, vany a, vany b) noexcept nogil:
     if kind == ACT_GELU:
         return v_gelu(x)
     if kind == ACT_GELU_TANH:   # 1 + tanh(y) is 2 / (1 + e^-2y); 2 sqrt(2 / pi)
-        return v_swish(x, v_fill(x, 1.5957691216057307) * v_fma(v_fill(x, 0.044715) * x * x, x, x))
+        return x / sigmoid_under(v_fill(x, 1.5957691216057307) * v_fma(v_fill(x, 0.044715) * x * x, x, x))
     if kind == ACT_ELU:
         return v_where_lt(v_fill(x, 0), x, x, a * v_expm1(v_min(v_fill(x, 0), x * b)))
     if kind == ACT_SELU:        # alpha and scale of Klambauer et al., "Self-Normalizing Neural Networks", 2017
@@ -211,25 +211,14 @@ cdef inline vany v_sigmoid(vany x) noexcept nogil:
 
 
 cdef inline vany sigmoid_under(vany x) noexcept nogil:
-    """1 + e^-x. Beyond the bounds a power is no normal number: there sigmoid is 1, and 0 (a denormal is flushed)."""
+    """1 + e^-x. Between the bounds 2^n is a normal number, and infinite at the upper one."""
     cdef vany n, low, high
-    if vany is vd:
-        low, high = v_fill(x, -708), v_fill(x, 709)
-    else:
-        low, high = v_fill(x, -87), v_fill(x, 88)
-    x = reduced(v_max(low, v_min(high, -x)), &n)
-    return v_fma(x + v_fill(x, 1), v_power2(n), v_fill(x, 1))
-
-
-cdef inline vany v_swish(vany x, vany y) noexcept nogil:
-    """x / (1 + e^-y). One factor scales e^-y: between its bounds 2^n is normal, and infinite at the upper one."""
-    cdef vany n, e, low, high
     if vany is vd:
         low, high = v_fill(x, -708), v_fill(x, 710)
     else:
         low, high = v_fill(x, -87), v_fill(x, 89)
-    e = reduced(v_max(low, v_min(high, -y)), &n) + v_fill(x, 1)
-    return x / (v_fill(x, 1) + v_scale(e, n))
+    x = reduced(v_max(low, v_min(high, -x)), &n)
+    return v_fma(x + v_fill(x, 1), v_power2(n), v_fill(x, 1))
 
 
 cdef inline vany v_tanh(vany x) noexcept nogil:
@@ -461,7 +450,7 @@ cdef inline vany v_gelu(vany x) noexcept nogil:
     q = v_fma(q, t, v_fill(x, 0.12198994358079396))
     q = v_fma(q, t, v_fill(x, 0.09683363879843288))
     q = v_fma(q, t, v_fill(x, 0.00015969146081357133))
-    t = v_scale(p, n) * q
+    t = p * v_power2(n) * q
     return x * v_where_lt(x, v_fill(x, 0), t, one - t)
 
 

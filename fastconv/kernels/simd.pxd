@@ -90,7 +90,6 @@ cdef extern from "simd.h" nogil:
     double fc_sin_far(double x, double near, double d) noexcept
     double fc_cos_far(double x, double near, double d) noexcept
     double fc_round(double x) noexcept
-    double fc_scale(double x, double n) noexcept
     double fc_scale2(double x, double n) noexcept
     double fc_power2(double n) noexcept
     double fc_leaky(double x, double slope) noexcept
@@ -226,18 +225,13 @@ cdef inline vany v_round(vany x) noexcept nogil:
     return fc_round(x)
 
 
-cdef inline vany v_scale(vany x, vany n) noexcept nogil:
-    """x * 2^n for a whole n with 2^n a normal number"""
-    return fc_scale(x, n)
-
-
 cdef inline vany v_scale2(vany x, vany n) noexcept nogil:
     """x * 2^n for a whole n up to twice the exponents' range: to infinity and to zero where that is the result"""
     return fc_scale2(x, n)
 
 
 cdef inline vany v_power2(vany n) noexcept nogil:
-    """2^n for a whole n, where that is a normal number"""
+    """2^n for a whole n, where that is a normal number; one below their range 0, one above it infinite"""
     return fc_power2(n)
 
 

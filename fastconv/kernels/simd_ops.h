@@ -7,8 +7,7 @@
  *   get(x, k), put(y, k)   elements k and on             where_nan(a, x, y)     a is NaN ? x : y
  *   get_else, put_n        only the first n of them      nanmax(a, b)           a NaN on either side wins
  *   round(x)               to the nearest even           scale2(x, n)           x * 2^n, n whole
- *   power2(n)              2^n, a normal number
- *   scale(x, n)            x * power2(n); of float also 0 at n = -127 and infinite at 128
+ *   power2(n)              2^n, a normal number; one below their range 0, one above it infinite
  *   sum, top               of the lanes, in one order    copysign(x, s), absolute(x), sqrt(x)
  *   fraction(x)            in [1, 2), of a normal x > 0  exponent(x)            x = fraction(x) * 2^exponent(x)
  *   erf_of(x), log_of(x)   the C library's, lane by lane: for double; pow_of(x, a) and fmod_of(x, z) as well
@@ -107,7 +106,6 @@ FC_INLINE void P##_put_n(V *y, ptrdiff_t k, V v, int n) \
 
 /* Powers of two beyond the exponents' range, in two factors that are within it. */
 #define FC_SCALE(P, V) \
-FC_INLINE V P##_scale(V x, V n) { return x * P##_power2(n); } \
 FC_INLINE V P##_scale2(V x, V n) \
 { \
     V half = P##_round(n * (P##_fill(n, 0.5))); \
@@ -148,7 +146,6 @@ FC_INLINE V P##_fma(V a, V b, V c) { return (V)_mm512_fmadd_##T((R)a, (R)b, (R)c
 FC_INLINE V P##_round(V x) { return (V)_mm512_roundscale_##T((R)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); } \
 FC_INLINE V P##_sqrt(V x) { return (V)_mm512_sqrt_##T((R)x); } \
 FC_INLINE V P##_scale2(V x, V n) { return (V)_mm512_scalef_##T((R)x, (R)n); } \
-FC_INLINE V P##_scale(V x, V n) { return P##_scale2(x, n); } \
 FC_INLINE V P##_where_lt(V a, V b, V x, V y) \
 { \
     return (V)_mm512_mask_blend_##T(_mm512_cmp_##T##_mask((R)a, (R)b, _CMP_LT_OQ), (R)y, (R)x); \
@@ -287,7 +284,6 @@ FC_REDUCE(d, vd, double, 2)
 #define fc_sin_far(x, near, d) FC_FITTING(sin_far, x)(x, near, d)
 #define fc_cos_far(x, near, d) FC_FITTING(cos_far, x)(x, near, d)
 #define fc_round(x) FC_FITTING(round, x)(x)
-#define fc_scale(x, n) FC_FITTING(scale, x)(x, n)
 #define fc_scale2(x, n) FC_FITTING(scale2, x)(x, n)
 #define fc_power2(n) FC_FITTING(power2, n)(n)
 #define fc_leaky(x, slope) FC_FITTING(leaky, x)(x, slope)
