@@ -112,8 +112,8 @@ cdef int products_of_floats(Products* p, const float* x, const float* z, float* 
     p.parts = (p.m + p.rows - 1) // p.rows
     units *= p.parts
     threads = <int>min(<Py_ssize_t>threads, units)
-    size = odd_lines(p.k * p.columns)
-    scratch = <float*>malloc(threads * size * sizeof(float))
+    size = 0 if p.m <= PRODUCT_FEW else odd_lines(p.k * p.columns)       # few rows take the matrix as it lies
+    scratch = <float*>malloc(max(1, threads * size * sizeof(float)))
     if scratch == NULL:
         return -1
     if threads == 1:
