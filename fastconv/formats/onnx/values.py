@@ -44,6 +44,10 @@ class Value:
         self.axes = axes
         self.floating = floating
 
+    def permuted(self, dims: Sequence[int]) -> Value:
+        """Return it with its axes in another order; nothing moves."""
+        return Value(self.name, tuple(self.axes[dim] for dim in dims), self.floating)
+
 
 class Sized:
     """A constant that depends on the number of images: the array for each size of the batch."""

@@ -45,7 +45,8 @@ def times(reader: Reader, x: Value, weight: np.ndarray) -> Value:
 
 def turned(x: Value) -> Value:
     """Return a value with the last two axes exchanged."""
-    return Value(x.name, (*x.axes[:-2], *x.axes[:-3:-1]), x.floating)
+    dims = list(range(len(x.axes)))
+    return x.permuted([*dims[:-2], *dims[:-3:-1]])
 
 
 @FUNCTIONS("Attention")
@@ -96,7 +97,7 @@ def _attention(
     y = _matmul(reader, reader.along("softmax", scores, dim=reader.axis(scores, -1)), parts[2])
     if not rows:
         return y
-    y = Value(y.name, tuple(y.axes[axis] for axis in (0, 2, 1, 3)), y.floating)
+    y = y.permuted((0, 2, 1, 3))
     sizes = [reader.shape(y, batch) for batch in reader.batches]
     return reader.reshape(y, [(*shape[:2], shape[2] * shape[3]) for shape in sizes])
 
@@ -106,8 +107,7 @@ def _heads(reader: Reader, x: Value, heads: int | None) -> Value:
     sizes = [reader.shape(x, batch) for batch in reader.batches]
     if not heads or len(sizes[0]) != 3 or sizes[0][2] % heads:
         raise reader.error(f"cannot divide {sizes[0]} into {heads} heads")
-    x = reader.reshape(x, [(n, length, heads, width // heads) for n, length, width in sizes])
-    return Value(x.name, tuple(x.axes[axis] for axis in (0, 2, 1, 3)), x.floating)
+    return reader.reshape(x, [(n, length, heads, width // heads) for n, length, width in sizes]).permuted((0, 2, 1, 3))
 
 
 def _causal(reader: Reader, queries: int, keys: int) -> np.ndarray:
@@ -125,13 +125,13 @@ def _einsum(reader: Reader, *operands: Any, equation: str) -> Value:
     matrices = []
     for operand, way in zip(operands, (plan.first, plan.second), strict=True):
         if isinstance(operand, Value):
-            permuted = Value(operand.name, tuple(operand.axes[dim] for dim in way.dims), operand.floating)
+            permuted = operand.permuted(way.dims)
             matrices.append(reader.reshape(permuted, [way.shape(each) for each in sizes]))
         else:
             matrices.append(operand.transpose(way.dims).reshape(way.shape(sizes[0])))
     product = _matmul(reader, *matrices)
     product = reader.reshape(product, [[each[x] for x in plan.made] for each in sizes])
-    return Value(product.name, tuple(product.axes[dim] for dim in plan.dims), product.floating)
+    return product.permuted(plan.dims)
 
 
 def _shape(reader: Reader, x: Any, batch: int) -> tuple[int, ...]:
@@ -147,7 +147,7 @@ def _gemm(
     if b.ndim != 2 or len(a.axes) != 2:
         raise reader.error(f"needs two matrices, got {len(a.axes)} and {b.ndim} axes")
     if transA:
-        a = Value(a.name, a.axes[::-1])
+        a = a.permuted((1, 0))
     weight = reader.weight(b, transposed=not transB)
     if alpha != 1:
         weight = (weight.astype(np.float64) * alpha).astype(weight.dtype)

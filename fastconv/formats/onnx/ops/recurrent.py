@@ -101,7 +101,7 @@ def _read(
     whole = reader.reshape(both, [(reader.shape(both, batch)[0], *parts) for batch in reader.batches])
     last = [layer.last(reader, whole, i) if 1 + i in reader.used else None for i in range(kinds)]
     y = layer.flipped(reader, _part(reader, whole, 2, 0, layer.count) if kinds > 1 else whole)
-    return (y if layer.layout else _turned(y, (1, 2, 0, 3)), *last)
+    return (y if layer.layout else y.permuted((1, 2, 0, 3)), *last)
 
 
 class _Layer:
@@ -133,7 +133,7 @@ class _Layer:
             raise reader.unsupported(f"with the activations {', '.join(activations)}")
         if clip is not None:
             raise reader.unsupported("with clip")
-        self.x = x if layout else _turned(x, (1, 0, 2))
+        self.x = x if layout else x.permuted((1, 0, 2))
         if reader.axis(self.x, 1) == 0:
             raise reader.unsupported("along the batch")
         self.steps = reader.shape(self.x, reader.batches[0])[1]
@@ -175,7 +175,7 @@ class _Layer:
         joined = ends[0] if len(ends) == 1 else reader.along("cat", *ends, dim=reader.axis(ends[0], 2))
         sizes = [(reader.shape(joined, batch)[0], self.count, self.hidden) for batch in reader.batches]
         state = reader.reshape(joined, sizes)
-        return state if self.layout else _turned(state, (1, 0, 2))
+        return state if self.layout else state.permuted((1, 0, 2))
 
     def flipped(self, reader: Reader, x: Value) -> Value:
         """Return a sequence as the node goes along it, or back again."""
@@ -196,7 +196,7 @@ class _Layer:
         if isinstance(state, Value):
             if len(state.axes) != 3:
                 raise reader.error(f"needs a state of three axes, got {len(state.axes)}")
-            return reader.reshape(state if self.layout else _turned(state, (1, 0, 2)), sizes)
+            return reader.reshape(state if self.layout else state.permuted((1, 0, 2)), sizes)
         arrays = []
         for each, size in zip([None] * len(sizes) if state is None else reader.each(state), sizes, strict=True):
             if each is None:
@@ -207,10 +207,6 @@ class _Layer:
                 raise reader.error(f"has a state of shape {each.shape} for {self.count} directions of {self.hidden}")
             arrays.append(known.reshape(size))
         return Sized(arrays)
-
-
-def _turned(x: Value, dims: Sequence[int]) -> Value:
-    return Value(x.name, tuple(x.axes[dim] for dim in dims), x.floating)
 
 
 def _part(reader: Reader, x: Value, axis: int, start: int, stop: int | None = None) -> Value:

@@ -175,7 +175,7 @@ def _transpose(reader: Reader, x: Value, *, perm: list[int] | None = None) -> Va
     order = list(range(rank))[::-1] if perm is None else perm
     if sorted(order) != list(range(rank)):
         raise reader.error(f"perm {order} is no order of {rank} axes")
-    return Value(x.name, tuple(x.axes[axis] for axis in order), x.floating)
+    return x.permuted(order)
 
 
 # --- the same values ------------------------------------------------------------------------------
