@@ -218,7 +218,7 @@ def _node(where: str, entry: Any, weights: _Weights) -> Node:
         attrs={key: _decode(f"{where}: {key}", value) for key, value in attrs.items()},
         weights={role: weights.get(f"{where}: {role}", name) for role, name in roles.items()},
         fused=_strings(f"{where}: fused", entry.get("fused", [])),
-        sizes=tuple(entry["sizes"]) if isinstance(entry.get("sizes", ()), list) else entry.get("sizes", ()),
+        sizes=tuple(_list(f"{where}: sizes", entry.get("sizes", []))),
     )
 
 
