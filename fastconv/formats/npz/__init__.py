@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import ArgumentError, FastconvError
 from .archive import DOCUMENT, Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ...graph import Graph
 
@@ -56,9 +57,15 @@ def load(
         The network is not one that fastconv computes, or not at this `input_shape`; there is no such architecture, or
         the file needs none.
     """
+    with named(path), Archive(path) as archive:
+        return read(archive, input_shape, architecture, dynamic)
+
+
+@contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors about what a file holds begin with its path."""
     try:
-        with Archive(path) as archive:
-            return read(archive, input_shape, architecture, dynamic)
+        yield
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
 

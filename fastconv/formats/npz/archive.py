@@ -78,8 +78,6 @@ class Archive:
     ----------
     names : tuple of str
         The arrays in the order of the file, without the suffix ``.npy``.
-    size : int
-        Bytes of the file.
 
     Raises
     ------
@@ -104,7 +102,6 @@ class Archive:
             self._zip.close()
             raise
         self.names = tuple(self._members)
-        self.size = self._zip.size
         self._headers: dict[str, Header] = {}
 
     def __enter__(self) -> Archive:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import FastconvError, ModelFormatError
 from ...graph import array_id
-from . import read
+from . import named, read
 from .archive import Archive
 
 if TYPE_CHECKING:
+    import os
+
     from ...graph import Graph
 
 __all__ = ["Stored", "without_values"]
@@ -35,25 +36,16 @@ class Stored:
         As `load`.
     """
 
-    __slots__ = ("_archive", "_how", "_path", "size")
-
-    _archive: Archive | None
+    __slots__ = ("_archive", "_how", "_path")
 
     def __init__(self, path: str | os.PathLike[str], *how: Any) -> None:
-        self._archive = None
-        self._path, self._how = os.fspath(path), how
-        try:
+        self._path, self._how = path, how
+        with named(path):
             self._archive = Archive(path)
-        except FastconvError as error:
-            raise type(error)(f"{self._path}: {error}") from None
-        self.size = self._archive.size
 
     def __call__(self) -> Graph:
-        assert self._archive is not None
-        try:
+        with named(self._path):
             return read(self._archive, *self._how)
-        except FastconvError as error:
-            raise type(error)(f"{self._path}: {error}") from None
 
     def again(self) -> Graph:
         """Read what has been read before."""
@@ -66,7 +58,7 @@ class Stored:
             ) from None
 
     def __del__(self) -> None:
-        if self._archive is not None:
+        if hasattr(self, "_archive"):  # it could be opened
             self._archive.close()
 
 
