@@ -91,8 +91,8 @@ def load(
     -------
     Model
         From an ``.npz`` of more than a megabyte, the file stays open as long as the model lives: `Model.graph`,
-        `Model.save` and pickling read the weights again, which are not kept beside those that were packed. The file may
-        be replaced or deleted meanwhile, but not written to.
+        `Model.save`, `Model.summary`, pickling and an image of another size read the weights again, which are not kept
+        beside those that were packed. The file may be replaced or deleted meanwhile, but not written to.
 
     Raises
     ------
