@@ -190,11 +190,13 @@ def _reshape(draw: st.DrawFn, shape: Shape) -> Drawn:
 
 
 def _interpolate(draw: st.DrawFn, shape: Shape) -> Drawn:
-    mode = draw(st.sampled_from(["nearest", "nearest-exact", "bilinear", "bicubic"]))
+    mode = draw(st.sampled_from(["nearest", "nearest-exact", "linear", "bilinear", "bicubic"]))
     attrs: dict[str, Any] = {"mode": mode}
     if not mode.startswith("nearest"):
         attrs["align_corners"] = draw(st.booleans())
-    if draw(st.booleans()):
+    if mode == "linear":
+        attrs["size"] = (shape[1], draw(st.integers(1, 20)))
+    elif draw(st.booleans()):
         attrs["size"] = (draw(st.integers(1, 20)), draw(st.integers(1, 20)))
     else:
         attrs["scale_factor"] = draw(st.sampled_from([(2.0, 2.0), (1.5, 0.75), (3.0, 1.0), (0.6, 2.3)]))

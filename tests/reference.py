@@ -650,6 +650,8 @@ def interpolate(
         n = y.shape[axis]
         scale = None if scale_factor is None else scale_factor[axis]
         out = int(n * scale) if size is None and scale is not None else (size or (0, 0))[axis]
+        if axis == -2 and mode == "linear":
+            continue
         y = np.stack([_resampled(y, axis, n, out, i, scale, mode, align_corners) for i in range(out)], axis)
     return y
 
@@ -663,7 +665,7 @@ def _resampled(x: F64, axis: int, n: int, out: int, i: int, scale: float | None,
         middle = np.float32(i + 0.5) if mode == "nearest-exact" else np.float32(i)
         return x.take(min(int(middle * np.float32(ratio)), n - 1), axis)
     at = (i * (n - 1) / (out - 1) if out > 1 else 0.0) if align_corners else (i + 0.5) * ratio - 0.5
-    if mode == "bilinear":
+    if mode.endswith("linear"):
         at = max(at, 0.0)
     near = math.floor(at)
     total: F64 = np.zeros_like(x.take(0, axis))
@@ -674,7 +676,7 @@ def _resampled(x: F64, axis: int, n: int, out: int, i: int, scale: float | None,
 
 
 def _weight(d: float, mode: str) -> float:
-    if mode == "bilinear":
+    if mode.endswith("linear"):
         return max(0.0, 1 - d)
     if d <= 1:
         return 1.25 * d**3 - 2.25 * d**2 + 1

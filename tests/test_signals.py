@@ -96,6 +96,16 @@ def test_functions(call: tuple[str, Arrays, dict[str, Any]], dtype: Any) -> None
     assert_agree(engine(name, *arrays, **attrs), expected, np.dtype(dtype))
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_interpolation_keeps_infinity(align_corners: bool) -> None:
+    pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((2, 3, 11)).astype(np.float32)
+    x[0, 1, 4], x[1, 2, 0], x[1, 0, 10] = np.inf, -np.inf, np.nan
+    attrs = {"size": 29, "mode": "linear", "align_corners": align_corners}
+    expected = torch_call("interpolate", x.astype(np.float64), **attrs)
+    assert_agree(engine("interpolate", x, **attrs), expected, x.dtype)
+
+
 REFUSED: list[tuple[str, Arrays, dict[str, Any]]] = [
     *(("conv1d", (X, (5, 3, 4)), {"stride": value}) for value in (0, (1, 2), 1.5, None, (), True)),
     *(("conv1d", (X, (5, 3, 4)), {"padding": value}) for value in (-1, (1, 2), "full", None)),

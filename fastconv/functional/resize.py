@@ -18,19 +18,21 @@ _compiled = compiled("interpolate", ("size", "scale_factor", "mode", "align_corn
 _signals = prepare_signals(
     "interpolate", "interpolate", _compiled, {"size": 1, "scale_factor": 1.0, "mode": None, "align_corners": None}
 )
-_OF_SIGNALS = {"nearest": "nearest", "nearest-exact": "nearest-exact", "linear": "bilinear"}
+_OF_SIGNALS = ("nearest", "nearest-exact", "linear")
 
 
 def _prepare(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
     size, scale_factor, mode, align_corners = values
     shape = arrays[0].shape
     if len(shape) == 3 and mode in _OF_SIGNALS:
-        return _signals(arrays, (size, scale_factor, _OF_SIGNALS[mode], align_corners), threads)
+        return _signals(arrays, (size, scale_factor, mode, align_corners), threads)
     if len(shape) == 3 and mode in ("bilinear", "bicubic"):
         raise ArgumentError(
             f"interpolate: mode {mode!r} is for images (N, C, H, W), got shape {shape}; pass one image as "
             "input[np.newaxis]"
         )
+    if len(shape) == 4 and mode == "linear":
+        raise ArgumentError(f"interpolate: mode 'linear' is for signals (N, C, L), got shape {shape}; use 'bilinear'")
     if len(shape) not in (3, 4):
         raise ShapeError(f"interpolate: input must be (N, C, H, W) or (N, C, L), got shape {shape}")
     return _compiled(arrays, values, threads)

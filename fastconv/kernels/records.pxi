@@ -150,9 +150,10 @@ cdef enum:
     MAX_TAPS = 4                # of an interpolation, along one axis
 
 cdef struct ResampleRecord:
-    Place places                # of the rows, then of the columns: (oh + ow, taps) intp
+    Place places                # of the rows, (oh, high) intp, then of the columns, (ow, wide)
     Place weights               # of the same
-    Py_ssize_t taps             # at most MAX_TAPS
+    Py_ssize_t high             # at most MAX_TAPS
+    Py_ssize_t wide
 
 cdef enum GridMode:
     NEAREST = 0

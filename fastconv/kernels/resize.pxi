@@ -36,7 +36,8 @@ cdef void resample(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, P
     cdef const ResampleRecord* p = <const ResampleRecord*>s.record
     cdef const Py_ssize_t* places = <const Py_ssize_t*>start(base, &p.places)
     cdef const real* weights = <const real*>start(base, &p.weights)
-    cdef Py_ssize_t r, i, oy, ox, t, taps = p.taps
+    cdef Py_ssize_t r, i, oy, ox, t, high = p.high, wide = p.wide
+    cdef const real* across_weights = weights + s.y.h * high
     cdef const Py_ssize_t* columns
     cdef Py_ssize_t rows[MAX_TAPS]
     cdef Py_ssize_t across[MAX_TAPS]
@@ -46,21 +47,21 @@ cdef void resample(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, P
         i = r // s.units.rows
         oy = r - i * s.units.rows
         x = <const real*>start(base, &s.x.place) + i * s.x.image
-        for t in range(taps):
-            rows[t] = places[oy * taps + t] * s.x.row
-        columns = places + s.y.h * taps
+        for t in range(high):
+            rows[t] = places[oy * high + t] * s.x.row
+        columns = places + s.y.h * high
         for ox in range(s.y.w):
             y = <real*>start(base, &s.y.place) + element(&s.y, i, oy, ox)
-            for t in range(taps):
-                across[t] = columns[ox * taps + t] * s.x.pixel
-            if taps == 1:
+            for t in range(wide):
+                across[t] = columns[ox * wide + t] * s.x.pixel
+            if high == 1 and wide == 1:
                 memcpy(y, x + rows[0] + across[0], s.y.c * sizeof(real))
             elif real is float:
-                resample_pixel(<const vf*>x, rows, across, <const vf*>(weights + oy * taps),
-                               <const vf*>(weights + (s.y.h + ox) * taps), taps, taps, <vf*>y, s.y.c)
+                resample_pixel(<const vf*>x, rows, across, <const vf*>(weights + oy * high),
+                               <const vf*>(across_weights + ox * wide), high, wide, <vf*>y, s.y.c)
             else:
-                resample_pixel(<const vd*>x, rows, across, <const vd*>(weights + oy * taps),
-                               <const vd*>(weights + (s.y.h + ox) * taps), taps, taps, <vd*>y, s.y.c)
+                resample_pixel(<const vd*>x, rows, across, <const vd*>(weights + oy * high),
+                               <const vd*>(across_weights + ox * wide), high, wide, <vd*>y, s.y.c)
 
 
 cdef enum:

@@ -60,23 +60,25 @@ def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _interpolate(low: Lowering, node: Node) -> Emit:
     (_, *sizes), (_, *out) = low.graph.shapes[node.inputs[0]], low.graph.shapes[node.name]
-    attrs = node.attrs
+    attrs, mode = node.attrs, node.attrs["mode"]
     scales: Sequence[float | None] = attrs["scale_factor"] or (None, None)
-    both = [
-        taps(size, to, scale, attrs["mode"], attrs["align_corners"])
-        for size, to, scale in zip(sizes, out, scales, strict=True)
-    ]
+    modes = ("nearest", "bilinear") if mode == "linear" else (mode, mode)
+    (rows, high), (columns, wide) = (
+        taps(size, to, scale, each, attrs["align_corners"])
+        for size, to, scale, each in zip(sizes, out, scales, modes, strict=True)
+    )
     record = {
-        "places": low.constant(np.concatenate([places for places, _ in both])),
-        "weights": low.constant(np.ascontiguousarray(np.concatenate([weights for _, weights in both]), low.dtype)),
-        "taps": both[0][0].shape[1],
+        "places": low.constant(np.concatenate((rows, columns), axis=None)),
+        "weights": low.constant(np.concatenate((high, wide), axis=None).astype(low.dtype)),
+        "high": high.shape[1],
+        "wide": wide.shape[1],
     }
     read, value = low.read(node.inputs[0]), low.write(node)
 
     def emit() -> None:
         x, y = Ref(low.tensor(read)), Ref(low.result(value))
-        work = prod(value.shape) * record["taps"] ** 2
-        low.emit(Step("resample", node.name, x, y, record, label=f"{attrs['mode']} resize", work=work))
+        work = prod(value.shape) * record["high"] * record["wide"]
+        low.emit(Step("resample", node.name, x, y, record, label=f"{mode} resize", work=work))
 
     return emit
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GRID_MODES", "MODES", "PADDING_MODES", "SPECS", "nearest_pixels"]
 
-MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
-"""Of `interpolate`, as PyTorch calls them."""
+MODES = ("nearest", "nearest-exact", "linear", "bilinear", "bicubic")
+"""Of `interpolate`, as PyTorch calls them; "linear" is along the width alone."""
 
 
 GRID_MODES = ("bilinear", "nearest", "bicubic")
@@ -79,6 +79,8 @@ def _interpolate(shapes: Sequence[Shape], attrs: Attributes, weights: Weights) -
         size = scaled
     if not all(sizes) or not all(size):
         raise ShapeError(f"cannot resize {tuple(sizes)} to {size}")
+    if attrs["mode"] == "linear" and size[0] != sizes[0]:
+        raise ShapeError(f"mode 'linear' leaves the height as it is, {sizes[0]}, got {size[0]}; use 'bilinear'")
     return (channels, *size), {**attrs, "size": size if scale is None else None}
 
 
@@ -128,8 +130,8 @@ def _channel_shuffle(shapes: Sequence[Shape], attrs: Attributes, weights: Weight
 
 def _few_pixels(attrs: Attributes, weights: Weights, extent: Two, out: Shape) -> Window:
     """The four nearest pixels, or sixteen; an output is a fraction of one, for which no stride is counted."""
-    reach = {"bilinear": 2, "bicubic": 4}.get(attrs["mode"], 1)
-    return (reach, reach), (1, 1), out[1:]
+    high, wide = {"linear": (1, 2), "bilinear": (2, 2), "bicubic": (4, 4)}.get(attrs["mode"], (1, 1))
+    return (high, wide), (1, 1), out[1:]
 
 
 def nearest_pixels(size: int, out: int, scale: float | None, mode: str) -> NDArray[np.intp]:

@@ -35,6 +35,7 @@ _SMOOTH = {
     ("cubic", "pytorch_half_pixel"): ("bicubic", False),
     ("cubic", "align_corners"): ("bicubic", True),
 }
+_OF_SIGNALS = {"bilinear": "linear"}
 
 
 @FUNCTIONS("Resize", sized=True)
@@ -83,7 +84,8 @@ def _resize(
     to: dict[str, Any] = {"size": (*[1] * lifted, *after)}
     if factors is not None:  # which hold for images of any size
         to = {"scale_factor": (*[1.0] * lifted, *factors)}
-    y = reader.emit("interpolate", image(reader, x), mode=found[0], align_corners=found[1], **to)
+    own = _OF_SIGNALS.get(found[0], found[0]) if lifted else found[0]
+    y = reader.emit("interpolate", image(reader, x), mode=own, align_corners=found[1], **to)
     return like_signal(reader, y, x)
 
 

@@ -45,7 +45,7 @@ def _nearest_exact(reader: Reader, x: Value, size: Any, scales: Any) -> Value:
 
 @FUNCTIONS("upsample_linear1d.vec", "upsample_bilinear2d.vec")
 def _bilinear(reader: Reader, x: Value, size: Any, align_corners: bool, scales: Any) -> Value:
-    return _upsample(reader, x, "bilinear", scales, align_corners)
+    return _upsample(reader, x, "bilinear" if len(reader.shape) == 4 else "linear", scales, align_corners)
 
 
 @FUNCTIONS("upsample_bicubic2d.vec")
