@@ -15,6 +15,7 @@ from networks import Net
 from fastconv.compile import compile_graph
 from fastconv.compile.conv import KERNELS, Layer, candidates
 from fastconv.compile.lowering import Lowering
+from fastconv.compile.segments import Segment
 from fastconv.compile.tensors import lay_out
 from fastconv.errors import ArgumentError, UnsupportedOperatorError
 from fastconv.graph import Graph
@@ -36,14 +37,16 @@ def specs(graph: Graph) -> tuple[Lowering, list[dict[str, Any]]]:
     """Return the steps of a network as `Program` is given them."""
     low = Lowering(graph, this_machine(), kernels(), 1, "auto", None, False)
     low.run()
-    lay_out(low.steps, low.arena, 1, False)
-    return low, [step.spec(*step.cut(1)[:3]) for step in low.steps]
+    lay_out(low.steps, [Segment(len(low.steps), 1)], low.arena, low.carried, False)
+    units = [step.cut(1)[:3] for step in low.steps]
+    return low, [step.spec(each, each) for step, each in zip(low.steps, units, strict=True)]
 
 
 def build(low: Lowering, steps: list[dict[str, Any]], graph: Graph) -> Any:
-    sizes = {"prologue": 0, "chunk": 1, "arena": 1 << 20, "scratch": 1 << 20, "shared": 0, "threads": 1, "work": 1}
+    sizes = {"prologue": 0, "arena": 1 << 20, "carried": 0, "scratch": 1 << 20, "shared": 0, "threads": 1, "work": 1}
     shapes = tuple(graph.shapes[name] for name in graph.outputs)
-    return kernels().Program(steps, tuple(low.inputs), shapes, **sizes, double=False, keep=low.keep)
+    segments = [(len(steps), 1)]
+    return kernels().Program(steps, tuple(low.inputs), shapes, segments=segments, **sizes, double=False, keep=low.keep)
 
 
 def test_a_program_is_built_of_its_records() -> None:

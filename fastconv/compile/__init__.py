@@ -9,23 +9,25 @@ import numpy as np
 from ..errors import ArgumentError, UnsupportedOperatorError
 from ..machine.cpu import check_threads, kernels
 from .lowering import Lowering
+from .segments import divide
 from .tensors import lay_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from ..graph import Graph
     from ..kernels._kernels import Program
     from ..machine.description import Machine
+    from .segments import Segment
+    from .tensors import Step
 
 __all__ = ["ALGORITHMS", "compile_graph"]
 
 ALGORITHMS = ("auto", "exact", "im2col", "packed", "direct", "winograd")
 
-_CHUNK_SHARE = 3 / 8  # of L2: activations of the images that go through the network together
-_CHUNK_IMAGES = 56  # four full tiles of rows for the linear layers; more gives nothing
+_SMALL_SHARE = 3 / 8  # of L2: activations of a small network, of one image
 
 
 def compile_graph(
@@ -89,23 +91,21 @@ def compile_graph(
     low = Lowering(graph, machine, compiled, count, algorithm, kernel, weights_in_call)
     low.run()
 
-    # Images go through a small network in chunks whose activations stay in L2 beside the weights. There borders need
-    # not be zeroed in every call: nothing else is ever written to them.
-    roots = {id(step.y.tensor.root): step.y.tensor.root.bytes for step in low.steps}
-    image_bytes = max(1, sum(roots.values()))
-    room = int(_CHUNK_SHARE * machine.l2_bytes)
-    chunk = max(1, min(_CHUNK_IMAGES, room // image_bytes))
-    chunk = max(chunk, min(low.together, int(_CHUNK_SHARE * machine.llc_bytes) // (count * image_bytes)))
-    small = image_bytes <= room
+    # In a small network, borders need not be zeroed in every call: nothing else is ever written to them.
+    image_bytes = sum({id(step.y.tensor.root): step.y.tensor.root.bytes for step in low.steps}.values())
+    small = image_bytes <= _SMALL_SHARE * machine.l2_bytes
     steps = [step for step in low.steps if not (small and step.kernel == "zero_border")]
 
+    segments = divide(steps, low.arena, machine, count, low.together)
+    arena, carried = lay_out(steps, segments, low.arena, low.carried, small)
+    most_scratch = 0
+    specs = []
+    for step, images in _chunks(low.prologue, steps, segments):
+        *alone, scratch = step.cut(1)
+        *together, more = step.cut(images) if images > 1 else (*alone, scratch)
+        most_scratch = max(most_scratch, scratch, more)
+        specs.append(step.spec(alone, together))
     prologue = len(low.prologue)
-    arena = lay_out(steps, low.arena, chunk, small)
-    specs, most_scratch = [], 0
-    for step in (*low.prologue, *steps):
-        rows, block, parts, scratch = step.cut(chunk)
-        most_scratch = max(most_scratch, scratch)
-        specs.append(step.spec(rows, block, parts))
     work = sum(step.work for step in steps)
     # Steps refer to the lowering, which lists them: weights that were packed would wait for the garbage collector.
     low.steps.clear()
@@ -115,8 +115,9 @@ def compile_graph(
         tuple(low.inputs),
         tuple(graph.shapes[name] for name in graph.outputs),
         prologue=prologue,
-        chunk=chunk,
+        segments=[(prologue + segment.end, segment.images) for segment in segments],
         arena=arena,
+        carried=carried,
         scratch=most_scratch,
         shared=low.shared,
         threads=count,
@@ -125,6 +126,15 @@ def compile_graph(
         keep=low.keep,
         levels=_levels(graph),
     )
+
+
+def _chunks(prologue: list[Step], steps: list[Step], segments: list[Segment]) -> Iterator[tuple[Step, int]]:
+    """Return each step, and how many images go through it together."""
+    yield from ((step, 1) for step in prologue)
+    begin = 0
+    for segment in segments:
+        yield from ((step, segment.images) for step in steps[begin : segment.end])
+        begin = segment.end
 
 
 def _levels(graph: Graph) -> Callable[[], NDArray[np.float32]] | None:

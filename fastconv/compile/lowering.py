@@ -132,9 +132,10 @@ class Lowering:
         self.together = 1  # images that should go through the network at once, if memory allows
         self.shared = 0  # bytes that the prologue makes
         self.keep: list[np.ndarray] = []
+        self._counted = 0  # of those, how many belong to steps that were emitted
         spaces = kernels.SPACES
-        self.fixed, self.arena, self.shared_space, caller = (
-            spaces[name] for name in ("fixed", "arena", "shared", "caller")
+        self.fixed, self.arena, self.carried, self.shared_space, caller = (
+            spaces[name] for name in ("fixed", "arena", "carried", "shared", "caller")
         )
         self.inputs: list[tuple[tuple[int, ...], bool]] = [(shape, True) for shape in graph.inputs.values()]
         self.call_weights: dict[tuple[str, str], dict[str, int]] = {}  # (node, role) -> place
@@ -171,6 +172,7 @@ class Lowering:
             self.read(name, NCHW, contiguous=True) if 0 not in self.graph.shapes[name] else None
             for name in self.graph.outputs
         ]
+        self._counted = len(self.keep)
         for emit in emits:
             emit()
         if self._unread:
@@ -241,7 +243,9 @@ class Lowering:
     # --- the second pass: tensors and steps -------------------------------------------------------------
 
     def emit(self, step: Step) -> None:
-        """Append a step."""
+        """Append a step, which reads the constants that were placed since the last one."""
+        step.constants = sum(array.nbytes for array in self.keep[self._counted :])
+        self._counted = len(self.keep)
         self.steps.append(step)
 
     def ref(self, read: Read) -> Ref:

@@ -6,13 +6,18 @@ pads it, so that these read it in place and nobody copies.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
+
+from .segments import lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     import numpy as np
+
+    from .segments import Segment
 
 __all__ = ["ALIGN", "NCHW", "NHWC", "ROWS", "Border", "Ref", "Step", "Tensor", "lay_out"]
 
@@ -40,9 +45,13 @@ class Tensor:
         The tensor whose memory this one views, or None where it owns its memory.
     space, offset
         Where it begins: a memory space (kernels/step.pxi) and bytes into it; of a view, behind its base.
+    size
+        Elements per image, border and all.
+    strides
+        Of image, row, pixel and channel, in elements. From image to image, a view goes as its root does.
     """
 
-    __slots__ = ("base", "border", "c", "dtype", "h", "nchw", "offset", "space", "strides", "w")
+    __slots__ = ("base", "border", "c", "dtype", "h", "nchw", "offset", "size", "space", "strides", "w")
 
     def __init__(
         self,
@@ -61,8 +70,8 @@ class Tensor:
         self.space, self.offset = space, 0
         top, bottom, left, right = border
         row, rows = w + left + right, h + top + bottom
-        # of image, row, pixel and channel, in elements
-        self.strides = (c * rows * row, row, 1, rows * row) if nchw else (rows * row * c, row * c, c, 1)
+        self.size = rows * row * c
+        self.strides = (self.size, row, 1, rows * row) if nchw else (self.size, row * c, c, 1)
 
     def part(self, h: int, w: int, c: int, elements: int = 0) -> Tensor:
         """Return a view of (h, w, c) of this tensor under its strides, from an element on."""
@@ -78,11 +87,6 @@ class Tensor:
     def root(self) -> Tensor:
         """The tensor that owns the memory."""
         return self if self.base is None else self.base.root
-
-    @property
-    def size(self) -> int:
-        """Elements per image, border and all."""
-        return self.strides[0]
 
     @property
     def bytes(self) -> int:
@@ -115,12 +119,12 @@ class Ref:
     def view(self) -> dict[str, Any]:
         """Return the fields of kernels/step.pxi's View."""
         t = self.tensor
-        image, row, pixel, channel = t.strides
+        _, row, pixel, channel = t.strides
         space, offset = t.place()
         offset += (self.element - self.top * row - self.left * pixel) * t.dtype.itemsize
         return {
             "place": {"space": space, "offset": offset},
-            "image": image,
+            "image": t.root.strides[0],
             "row": row,
             "pixel": pixel,
             "channel": channel,
@@ -137,11 +141,13 @@ class Step:
     ----------
     cut
         Images that go together -> (rows, block, parts) as kernels/step.pxi's Units, and bytes of scratch.
+    constants
+        Bytes of what it reads that is the same for all images: weights, above all.
     serial
         The step shares out its own work and must have one caller.
     """
 
-    __slots__ = ("cut", "kernel", "label", "node", "record", "serial", "work", "x", "y", "z")
+    __slots__ = ("constants", "cut", "kernel", "label", "node", "record", "serial", "work", "x", "y", "z")
 
     def __init__(
         self,
@@ -158,7 +164,7 @@ class Step:
         serial: bool = False,
     ) -> None:
         self.kernel, self.node, self.x, self.y, self.z, self.record = kernel, node, x, y, z, record
-        self.label, self.work, self.serial = label or kernel, work, serial
+        self.label, self.work, self.serial, self.constants = label or kernel, work, serial, 0
         self.cut = cut or (lambda images: (y.tensor.h, 1, 1, 0))
 
     @property
@@ -166,8 +172,8 @@ class Step:
         """What it reads and writes."""
         return [self.x, self.y] if self.z is None else [self.x, self.y, self.z]
 
-    def spec(self, rows: int, block: int, parts: int) -> dict[str, Any]:
-        """Return what `Program` is built from, cut into such units."""
+    def spec(self, alone: Sequence[int], together: Sequence[int]) -> dict[str, Any]:
+        """Return what `Program` is built from: cut into such units for one image, or threads, and for a chunk."""
         return {
             "kernel": self.kernel,
             "node": self.node,
@@ -175,37 +181,50 @@ class Step:
             "x": self.x.view(),
             "y": self.y.view(),
             "z": None if self.z is None else self.z.view(),
-            "units": {"rows": rows, "block": block, "parts": parts},
+            "alone": dict(zip(("rows", "block", "parts"), alone, strict=True)),
+            "together": dict(zip(("rows", "block", "parts"), together, strict=True)),
             "work": self.work,
             "serial": self.serial,
             "record": self.record,
         }
 
 
-def lay_out(steps: Sequence[Step], arena: int, images: int, keep: bool) -> int:
-    """Give each tensor in the space `arena` its offset; return the arena's size in bytes, for so many images.
+def lay_out(
+    steps: Sequence[Step], segments: Sequence[Segment], arena: int, carried: int, keep: bool
+) -> tuple[int, int]:
+    """Give each tensor in the space `arena` its offset.
+
+    Return the size in bytes of the arena, for the images that each segment has together, and of what an image carries
+    from one segment to another. That stands side by side for each image, in a space of its own.
 
     With `keep`, tensors with a border share their memory with no other: what is zero in them stays zero. The largest
     are placed first, each at the lowest offset that is free throughout its life (the greedy-by-size planner of
     Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
     """
-    lives: dict[int, tuple[Tensor, int, int]] = {}
-    for index, step in enumerate(steps):
-        for ref in step.refs:
-            tensor = ref.tensor.root
-            if tensor.space == arena:
-                first = lives[id(tensor)][1] if id(tensor) in lives else index
-                lives[id(tensor)] = (tensor, first, index)
-    if keep:
-        last = len(steps)
-        lives = {key: (t, 0, last) if any(t.border) else (t, a, b) for key, (t, a, b) in lives.items()}
+    ends = [segment.end for segment in segments]
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    for tensor, first, last in sorted(lives.values(), key=lambda life: -life[0].bytes):
-        size = -(-tensor.bytes * images // ALIGN) * ALIGN
+    carry: list[Tensor] = []
+    together = 0
+    for tensor, first, last in sorted(lives(steps, arena), key=lambda life: -life[0].bytes):
+        segment = bisect_right(ends, first)
+        if last >= ends[segment]:
+            tensor.space, tensor.offset = carried, together
+            together += _aligned(tensor.bytes)
+            carry.append(tensor)
+            continue
+        if keep and any(tensor.border):
+            first, last = 0, len(steps)
+        size = _aligned(tensor.bytes * segments[segment].images)
         offset = 0
         for start, end, born, died in sorted(placed):
             if born <= last and first <= died and start < offset + size and offset < end:
                 offset = end
         tensor.offset = offset
         placed.append((offset, offset + size, first, last))
-    return max((end for _, end, _, _ in placed), default=0)
+    for tensor in carry:
+        tensor.strides = (together // tensor.dtype.itemsize, *tensor.strides[1:])
+    return max((end for _, end, _, _ in placed), default=0), together
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN

@@ -114,7 +114,7 @@ REDUCE_COLUMNS = REDUCE_COLUMN
 MOST_PLACED = FEW_IN_ORDER
 STRIDED_FLOATS = 3 * STRIDED_RUN
 INLINE_ACTIVATIONS = frozenset(name for name, kind in ACTIVATIONS.items() if kind <= LAST_INLINE)
-SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "caller": CALLER}
+SPACES = {"fixed": FIXED, "arena": ARENA, "shared": SHARED, "carried": CARRIED, "caller": CALLER}
 GRID_MODES = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 GRID_PADDINGS = {"zeros": ZEROS, "border": EDGES, "reflection": REFLECTION}
 RECURRENT = {"lstm": LSTM, "gru": GRU, "gru_reset_first": GRU_RESET_FIRST, "rnn": RNN}

@@ -3,6 +3,7 @@
 cdef enum:
     MAX_INPUTS = 16
     MAX_OUTPUTS = 64
+    MAX_SEGMENTS = 2
     MAX_AXES = 32                   # of an array, the batch among them: NumPy 1.26 has no more, nor has a Graph
     ALIGN = 64                      # bytes: a cache line and the widest vector
 
@@ -51,6 +52,12 @@ cdef Kernel[28] KERNELS = [
 ]
 
 
+# Steps up to `end`, through which so many images go together.
+cdef struct Segment:
+    Py_ssize_t end
+    Py_ssize_t images
+
+
 cdef inline double now() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
@@ -92,17 +99,20 @@ cdef class Program:
     ----------
     steps : list of dict
         Of each step: `kernel`, `record` (exactly the fields of the kernel's struct, kernels/records.pxi), the views
-        `x`, `y` and `z` (or None), `units`, `work`, `serial`, and for people `node` and `label`.
+        `x`, `y` and `z` (or None), `work`, `serial`, the units `alone` and `together`, and for people `node`
+        and `label`.
     inputs : tuple of (shape, batched)
         Of each array that a call takes. A batched one has a batch axis in front of the shape.
     output_shapes : tuple of shapes
         Per image, without the batch axis.
     prologue : int
         The first so many steps are run once per call: what they make, in the space SHARED, is the same for all images.
-    chunk : int
-        Images that go through the network together on one thread.
-    arena, scratch, shared : int
-        Bytes: of a chunk's activations, of each thread's scratch, of what the prologue makes.
+    segments : list of (end, images)
+        The steps up to `end` are gone through by so many images together on one thread; each segment by at least as
+        many as the one before.
+    arena, carried, scratch, shared : int
+        Bytes: of a chunk's activations, of what an image carries from segment to segment, of each thread's scratch, of
+        what the prologue makes.
     work : int
         Multiply-adds per image.
     keep : list
@@ -111,8 +121,10 @@ cdef class Program:
         Returns what a uint8 pixel of each channel becomes, float32 (channels, 256); called by the first `predict`.
         None where that does not apply.
     """
-    cdef Step* _steps
-    cdef Py_ssize_t _count, _prologue, _chunk, _arena, _scratch, _shared, _threads, _work
+    cdef Step* _steps                               # (2, count): cut for an image alone, then for chunks
+    cdef Segment _segments[MAX_SEGMENTS]
+    cdef Py_ssize_t _segment_count, _images         # the images of the last segment's chunk
+    cdef Py_ssize_t _count, _prologue, _arena, _carried, _scratch, _shared, _threads, _work
     cdef Py_ssize_t _inputs, _outputs
     cdef list _keep, _idle, _descriptions
     cdef readonly tuple inputs, output_shapes
@@ -125,12 +137,12 @@ cdef class Program:
     cdef int _output_ndims[MAX_OUTPUTS]
     cdef cnp.npy_intp* _dims                        # (inputs + outputs, MAX_AXES); -1 for the batch
 
-    def __cinit__(self, list steps, tuple inputs, tuple output_shapes, *, Py_ssize_t prologue, Py_ssize_t chunk,
-                  Py_ssize_t arena, Py_ssize_t scratch, Py_ssize_t shared, Py_ssize_t threads, Py_ssize_t work,
-                  bint double, list keep, levels=None):
+    def __cinit__(self, list steps, tuple inputs, tuple output_shapes, *, Py_ssize_t prologue, list segments,
+                  Py_ssize_t arena, Py_ssize_t carried, Py_ssize_t scratch, Py_ssize_t shared, Py_ssize_t threads,
+                  Py_ssize_t work, bint double, list keep, levels=None):
         cdef Py_ssize_t i, itemsize = 8 if double else 4
         self._count = len(steps)
-        self._steps = <Step*>calloc(max(self._count, 1), sizeof(Step))
+        self._steps = <Step*>calloc(max(self._count, 1), 2 * sizeof(Step))
         if self._steps == NULL:
             raise MemoryError("fastconv: no memory for a program")
         shapes = [*(shape for shape, _ in inputs), *output_shapes]
@@ -138,8 +150,15 @@ cdef class Program:
             raise ValueError(f"a program has at most {MAX_INPUTS} inputs and {MAX_OUTPUTS} outputs, "
                              f"and arrays of at most {MAX_AXES} axes")
         self.inputs, self.output_shapes = inputs, output_shapes
-        self._prologue, self._chunk, self._threads, self._work = prologue, chunk, threads, work
+        if not 1 <= len(segments) <= MAX_SEGMENTS:
+            raise ValueError(f"a program has 1 to {MAX_SEGMENTS} segments, got {len(segments)}")
+        for i, (end, images) in enumerate(segments):
+            self._segments[i] = Segment(end, images)
+            self._images = images
+        self._segment_count = len(segments)
+        self._prologue, self._threads, self._work = prologue, threads, work
         self._arena, self._scratch, self._shared = (whole(size, ALIGN) for size in (arena, scratch, shared))
+        self._carried = carried
         self._double, self._levels, self._keep = double, levels, keep
         self._idle, self._descriptions = [], []
         self._serial = False
@@ -156,6 +175,8 @@ cdef class Program:
             self._output_ndims[i] = len(shape) + 1
         for i, spec in enumerate(steps):
             self._fill(&self._steps[i], spec)
+            self._steps[self._count + i] = self._steps[i]
+            self._steps[self._count + i].units = spec["together"]
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -195,7 +216,7 @@ cdef class Program:
         s.has_z = spec["z"] is not None
         if s.has_z:
             s.z = spec["z"]
-        s.units = spec["units"]
+        s.units = spec["alone"]
         s.work, s.serial, s.threads = spec["work"], spec["serial"], self._threads
         self._serial = self._serial or s.serial
         self._descriptions.append({"node": spec["node"], "kernel": spec["kernel"], "label": spec["label"]})
@@ -217,11 +238,19 @@ cdef class Program:
         return self._workspace_size()
 
     cdef size_t _workspace_size(self) noexcept:
-        """The arena, scratch of each thread, what the prologue makes, and an image and its outputs for `predict`."""
-        cdef size_t size = self._arena + self._scratch * self._threads + self._shared
+        """What `_scratch_in` and `_shared_in` say, and an image and its outputs for `predict`."""
+        cdef size_t size = self._before_scratch() + self._scratch * self._threads + self._shared
         if self._levels is not None:
             size += whole(self._input_sizes[0], ALIGN) + self._output_sizes[0]
         return size
+
+    cdef inline Py_ssize_t _before_scratch(self) noexcept nogil:
+        """Bytes of the arena and of what all images of a chunk carry, with which a workspace begins."""
+        return self._arena + self._carried * self._images
+
+    cdef inline char* _shared_in(self, char* memory) noexcept nogil:
+        """Where in a workspace stands what the prologue makes: behind the scratch of each thread."""
+        return memory + self._before_scratch() + self._scratch * self._threads
 
     cdef Workspace _take(self):
         try:
@@ -317,25 +346,20 @@ cdef class Program:
                       double* seconds) except -1:
         """Run n images, in one of two ways: whole images per thread, or each layer shared out.
 
-        This is the one place that says how many threads wake. seconds: as for `_share_layers`, which is then the way.
+        This is the one place that says how many threads wake. seconds: as for `_run_images`, which is then called once.
         """
         cdef Py_ssize_t threads = min(self._threads, 1 + n * self._work // WORK_PER_THREAD)
         cdef bint whole_images = (seconds == NULL and not self._serial
                                   and (threads == 1 or n % threads == 0 or n >= 4 * threads))
         cdef Py_ssize_t t
-        cdef char* shared = workspace.start + self._arena + self._scratch * self._threads
+        cdef char* shared = self._shared_in(workspace.start)
         cdef list taken
         cdef char** memory
         cdef Workspace other
-        if whole_images and threads == 1:       # one image of a small network: every 10 ns count
+        if threads == 1 or not whole_images:    # one image of a small network: every 10 ns count
             with nogil:
                 self._prepare(shared, inputs, workspace.start)
-                self._images(workspace.start, shared, inputs, outputs, 0, n)
-            return 0
-        if not whole_images:
-            with nogil:
-                self._prepare(shared, inputs, workspace.start)
-                self._share_layers(workspace.start, shared, inputs, outputs, n, threads, seconds)
+                self._run_images(workspace.start, shared, inputs, outputs, 0, n, threads, seconds)
             return 0
         taken = []
         memory = <char**>malloc(threads * sizeof(char*))
@@ -350,7 +374,8 @@ cdef class Program:
             with nogil:
                 self._prepare(shared, inputs, workspace.start)
                 for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                    self._images(memory[t], shared, inputs, outputs, n * t // threads, n * (t + 1) // threads)
+                    self._run_images(memory[t], shared, inputs, outputs, n * t // threads, n * (t + 1) // threads, 1,
+                                     NULL)
         finally:
             free(memory)
             self._idle.extend(taken)
@@ -361,62 +386,68 @@ cdef class Program:
         cdef char* base[MAX_INPUTS + MAX_OUTPUTS + CALLER]
         cdef Py_ssize_t k
         if self._prologue > 0:
-            self._bases(base, memory, shared, inputs, NULL, 0)
+            self._bases(base, memory, shared, inputs, NULL, 0, 0)
             for k in range(self._prologue):
-                run_share(&self._steps[k], base, 1, 0, 1, memory + self._arena)
+                run_share(&self._steps[k], base, 1, 0, 1, memory + self._before_scratch())
 
-    cdef void _images(self, char* memory, char* shared, char** inputs, char** outputs, Py_ssize_t begin,
-                      Py_ssize_t end) noexcept nogil:
-        """Images [begin, end) through the whole network on this thread, a chunk at a time."""
-        cdef char* base[MAX_INPUTS + MAX_OUTPUTS + CALLER]
-        cdef Py_ssize_t n = end - begin
-        cdef Py_ssize_t chunks = (n + self._chunk - 1) // self._chunk
-        cdef Py_ssize_t c, k, first, last
-        cdef const Step* s
-        cdef uint64_t state = fc_flush_denormals()
-        for c in range(chunks):
-            first = begin + n * c // chunks
-            last = begin + n * (c + 1) // chunks
-            self._bases(base, memory, shared, inputs, outputs, first)
-            for k in range(self._prologue, self._count):
-                s = &self._steps[k]
-                (<kernel>s.run)(s, base, last - first, 0, units(s, last - first), memory + self._arena)
-        fc_restore_denormals(state)
+    cdef void _run_images(self, char* memory, char* shared, char** inputs, char** outputs, Py_ssize_t begin,
+                          Py_ssize_t end, Py_ssize_t threads, double* seconds) noexcept nogil:
+        """Images [begin, end) through the whole network, a chunk at a time: of the last segment's images, and in each
+        segment of its own.
 
-    cdef void _share_layers(self, char* memory, char* shared, char** inputs, char** outputs, Py_ssize_t n,
-                            Py_ssize_t threads, double* seconds) noexcept nogil:
-        """All images of a chunk through one layer at a time, the layer's units dealt out to the threads.
-
+        With several threads, the units of each layer are dealt out to them.
         seconds: one number per step to which the time of the step is added, or NULL.
         """
         cdef char* base[MAX_INPUTS + MAX_OUTPUTS + CALLER]
-        cdef char** bases = base
-        cdef char* scratch = memory + self._arena
-        cdef Py_ssize_t chunks = (n + self._chunk - 1) // self._chunk
-        cdef Py_ssize_t c, first, last, k, t, size = self._scratch
-        cdef double started = 0
-        cdef const Step* s
+        cdef Py_ssize_t chunks = (end - begin + self._images - 1) // self._images
+        cdef Py_ssize_t c, j, k, first, last, some, few, parts, at_step
+        cdef const Segment* segment
+        cdef uint64_t state = fc_flush_denormals()
         for c in range(chunks):
-            first = n * c // chunks
-            last = n * (c + 1) // chunks
-            self._bases(base, memory, shared, inputs, outputs, first)
-            for k in range(self._prologue, self._count):
-                s = &self._steps[k]
-                if seconds != NULL:
-                    started = now()
-                if s.serial or threads == 1 or (last - first) * s.work < WORK_PER_LAYER or units(s, last - first) < 2:
-                    run_share(s, bases, last - first, 0, 1, scratch)
-                else:
-                    for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                        run_share(s, bases, last - first, t, threads, scratch + t * size)
-                if seconds != NULL:
-                    seconds[k] += now() - started
+            first = begin + (end - begin) * c // chunks
+            last = begin + (end - begin) * (c + 1) // chunks
+            at_step = self._prologue
+            for k in range(self._segment_count):
+                segment = &self._segments[k]
+                parts = (last - first + segment.images - 1) // segment.images
+                for j in range(parts):
+                    some = first + (last - first) * j // parts
+                    few = first + (last - first) * (j + 1) // parts - some
+                    self._bases(base, memory, shared, inputs, outputs, some, some - first)
+                    self._run_steps(base, memory, at_step, segment.end, few, threads, seconds)
+                at_step = segment.end
+        fc_restore_denormals(state)
 
-    cdef void _bases(self, char** base, char* memory, char* shared, char** inputs, char** outputs,
-                     Py_ssize_t first) noexcept nogil:
-        """Where each memory space begins, for the images from `first` on. outputs: NULL in the prologue."""
+    cdef inline void _run_steps(self, char** base, char* memory, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n,
+                                Py_ssize_t threads, double* seconds) noexcept nogil:
+        """Steps [begin, end) of a segment, for n images."""
+        cdef const Step* s = self._steps + (begin if n == 1 or threads > 1 else self._count + begin)
+        cdef char* scratch = memory + self._before_scratch()
+        cdef Py_ssize_t k, t, size = self._scratch
+        cdef double started = 0
+        for k in range(begin, end):
+            if seconds != NULL:
+                started = now()
+            if threads == 1:
+                (<kernel>s.run)(s, base, n, 0, units(s, n), scratch)
+            elif s.serial or n * s.work < WORK_PER_LAYER or units(s, n) < 2:
+                run_share(s, base, n, 0, 1, scratch)
+            else:
+                for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                    run_share(s, base, n, t, threads, scratch + t * size)
+            if seconds != NULL:
+                seconds[k] += now() - started
+            s += 1
+
+    cdef inline void _bases(self, char** base, char* memory, char* shared, char** inputs, char** outputs,
+                            Py_ssize_t first, Py_ssize_t behind) noexcept nogil:
+        """Where each memory space begins, for the images from `first` on, which stands so far `behind` in its chunk.
+
+        outputs: NULL in the prologue.
+        """
         cdef Py_ssize_t k
         base[FIXED], base[ARENA], base[SHARED] = NULL, memory, shared
+        base[CARRIED] = memory + self._arena + behind * self._carried
         for k in range(self._inputs):
             base[CALLER + k] = inputs[k] + first * self._input_sizes[k]
         if outputs != NULL:
@@ -486,7 +517,7 @@ cdef class Program:
         levels = self._level_table()
         pixels = <const uint8_t*>cnp.PyArray_DATA(image)
         workspace = self._take()
-        inputs[0] = workspace.start + self._arena + self._scratch * self._threads + self._shared
+        inputs[0] = self._shared_in(workspace.start) + self._shared
         outputs[0] = inputs[0] + whole(self._input_sizes[0], ALIGN)
         x, y = <float*>inputs[0], <float*>outputs[0]
         with nogil:

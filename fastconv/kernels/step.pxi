@@ -19,7 +19,8 @@ cdef enum:
     FIXED = 0                   # base is NULL: an offset is an address, of what was packed at compile time
     ARENA = 1                   # activations of the chunk
     SHARED = 2                  # made once per call, from inputs that have no batch axis
-    CALLER = 3                  # the inputs, one space each, then the outputs
+    CARRIED = 3                 # activations that one segment hands to a later one, of all of that one's images
+    CALLER = 4                  # the inputs, one space each, then the outputs
 
 # One activation (n, h, w, c): element (i, y, x, k) stands at i*image + y*row + x*pixel + k*channel, in elements behind
 # `place`.
@@ -33,7 +34,8 @@ cdef struct View:
     Py_ssize_t w
     Py_ssize_t c
 
-# How a step is cut: a unit is `block` rows of output, of one of `parts` parts of the channels.
+# How a step is cut, for an image alone or for a chunk: a unit is `block` rows of output, of one of `parts` parts of the
+# channels.
 cdef struct Units:
     Py_ssize_t rows             # output rows per image
     Py_ssize_t block

@@ -71,15 +71,24 @@ def tile_record(
 
 
 def cut_rows(
-    low: Lowering, x: Tensor, rows: int, parts: int, images: int, stride: int = 1, most: int | None = None
+    low: Lowering,
+    x: Tensor,
+    rows: int,
+    parts: int,
+    images: int,
+    weights: int,
+    stride: int = 1,
+    most: int | None = None,
 ) -> tuple[int, int, int, int]:
     """Return units for `rows` output rows, `stride` input rows apart, of at most `most` rows.
 
-    A block of input rows, which every panel of weights passes over, stays in a part of L2; all rows in a larger one.
+    A block of input rows, which every panel of weights passes over, stays in a part of L2; in a larger one where these
+    are all rows, or where so many bytes of weights come from afar for each block.
     """
     row = max(1, x.strides[1] * stride * x.dtype.itemsize)
-    part = _WHOLE_SHARE if rows * images * row <= _WHOLE_SHARE * low.machine.l2_bytes else _BLOCK_SHARE
-    block = max(1, int(part * low.machine.l2_bytes) // row)
+    l2 = low.machine.l2_bytes
+    part = _WHOLE_SHARE if weights > l2 or rows * images * row <= _WHOLE_SHARE * l2 else _BLOCK_SHARE
+    block = max(1, int(part * l2) // row)
     if most is not None:
         block = min(block, most)
     total = rows * images
@@ -118,12 +127,13 @@ class Direct(ConvKernel):
         self, low: Lowering, layer: Layer, x: Tensor, y: Tensor, pooled: bool, images: int
     ) -> tuple[int, int, int, int]:
         parts = panels(low.kernels, layer.out[0], layer.groups)
+        weights = layer.out[0] * layer.products * 4
         if not pooled or layer.pool is None:
-            return cut_rows(low, x, y.h, parts, images, layer.stride[0])
+            return cut_rows(low, x, y.h, parts, images, weights, layer.stride[0])
         kh = layer.pool[1]
         unpooled = kh * layer.out[2] * low.kernels.NR
         most = max(1, _POOL_FLOATS // unpooled)
-        rows, block, parts, _ = cut_rows(low, x, y.h, parts, images, layer.stride[0] * kh, most)
+        rows, block, parts, _ = cut_rows(low, x, y.h, parts, images, weights, layer.stride[0] * kh, most)
         return rows, block, parts, block * unpooled * 4
 
 

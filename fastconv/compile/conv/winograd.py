@@ -141,11 +141,13 @@ class Winograd(ConvKernel):
         channels = whole(x.c, k.VECTOR)
         padded = k.packed_size(k.PACK_ORDERS["panels"], 1, layer.out[0], 1)
         tiles = min(_BLOCK_TILES, max(2 * k.MR, _BLOCK_FLOATS // (points * (channels + padded))))
+        parts = 1
+        if 4 * (sizes["own"] + 1) ** 2 * x.c * padded > low.machine.l2_bytes:
+            # Weights from afar are fetched once for as many tiles as possible, and no two threads fetch the same.
+            tiles = _BLOCK_TILES
+            parts = min(low.threads, panels(k, layer.out[0], 1)) if images == 1 else 1
         block = max(1, tiles // wide)
-        # Where weights exceed L2, each thread takes outputs of its own, so that no two fetch the same weights.
-        weight_bytes = 4 * (sizes["own"] + 1) ** 2 * x.c * padded
-        parts = 1 if weight_bytes <= low.machine.l2_bytes else min(low.threads, panels(k, layer.out[0], 1))
-        block = share(block, rows * images, parts, low.threads)
+        block = share(block, rows * images, parts, low.threads if images == 1 else 1)
         tiles = block * wide
         floats = points * (tiles * channels + max(tiles * padded, k.FEW_TILES_AT_ONCE * k.VECTOR) + _POINT_GAP)
         return rows, block, parts, floats * 4

@@ -64,7 +64,7 @@ def emit_product(
     def cut(images: int) -> tuple[int, int, int, int]:
         if alone:
             return 1, max(1, images), -(-count // low.kernels.PANELS_AT_ONCE), 0
-        return cut_rows(low, x.tensor, pixels, count, images)
+        return cut_rows(low, x.tensor, pixels, count, images, channels * features * 4)
 
     kernel = "linear" if alone else "conv_direct"
     low.emit(Step(kernel, node.name, x, y, record, z=z, label="linear tile", work=work, cut=cut))
