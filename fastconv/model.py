@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .graph.preprocessing import Preprocessing
     from .inspect.profile import Profile
     from .inspect.summary import Summary
+    from .inspect.tune import Tuning
     from .outputs import Outputs
     from .sizes import Sizes
 
@@ -229,13 +230,9 @@ class Model(Call):
         self._graph = graph  # with `stored`, its weights have shapes alone: see `graph`
         self._stored = stored
         self._threads = threads  # as asked for: a pickled None means the default over there
-        self._program = compile_graph(optimize(graph), threads=threads)
-        self._run = self._program.run
         self._collect = _collector(graph.output_names) if len(graph.outputs) > 1 else None
-        # The program takes one uint8 image of its size without a copy, and scales it to 0..1.
         before = graph.preprocessing
-        as_it_is = before is None or (before.factor is None and before.keeps(graph.input_shape))
-        self._look_up = self._program.predict if as_it_is else _nothing
+        self._compile(graph)
         # The name and the shape of the input where it is one, and all images have that size.
         self._one = next(iter(graph.inputs.items())) if len(graph.inputs) == 1 and not graph.dynamic else None
         self._sizes: Sizes | None = None
@@ -249,15 +246,22 @@ class Model(Call):
             self._sizes = Sizes(
                 graph.input_shape,
                 lambda shape: Model(
-                    again().replace(input_shape=shape, labels=labels, preprocessing=kept, dynamic=False),
+                    again().replace(input_shape=shape, labels=labels, preprocessing=kept, dynamic=False, tuned={}),
                     threads=threads,
                     stored=stored,  # and never asked: nobody else sees this model
                 ),
             )
         if stored is not None:
-            from .formats.npz.stored import without_values
+            self._graph = _without_values(graph)
 
-            self._graph = without_values(graph)
+    def _compile(self, graph: Graph) -> None:
+        """Make the program, and what calls it."""
+        self._program = compile_graph(optimize(graph), threads=self._threads)
+        self._run = self._program.run
+        # The program takes one uint8 image of its size without a copy, and scales it to 0..1.
+        before = graph.preprocessing
+        as_it_is = before is None or (before.factor is None and before.keeps(graph.input_shape))
+        self._look_up = self._program.predict if as_it_is else _nothing
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -429,7 +433,7 @@ class Model(Call):
         graph = self._graph
         if self._stored is None:
             return graph
-        return self._stored.again().replace(labels=graph.labels, preprocessing=graph.preprocessing)
+        return self._stored.again().replace(labels=graph.labels, preprocessing=graph.preprocessing, tuned=graph.tuned)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -503,6 +507,61 @@ class Model(Call):
         graph = self.graph
         return profile(graph, optimize(graph), self._program, batches, repeats)
 
+    def tune(
+        self,
+        x: Any = None,
+        *others: npt.ArrayLike,
+        seconds: float = 10.0,
+        progress: Callable[[float], None] | None = None,
+    ) -> Tuning:
+        """Measure which kernel is the fastest for each convolution on this machine, and keep that.
+
+        Kernels are chosen by estimate, which is usually right. This times each one that a layer allows, in its place in
+        the network, and keeps what makes the network faster: in this model at once, and in what `save` writes, so that
+        every process that loads the file on a processor of this kind, at this instruction-set level, makes the same
+        choice and computes the same bits. On other machines the file's model is as it was. The outputs may change by
+        rounding. Do it while nothing else runs.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) or (C, H, W), optional
+            What to measure with, as for calling the model; by default one image of random numbers.
+        seconds
+            To measure for; more where a network is too large for a few rounds in this time.
+        progress
+            Called with the shares of the work as they are done, 1 together.
+
+        Returns
+        -------
+        Tuning
+            Each layer's kernels and times, and what the network gained. Where that is nothing, no choice is kept.
+
+        Raises
+        ------
+        fastconv.ShapeError
+            ``x`` does not fit the network; a network that takes images of several sizes is tuned for `input_shape`.
+        fastconv.errors.ArgumentError
+            ``seconds`` is not positive.
+        """
+        from .inspect.tune import tune
+
+        if x is None:
+            random = np.random.default_rng(0)
+            arrays: Sequence[Any] = [random.standard_normal((1, *shape)) for shape in self._graph.inputs.values()]
+        else:
+            arrays = self._in_order((x, *others))
+        batches, _ = self._as_batches(arrays)
+        graph = self.graph
+        result = tune(optimize(graph), self.threads, batches, seconds, progress)
+        tuned = {**graph.tuned, result.machine: result.kernels}
+        if not result.kernels:
+            del tuned[result.machine]
+        if tuned != graph.tuned:
+            graph = graph.replace(tuned=tuned)
+            self._compile(graph)
+            self._graph = graph if self._stored is None else _without_values(graph)
+        return result
+
     def __repr__(self) -> str:
         outputs = ", ".join(map(str, self.output_shapes))
         inputs = self._graph.inputs
@@ -539,6 +598,13 @@ class Model(Call):
 def _rebuild(graph: Graph, threads: int | None) -> Model:
     """Compile an unpickled model for this machine."""
     return Model(graph, threads=threads)
+
+
+def _without_values(graph: Graph) -> Graph:
+    """Return a graph whose weights have their shapes alone."""
+    from .formats.npz.stored import without_values
+
+    return without_values(graph)
 
 
 def _changes_size(graph: Graph) -> bool:

@@ -423,3 +423,34 @@ def test_a_missing_extra_is_named(module: str) -> None:
 def test_the_entry_imports_nothing_of_the_extra() -> None:
     program = "import sys, fastconv.cli.main\nprint(sorted({'click', 'rich', 'PIL', 'torch'} & set(sys.modules)))"
     assert start("-c", program).stdout.strip() == "[]"
+
+
+# --- tune -----------------------------------------------------------------------------------------
+
+
+def test_tune_measures_and_writes_what_it_is_told_to(tmp_path: Path) -> None:
+    own = tmp_path / "own.npz"
+    fastconv.load(LENET).save(own)
+    before = own.read_bytes()
+    result = run("tune", own, "--dry-run", "--seconds", 0.05, "--threads", 1)
+    assert (result.exit_code, own.read_bytes()) == (0, before)
+    assert "estimated" in result.stdout
+    assert "pixels" in result.stdout
+    result = run("tune", own, tmp_path / "other.npz", "--seconds", 0.05, "--batch", 2, "--json")
+    record = json.loads(result.stdout)
+    assert record["written"] == str(tmp_path / "other.npz")
+    assert record["batch"] == 2
+    assert all(row["kernel"] in row["seconds"] for row in record["rows"])
+    assert own.read_bytes() == before
+    tuned = fastconv.load(tmp_path / "other.npz").graph.tuned
+    assert tuned == ({record["machine"]: record["kernels"]} if record["kernels"] else {})
+
+
+def test_tune_does_not_replace_a_file_of_another_format(tmp_path: Path) -> None:
+    plain, onnx = tmp_path / "plain.npz", tmp_path / "net.onnx"
+    np.savez(plain, **{"0.weight": np.zeros((2, 4), np.float32)})
+    onnx.write_bytes(b"no zip")
+    for path in (plain, onnx):
+        message = error_of(run("tune", path, "--seconds", 0.05))
+        assert message.startswith(f"{path}: is in another format; name a file to write")
+    assert error_of(run("tune", LENET, "lenet.onnx")).endswith("give it a name that ends so")

@@ -15,8 +15,7 @@ from networks import Net
 from fastconv.compile import compile_graph
 from fastconv.compile.conv import KERNELS, Layer, candidates
 from fastconv.compile.lowering import Lowering
-from fastconv.compile.segments import Segment
-from fastconv.compile.tensors import lay_out
+from fastconv.compile.tensors import Segment, lay_out
 from fastconv.errors import ArgumentError, UnsupportedOperatorError
 from fastconv.graph import Graph
 from fastconv.machine.cpu import kernels
@@ -35,7 +34,7 @@ def layer(shape: tuple[int, ...] = (32, 16, 16), out: int = 64, kernel: int = 3,
 
 def specs(graph: Graph) -> tuple[Lowering, list[dict[str, Any]]]:
     """Return the steps of a network as `Program` is given them."""
-    low = Lowering(graph, this_machine(), kernels(), 1, "auto", None, False)
+    low = Lowering(graph, this_machine(), kernels(), 1, "auto", None, None, False)
     low.run()
     lay_out(low.steps, [Segment(len(low.steps), 1)], low.arena, low.carried, False)
     units = [step.cut(1)[:3] for step in low.steps]

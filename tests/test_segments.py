@@ -15,14 +15,14 @@ from random_graphs import graphs
 
 import fastconv.compile
 from fastconv.compile import compile_graph
-from fastconv.compile.segments import Segment, divide
+from fastconv.compile.tensors import Segment
 from fastconv.graph import Graph
 from fastconv.machine.description import Machine, this_machine
 from fastconv.rewrite import optimize
 
 
 def cut_at(share: float, early: int, late: int) -> Any:
-    """Return what takes the place of `divide`: a cut behind this share of the steps."""
+    """Return what takes the place of the choice: a cut behind this share of the steps."""
 
     def divided(steps: list[Any], *others: Any) -> list[Segment]:
         cut = int(share * len(steps))
@@ -33,9 +33,9 @@ def cut_at(share: float, early: int, late: int) -> Any:
 
 
 def assert_same_bits(graph: Graph, share: float, early: int, late: int, threads: int, batch: int) -> None:
-    with mock.patch.object(fastconv.compile, "divide", cut_at(1, 1, 1)):
+    with mock.patch.object(fastconv.compile, "_segments", cut_at(1, 1, 1)):
         one_by_one = compile_graph(graph, threads=1)
-    with mock.patch.object(fastconv.compile, "divide", cut_at(share, early, late)):
+    with mock.patch.object(fastconv.compile, "_segments", cut_at(share, early, late)):
         program = compile_graph(graph, threads=threads)
     x = batch_of(graph, batch)
     expected = outputs_of(one_by_one, x)
@@ -71,12 +71,13 @@ def machine(**changes: Any) -> Machine:
 def segments_of(graph: Graph, described: Machine, threads: int = 1) -> tuple[list[Segment], list[Any]]:
     """Return the segments that are chosen, and the steps."""
     seen: list[Any] = []
+    choose = fastconv.compile._segments
 
     def noted(steps: list[Any], *others: Any) -> list[Segment]:
-        seen.extend((divide(steps, *others), steps))
+        seen.extend((choose(steps, *others), steps))
         return seen[0]
 
-    with mock.patch.object(fastconv.compile, "divide", noted):
+    with mock.patch.object(fastconv.compile, "_segments", noted):
         compile_graph(optimize(graph), threads=threads, machine=described)
     return seen[0], seen[1]
 

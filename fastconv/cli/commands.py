@@ -1,4 +1,4 @@
-"""The commands of ``fastconv``: predict, info, convert, bench and config.
+"""The commands of ``fastconv``: predict, info, convert, bench, tune and config.
 
 Results go to standard output, errors and progress to standard error. Exit codes: 0 all went well,
 1 some of the work failed (an image, an answer), 2 nothing could be done (the model, the arguments).
@@ -43,6 +43,7 @@ from .terminal import (
     table,
     threads_option,
 )
+from .tune import tune
 
 __all__ = ["cli"]
 
@@ -70,6 +71,7 @@ def cli() -> None:
 
 cli.add_command(bench)
 cli.add_command(convert)
+cli.add_command(tune)
 
 
 # --- predict --------------------------------------------------------------------------------------

@@ -7,27 +7,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ArgumentError, UnsupportedOperatorError
-from ..machine.cpu import check_threads, kernels
+from ..machine.cpu import check_threads
+from ..machine.cpu import kernels as compiled_kernels
+from ..machine.description import this_machine
 from .lowering import Lowering
-from .segments import divide
-from .tensors import lay_out
+from .tensors import Segment, lay_out, lives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from ..graph import Graph
     from ..kernels._kernels import Program
     from ..machine.description import Machine
-    from .segments import Segment
+    from .conv import ConvKernel, Layer
     from .tensors import Step
 
-__all__ = ["ALGORITHMS", "compile_graph"]
+__all__ = ["ALGORITHMS", "compile_graph", "layers_of"]
 
 ALGORITHMS = ("auto", "exact", "im2col", "packed", "direct", "winograd")
 
-_SMALL_SHARE = 3 / 8  # of L2: activations of a small network, of one image
+_CHUNK_SHARE = 3 / 8  # of L2: activations of the images that go through a small network together
+_CHUNK_IMAGES = 56  # four full tiles of rows for the linear layers; more gives nothing
+_RESIDENT_SHARE = 1 / 2  # of L2: weights that stay there from one image to the next
+_LATE_SHARE = 3 / 8  # of a thread's part of the last level: activations of the images that go together late
 
 
 def compile_graph(
@@ -36,6 +40,7 @@ def compile_graph(
     threads: int | None = None,
     algorithm: str = "auto",
     kernel: str | None = None,
+    kernels: Mapping[str, str] | None = None,
     machine: Machine | None = None,
     weights_in_call: bool = False,
 ) -> Program:
@@ -52,6 +57,9 @@ def compile_graph(
         tiles spread a NaN or an infinity over their neighbours.
     kernel : str, optional
         The one kernel of every convolution, by its name in `fastconv.compile.conv.KERNELS`.
+    kernels : dict of str to str, optional
+        Node -> the kernel of that one convolution. With neither `kernel` nor this, and "auto", what the graph was tuned
+        to on such a machine is taken where it applies.
     machine : Machine, optional
         What costs are estimated for; by default this machine.
     weights_in_call : bool, optional
@@ -68,11 +76,11 @@ def compile_graph(
         A convolution cannot be done by that algorithm or kernel, or there are too many inputs or outputs; the
         message names them.
     ArgumentError
-        There is no such algorithm or kernel, or the number of threads is not allowed.
+        There is no such algorithm, kernel or convolution, or the number of threads is not allowed.
     """
     if algorithm not in ALGORITHMS:
         raise ArgumentError(f"algorithm: needs one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
-    compiled = kernels()
+    compiled = compiled_kernels()
     if len(graph.inputs) > compiled.INPUTS_AT_MOST:
         raise UnsupportedOperatorError(
             f"a network with {len(graph.inputs)} inputs: at most {compiled.INPUTS_AT_MOST} are taken in one call; "
@@ -83,20 +91,17 @@ def compile_graph(
             f"a network with {len(graph.outputs)} outputs: at most {compiled.OUTPUTS_AT_MOST} are computed in one "
             "call; concatenate some of them, or make two networks"
         )
-    if machine is None:
-        from ..machine.description import this_machine
-
-        machine = this_machine()
     count = check_threads(threads)
-    low = Lowering(graph, machine, compiled, count, algorithm, kernel, weights_in_call)
+    low = Lowering(graph, machine or this_machine(), compiled, count, algorithm, kernel, kernels, weights_in_call)
     low.run()
+    machine = low.machine
 
     # In a small network, borders need not be zeroed in every call: nothing else is ever written to them.
     image_bytes = sum({id(step.y.tensor.root): step.y.tensor.root.bytes for step in low.steps}.values())
-    small = image_bytes <= _SMALL_SHARE * machine.l2_bytes
+    small = image_bytes <= _CHUNK_SHARE * machine.l2_bytes
     steps = [step for step in low.steps if not (small and step.kernel == "zero_border")]
 
-    segments = divide(steps, low.arena, machine, count, low.together)
+    segments = _segments(steps, low.arena, machine, count, low.together)
     arena, carried = lay_out(steps, segments, low.arena, low.carried, small)
     most_scratch = 0
     specs = []
@@ -126,6 +131,29 @@ def compile_graph(
         keep=low.keep,
         levels=_levels(graph),
     )
+
+
+def layers_of(graph: Graph, threads: int | None = None) -> dict[str, tuple[Layer, ConvKernel]]:
+    """Return the convolutions of a graph, as kernels judge them on this machine, each with the one that is chosen."""
+    low = Lowering(graph, this_machine(), compiled_kernels(), check_threads(threads), "auto", None, None, False)
+    low.plan()
+    return low.layers
+
+
+def _segments(steps: list[Step], space: int, machine: Machine, threads: int, together: int) -> list[Segment]:
+    """Return how many images go through the steps together: the same through all, or few early and many late.
+
+    together: images that should, if memory allows.
+    """
+    image_bytes = max(1, sum(tensor.bytes for tensor, _, _ in lives(steps, space)))
+    late_bytes = int(_LATE_SHARE * machine.llc_bytes) // threads
+    chunk = max(1, min(_CHUNK_IMAGES, int(_CHUNK_SHARE * machine.l2_bytes) // image_bytes))
+    chunk = max(chunk, min(together, late_bytes // image_bytes))
+    if sum(step.constants for step in steps) <= _RESIDENT_SHARE * machine.l2_bytes:
+        return [Segment(len(steps), chunk)]
+    from .segments import divide
+
+    return divide(steps, space, machine, chunk, late_bytes)
 
 
 def _chunks(prologue: list[Step], steps: list[Step], segments: list[Segment]) -> Iterator[tuple[Step, int]]:

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UnsupportedOperatorError
+from ..errors import ArgumentError, UnsupportedOperatorError
 from ..graph.ops import FAMILIES, family_of
 from ..graph.ops.activation import ACTIVATIONS
+from .conv import applicable, choose
 from .tensors import ALIGN, NCHW, NHWC, NONE, ROWS, Ref, Step, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from ..graph import Graph, Node
     from ..kernels._kernels import Kernels
     from ..machine.description import Machine
+    from .conv import ConvKernel, Layer
     from .tensors import Border
 
     Emit: TypeAlias = Callable[[], None]
@@ -108,8 +110,8 @@ class Lowering:
         The compiled kernels.
     threads
         Of a call, among which units are dealt out.
-    algorithm, kernel
-        As for `compile_graph`.
+    algorithm, kernel, forced
+        As `algorithm`, `kernel` and `kernels` for `compile_graph`.
     weights_in_call
         Weights are inputs of the program, packed once per call, instead of constants.
     """
@@ -122,10 +124,15 @@ class Lowering:
         threads: int,
         algorithm: str,
         kernel: str | None,
+        forced: Mapping[str, str] | None,
         weights_in_call: bool,
     ) -> None:
         self.graph, self.machine, self.kernels, self.threads = graph, machine, kernels, threads
         self.algorithm, self.kernel, self.weights_in_call = algorithm, kernel, weights_in_call
+        self._forced = dict(forced or {})
+        plain = algorithm == "auto" and kernel is None and forced is None
+        self._tuned = graph.tuned.get(machine.key, {}) if plain else {}
+        self.layers: dict[str, tuple[Layer, ConvKernel]] = {}  # of each convolution, what it is and what computes it
         self.dtype = np.dtype(graph.dtype)
         self.steps: list[Step] = []
         self.prologue: list[Step] = []
@@ -160,14 +167,24 @@ class Lowering:
         """Whether all is computed in float64."""
         return self.dtype.itemsize == 8
 
-    def run(self) -> None:
-        """Make the steps."""
+    def plan(self) -> list[Emit]:
+        """Go through the nodes; return what emits the steps of each."""
         emits: list[Emit] = []
         for node in self.graph.nodes:
             if 0 in self.graph.shapes[node.name]:
                 self.write(node)
             else:
                 emits.append(lower(node)(self, node))
+        if self._forced:
+            raise ArgumentError(
+                f"kernels: {min(self._forced)!r} is no convolution of the network; its convolutions are "
+                f"{', '.join(self.layers) or 'none'}"
+            )
+        return emits
+
+    def run(self) -> None:
+        """Make the steps."""
+        emits = self.plan()
         outputs = [
             self.read(name, NCHW, contiguous=True) if 0 not in self.graph.shapes[name] else None
             for name in self.graph.outputs
@@ -181,6 +198,15 @@ class Lowering:
         for index, read in enumerate(outputs):
             if read is not None:
                 self._place_output(self.first_output + index, read)
+
+    def choose(self, layer: Layer) -> ConvKernel:
+        """Return the kernel of a node that is one convolution."""
+        name = self._forced.pop(layer.name, self.kernel)
+        if name is None:
+            name = applicable(layer, self.machine, self._tuned.get(layer.name))
+        kernel = choose(layer, self.machine, self.algorithm, name)
+        self.layers[layer.name] = layer, kernel
+        return kernel
 
     # --- the first pass: what nodes need --------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Activations in memory: tensors, what a step sees of one, steps, and where in the arena every tensor stands.
+"""Activations in memory: tensors, what a step sees of one, steps and segments of them, and where every tensor stands.
 
 Inside, images are channels last (NHWC). A tensor may carry a border of zeros, wide enough for every convolution that
 pads it, so that these read it in place and nobody copies.
@@ -6,10 +6,7 @@ pads it, so that these read it in place and nobody copies.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
-
-from .segments import lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,9 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from .segments import Segment
-
-__all__ = ["ALIGN", "NCHW", "NHWC", "ROWS", "Border", "Ref", "Step", "Tensor", "lay_out"]
+__all__ = ["ALIGN", "NCHW", "NHWC", "ROWS", "Border", "Ref", "Segment", "Step", "Tensor", "lay_out", "lives"]
 
 # Layouts of a value: an image's two, and for anything else row-major with its last axis in the lanes.
 NHWC, NCHW, ROWS = "nhwc", "nchw", "rows"
@@ -189,6 +184,35 @@ class Step:
         }
 
 
+class Segment:
+    """Neighbouring steps through which a chunk of images goes together.
+
+    Attributes
+    ----------
+    end
+        One past its last step.
+    images
+        Of a chunk, at most.
+    """
+
+    __slots__ = ("end", "images")
+
+    def __init__(self, end: int, images: int) -> None:
+        self.end, self.images = end, images
+
+
+def lives(steps: Sequence[Step], space: int) -> list[tuple[Tensor, int, int]]:
+    """Return the tensors in a memory space, each with the first and the last step that touches it."""
+    found: dict[int, tuple[Tensor, int, int]] = {}
+    for index, step in enumerate(steps):
+        for ref in step.refs:
+            tensor = ref.tensor.root
+            if tensor.space == space:
+                first = found[id(tensor)][1] if id(tensor) in found else index
+                found[id(tensor)] = (tensor, first, index)
+    return list(found.values())
+
+
 def lay_out(
     steps: Sequence[Step], segments: Sequence[Segment], arena: int, carried: int, keep: bool
 ) -> tuple[int, int]:
@@ -201,20 +225,19 @@ def lay_out(
     are placed first, each at the lowest offset that is free throughout its life (the greedy-by-size planner of
     Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
     """
-    ends = [segment.end for segment in segments]
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     carry: list[Tensor] = []
     together = 0
     for tensor, first, last in sorted(lives(steps, arena), key=lambda life: -life[0].bytes):
-        segment = bisect_right(ends, first)
-        if last >= ends[segment]:
+        segment = next(segment for segment in segments if first < segment.end)
+        if last >= segment.end:
             tensor.space, tensor.offset = carried, together
             together += _aligned(tensor.bytes)
             carry.append(tensor)
             continue
         if keep and any(tensor.border):
             first, last = 0, len(steps)
-        size = _aligned(tensor.bytes * segments[segment].images)
+        size = _aligned(tensor.bytes * segment.images)
         offset = 0
         for start, end, born, died in sorted(placed):
             if born <= last and first <= died and start < offset + size and offset < end:

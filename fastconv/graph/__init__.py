@@ -156,6 +156,9 @@ class Graph(Frozen):
         then those of a usual image. Refused where a node depends on them, and with several inputs.
     output_names
         One for each output, all different; by default those of `outputs`. Rewriting leaves them as they are.
+    tuned
+        Choices that were measured: a machine (`fastconv.machine.description.Machine.key`) -> node, as rewriting leaves
+        it -> the kernel that was the fastest there. What does not apply is passed over.
 
     Attributes
     ----------
@@ -178,6 +181,7 @@ class Graph(Frozen):
     preprocessing: Preprocessing | None
     dtype: np.dtype[Any]
     dynamic: bool
+    tuned: Mapping[str, Mapping[str, str]]
     shapes: Mapping[str, Shape]
 
     def __init__(
@@ -190,6 +194,7 @@ class Graph(Frozen):
         dtype: npt.DTypeLike | None = None,
         dynamic: bool = False,
         output_names: Sequence[str] | None = None,
+        tuned: Mapping[str, Mapping[str, str]] = _NOTHING,
     ) -> None:
         inputs = shapes_of_inputs(input_shape)
         known = None if dtype is None else checks.dtype("dtype", dtype)
@@ -214,6 +219,7 @@ class Graph(Frozen):
         fields["preprocessing"] = None if preprocessing is None else checks.preprocessing(preprocessing, inputs)
         fields["dtype"] = known or checks.FLOAT32
         fields["dynamic"] = bool(dynamic)
+        fields["tuned"] = checks.tuned(tuned) if tuned else _NOTHING
         fields["shapes"] = shapes
 
     def replace(self, **changes: Any) -> Graph:

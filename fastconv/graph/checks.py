@@ -213,6 +213,21 @@ def preprocessing(value: Any, inputs: Mapping[str, Shape]) -> Preprocessing:
     return value.settled(shape)
 
 
+def tuned(value: Any) -> dict[str, dict[str, str]]:
+    """Return a machine -> node -> kernel, all of them strings."""
+    if not isinstance(value, Mapping):
+        raise ArgumentError(f"tuned must be a mapping of machines, got {at.shown(value)}")
+    result: dict[str, dict[str, str]] = {}
+    for machine, choices in value.items():
+        if not isinstance(machine, str) or not isinstance(choices, Mapping):
+            raise ArgumentError(f"tuned must map a machine's name to a mapping, got {at.shown({machine: choices})}")
+        for node, kernel in choices.items():
+            if not isinstance(node, str) or not isinstance(kernel, str):
+                raise ArgumentError(f"tuned: must map nodes to kernels by name, got {at.shown({node: kernel})}")
+        result[machine] = dict(choices)
+    return result
+
+
 def labels(value: Any, output: Shape) -> tuple[str, ...]:
     """Return one string for each class, that is for each index of the output's first axis."""
     if not isinstance(value, (tuple, list)):

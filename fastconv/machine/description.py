@@ -45,6 +45,8 @@ class Machine:
     ----------
     name
         Of the microarchitecture.
+    cpu
+        The processor's vendor, family and model: what CPUID tells all of its kind apart by.
     level
         Of the instruction set that is used.
     vector, pixel_vector
@@ -64,6 +66,7 @@ class Machine:
     """
 
     __slots__ = (
+        "cpu",
         "fma",
         "l1_bytes",
         "l2_bytes",
@@ -80,6 +83,7 @@ class Machine:
 
     def __init__(self, **values: Any) -> None:
         self.name: str = values.pop("name")
+        self.cpu: str = values.pop("cpu")
         self.level: str = values.pop("level")
         self.vector: int = values.pop("vector")
         self.pixel_vector: int = values.pop("pixel_vector")
@@ -93,6 +97,11 @@ class Machine:
         self.winograd: tuple[Mapping[str, int], ...] = values.pop("winograd")
         if values:
             raise TypeError(f"a Machine has no {', '.join(values)}")
+
+    @property
+    def key(self) -> str:
+        """What measured choices are kept under: on another processor, or at another level, they may differ."""
+        return f"{self.cpu} {self.level}"
 
     @property
     def floats_per_cycle(self) -> int:
@@ -118,10 +127,12 @@ def this_machine() -> Machine:
     """Describe the machine this process runs on, at the level that is used."""
     k = kernels()
     vendor = _vendor()  # once: in a virtual machine each CPUID takes 4 us
-    name, wide, narrow = _microarchitecture(vendor)
+    family, model = _family_model()
+    name, wide, narrow = _microarchitecture(vendor, family, model)
     l1, l2, llc = _caches(vendor)
     return Machine(
         name=name,
+        cpu=f"{vendor} {family}/{model}",
         level=k.LEVEL,
         vector=k.VECTOR,
         pixel_vector=k.PIXEL_VECTOR,
@@ -141,13 +152,17 @@ def _vendor() -> str:
     return b"".join(word.to_bytes(4, "little") for word in (b, d, c)).decode("ascii", "replace")
 
 
-def _microarchitecture(vendor: str) -> tuple[str, int, int]:
+def _family_model() -> tuple[int, int]:
     signature, _, _, _ = cpuid(1, 0)
     family, model = signature >> 8 & 15, signature >> 4 & 15
     if family in (6, 15):
         model += signature >> 12 & 0xF0
     if family == 15:
         family += signature >> 20 & 0xFF
+    return family, model
+
+
+def _microarchitecture(vendor: str, family: int, model: int) -> tuple[str, int, int]:
     for known, its_family, models, name, wide, narrow in _TABLE:
         if vendor == known and family == its_family and (not models or model in models):
             return name, wide, narrow

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..lowering import Lowering
     from ..tensors import Border, Tensor
 
-__all__ = ["KERNELS", "ConvKernel", "Layer", "Row", "candidates", "choose", "share", "whole"]
+__all__ = ["KERNELS", "ConvKernel", "Layer", "Row", "applicable", "candidates", "choose", "share", "whole"]
 
 
 class Layer:
@@ -228,6 +228,11 @@ def candidates(layer: Layer, machine: Machine, algorithm: str = "auto", *, likel
         if (kernel.exact if algorithm == "exact" else algorithm in ("auto", kernel.algorithm))
         and kernel.can(layer, machine)
     ]
+
+
+def applicable(layer: Layer, machine: Machine, name: str | None) -> str | None:
+    """Return the name of a kernel where there is such a one and it can do a layer, else None."""
+    return next((row.name for row in KERNELS if row.name == name and row.load().can(layer, machine)), None)
 
 
 def choose(layer: Layer, machine: Machine, algorithm: str = "auto", name: str | None = None) -> ConvKernel:

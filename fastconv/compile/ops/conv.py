@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...graph.geometry import conv_size
-from ..conv import Layer, choose
+from ..conv import Layer
 from ..tensors import NCHW, NHWC, Ref, Step
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _conv2d(low: Lowering, node: Node) -> Emit:
     out = (weight[0], *conv_size((h, w), weight[2:], a["stride"], a["padding"], a["dilation"]))
     at_hand, returned = low.values[node.inputs[0]].at_hand, low.only_returned(node)
     layer = Layer(node, (c, h, w), out, at_hand, returned, low.double, low.weights_in_call)
-    kernel = choose(layer, low.machine, low.algorithm, low.kernel)
+    kernel = low.choose(layer)
     pooled = layer.pool is not None and kernel.fuses_pool(layer, low.kernels)
     read = low.read(node.inputs[0], kernel.layout, border=kernel.border(layer), contiguous=kernel.planes)
     residual = low.read(node.inputs[1]) if layer.residual else None

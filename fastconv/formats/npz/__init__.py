@@ -9,7 +9,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...errors import ArgumentError, FastconvError
+from ...errors import ArgumentError, FastconvError, ModelFormatError
 from .archive import DOCUMENT, Archive
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...graph import Graph
 
-__all__ = ["load", "save"]
+__all__ = ["is_own", "load", "save"]
 
 
 def load(
@@ -68,6 +68,15 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except FastconvError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
+
+
+def is_own(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is of fastconv's own kind."""
+    try:
+        with Archive(path) as archive:
+            return DOCUMENT in archive.names
+    except ModelFormatError:
+        return False
 
 
 def read(

@@ -55,7 +55,7 @@ def read(
         "the document",
         document,
         required=("format", "version", "inputs" if "inputs" in document else "input_shape", "nodes", "outputs"),
-        optional=("output_names", "labels", "dynamic", *_PREPROCESSING),
+        optional=("output_names", "labels", "dynamic", "tuned", *_PREPROCESSING),
     )
     weights = _Weights(archive)
     nodes = [
@@ -78,6 +78,7 @@ def read(
         dtype=np.dtype(np.float32),
         dynamic=_dynamic(document.get("dynamic", False), dynamic),
         output_names=_names("output_names", document.get("output_names")),
+        tuned=_object("tuned", document.get("tuned", {})) if inputs == saved else {},
     )
 
 
@@ -98,6 +99,12 @@ def _inputs(document: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
             raise ModelFormatError(f"{where}: the name {name!r:.80} is taken already; give every input its own")
         result[name] = tuple(_list(f"{where}.shape", entry["shape"]))
     return result
+
+
+def _object(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(where, "an object", value)
+    return value
 
 
 def _names(where: str, value: Any) -> tuple[Any, ...] | None:

@@ -63,6 +63,8 @@ def describe(graph: Graph) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         document |= graph.preprocessing.given()
     if graph.dynamic:
         document["dynamic"] = True
+    if graph.tuned:
+        document["tuned"] = {machine: dict(choices) for machine, choices in graph.tuned.items()}
     text = json.dumps(document, allow_nan=False)
     return np.frombuffer(text.encode("ascii"), np.uint8), arrays
 
