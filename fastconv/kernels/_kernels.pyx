@@ -11,6 +11,7 @@ stands where:
     tile.pxi         the register tile every matrix product runs on
     im2col.pxi       im2col blocks, BLAS, unfold and fold
     conv.pxi         convolution and linear layers on the tile, depthwise
+    grouped.pxi      groups of few channels
     pixels.pxi       first layers: few channels, pixels in the lanes
     pointwise.pxi    1x1 convolution on the caller's planes
     transforms.pxi   Winograd's transforms, a scheme each
@@ -58,8 +59,8 @@ from fastconv.kernels.simd cimport (
     p_store_n, p_store_three, p_transpose,
     v_absolute, v_ahead, v_all, v_copysign, v_cos_far, v_erf_of, v_exponent, v_fill, v_fma, v_fmod_of, v_fraction,
     v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_pow_of, v_power2,
-    v_prefetch, v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_sqrt, v_store,
-    v_store_n, v_sum, v_top, v_where_lt, v_where_nan,
+    v_prefetch, v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_spread, v_sqrt,
+    v_store, v_store_n, v_sum, v_top, v_where_lt, v_where_nan,
     vany, vd, vf, vp, vreal,
 )
 
@@ -72,6 +73,7 @@ include "copy.pxi"
 include "im2col.pxi"
 include "tile.pxi"
 include "conv.pxi"
+include "grouped.pxi"
 include "pixels.pxi"
 include "pointwise.pxi"
 include "matmul.pxi"
