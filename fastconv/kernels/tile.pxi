@@ -16,6 +16,7 @@ cdef enum:
     LINE = 16                       # floats in a cache line
     FAR = 262144                    # floats of a layer's weights that do not stay in L2 until they are used again
     TILES = 8                       # tiles whose row pointers are gathered before they run
+    SET = 1024                      # floats: so far apart, lines share a set of L1 (64 sets of 64 bytes)
 
 
 cdef inline Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
@@ -115,10 +116,11 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
     cdef const float* next = far.next       # a store through `far` would have all pointers of `a` loaded in each step
     cdef const float* end = far.end
     cdef Py_ssize_t lines = far.lines
+    cdef bint crowded = m > 1 and (a[m - 1] - a[0]) % SET == 0      # the next rows would push out these
     b1 = v_set1(0)
     for t in range(count):
         w = b
-        ahead = a + m if t + 1 < count else a
+        ahead = a if crowded or t + 1 == count else a + m
         for i in range(m):
             acc0[i] = v_set1(0)
             acc1[i] = v_set1(0)
