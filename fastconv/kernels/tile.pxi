@@ -17,6 +17,7 @@ cdef enum:
     FAR = 262144                    # floats of a layer's weights that do not stay in L2 until they are used again
     TILES = 8                       # tiles whose row pointers are gathered before they run
     SET = 1024                      # floats: so far apart, lines share a set of L1 (64 sets of 64 bytes)
+    SET_ROWS = 6                    # rows of a tile that share one: 8 lines, of which the weights need some
 
 
 cdef inline Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
