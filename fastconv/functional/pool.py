@@ -41,7 +41,7 @@ def _max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], thre
         kernels().pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out[1 + i], True)
         for i in (0, 1)
     )
-    return _with_indices(rows, cols, dilation, threads)
+    return _with_indices(rows, cols, dilation, threads, (*kernel, stride[1], padding[1]))
 
 
 def _adaptive_max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
@@ -51,9 +51,11 @@ def _adaptive_max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, .
     return _with_indices(rows, cols, (1, 1), threads)
 
 
-def _with_indices(rows: Array, cols: Array, dilation: tuple[int, int], threads: int) -> Prepared:
+def _with_indices(
+    rows: Array, cols: Array, dilation: tuple[int, int], threads: int, regular: tuple[int, ...] = ()
+) -> Prepared:
     kernel = kernels().max_pool_indices
-    return lambda x: kernel(x, rows, cols, *dilation, threads), rows.nbytes + cols.nbytes
+    return lambda x: kernel(x, rows, cols, *dilation, threads, *regular), rows.nbytes + cols.nbytes
 
 
 def _adaptive_avg_pool2d(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:

@@ -6,7 +6,10 @@ one thread's, or is cut into pieces whose number follows from the shapes alone.
 
 cdef enum:
     TAPS = 4                        # of the weights in a tile, as many as fc_sums takes
+    TAP_ROWS = 3                    # outputs of it: 12 sums, 3 vectors of g, one of x
     WEIGHT_PIXELS = 1024            # of a block: its rows of g stay in L1 while all taps pass
+    PANEL_PIXELS = 512              # of a block on the register tile: a panel of g stays in L1
+    PANEL_LEAST = 8                 # outputs that fill its vectors
     SUM_CHAINS = 4                  # of additions, to hide their latency
     SUM_RUN = 8192                  # elements that are summed in their own precision, before that goes on in double
 
@@ -32,6 +35,8 @@ cdef struct WeightSums:
     Py_ssize_t phases               # columns so many apart stand side by side
     Py_ssize_t stride               # of the columns
     Py_ssize_t pieces               # of the images, each with sums of its own
+    bint panels                     # the register tile multiplies: sums are (taps, outputs), else (outputs, taps)
+    Py_ssize_t unit                 # outputs that stay together
     Py_ssize_t parts                # of the outputs, for threads
     const Py_ssize_t* places        # (taps,) of each tap behind the first pixel, in x or in the padded planes
 
@@ -39,28 +44,21 @@ cdef struct WeightSums:
 cdef void phase_planes(const WeightSums* p, const real* x, real* y) noexcept nogil:
     """y[k, r, phase, j] = x[k, r - top, j * stride + phase - left], 0 outside. x: (c, h, w); y: (c, high, phases, wide)
     """
-    cdef Py_ssize_t k, r, phase, j, column
-    cdef const real* row
+    cdef Py_ssize_t k, r
     for k in range(p.c):
         for r in range(p.high):
-            if not p.top <= r < p.top + p.h:
+            if p.top <= r < p.top + p.h:
+                phase_row(x + (k * p.h + r - p.top) * p.w, p.w, p.left, p.phases, p.wide, p.stride, <real>0, y)
+            else:
                 memset(y, 0, p.phases * p.wide * sizeof(real))
-                y += p.phases * p.wide
-                continue
-            row = x + (k * p.h + r - p.top) * p.w
-            for phase in range(p.phases):
-                column = phase - p.left
-                for j in range(p.wide):
-                    y[j] = row[column] if 0 <= column < p.w else 0
-                    column += p.stride
-                y += p.wide
+            y += p.phases * p.wide
 
 
 cdef inline void weight_vectors(int m, const vreal** g, const vreal** x, Py_ssize_t rows, Py_ssize_t ow,
                                 Py_ssize_t step, vreal** y) noexcept nogil:
     """y[i][j] += the sum over pixels of g[i] * x[j], for m rows of g and TAPS taps. Rows of x are `step` apart."""
-    cdef vreal acc[LINEAR_MOST][TAPS]
-    cdef vreal v[LINEAR_MOST]
+    cdef vreal acc[TAP_ROWS][TAPS]
+    cdef vreal v[TAP_ROWS]
     cdef vreal u, zero = v_all(g[0], 0)
     cdef Py_ssize_t r, k, at
     cdef int i, j, lanes = v_lanes(g[0]), tail = <int>(ow % lanes)
@@ -114,13 +112,13 @@ cdef void weight_block(const WeightSums* p, const real* x, const real* g, real* 
 
     Behind the last tap of a row come those of a tile that has none: ld leaves room for them.
     """
-    cdef const real* gs[LINEAR_MOST]
+    cdef const real* gs[TAP_ROWS]
     cdef const real* xs[TAPS]
-    cdef real* ys[LINEAR_MOST]
+    cdef real* ys[TAP_ROWS]
     cdef Py_ssize_t o = first, k, size = p.oh * p.ow
     cdef int i, m
     while o < last:
-        m = <int>min(<Py_ssize_t>LINEAR_ROWS, last - o)
+        m = <int>min(<Py_ssize_t>TAP_ROWS, last - o)
         for i in range(m):
             gs[i] = g + (o + i) * size
         k = 0
@@ -130,64 +128,127 @@ cdef void weight_block(const WeightSums* p, const real* x, const real* g, real* 
             for i in range(m):
                 ys[i] = y + (o + i) * ld + k
             if real is float:
-                switch_weight_floats(LINEAR_ROWS, m, weight_floats, <const vf**>gs, <const vf**>xs, rows, p.ow, p.step,
+                switch_weight_floats(TAP_ROWS, m, weight_floats, <const vf**>gs, <const vf**>xs, rows, p.ow, p.step,
                                      <vf**>ys)
             else:
-                switch_weight_doubles(LINEAR_ROWS, m, weight_doubles, <const vd**>gs, <const vd**>xs, rows, p.ow,
+                switch_weight_doubles(TAP_ROWS, m, weight_doubles, <const vd**>gs, <const vd**>xs, rows, p.ow,
                                       p.step, <vd**>ys)
             k += TAPS
         o += m
+
+
+cdef void weight_panels(const WeightSums* p, const float* x, const float* g, float* y, Py_ssize_t ld, Py_ssize_t rows,
+                        Py_ssize_t first, Py_ssize_t last, float* panel) noexcept nogil:
+    """`weight_block` on the register tile: y[k, o] += the sums. y: (taps, o), rows ld; panel: (pixels, FC_NR)"""
+    cdef const float* a[TILES * MAX_M]
+    cdef float* ys[TILES * MAX_M]
+    cdef Py_ssize_t offsets[PANEL_PIXELS]
+    cdef Py_ssize_t k, m, part, width, portion, r, size = p.oh * p.ow, pixels = rows * p.ow
+    cdef int nv
+    cdef Activation nothing
+    cdef Epilogue e
+    cdef Ahead far = nothing_ahead()
+    nothing.kind = ACT_NONE
+    nothing.a = nothing.b = 0
+    e = epilogue(NULL, &nothing)
+    for r in range(rows):
+        offsets[r] = r * p.step
+    while first < last:
+        part = min(<Py_ssize_t>FC_NR, last - first)
+        nv = FC_NV if part > FC_W else 1
+        width = nv * FC_W
+        if part < width:
+            memset(panel, 0, pixels * width * sizeof(float))
+        transpose(part, pixels, g + first * size, size, panel, width)
+        e.valid = <int>(part - (nv - 1) * FC_W)
+        portion = rows_at_once(p.taps, nv)
+        m = 0
+        for k in range(p.taps):
+            a[m] = x + p.places[k]
+            ys[m] = y + k * ld + first
+            m += 1
+            if m == portion or k == p.taps - 1:
+                run_inline(m, nv, a, offsets, rows, p.ow, panel, &e, <const float**>ys, ys, &far)
+                m = 0
+        first += part
 
 
 cdef void weight_share(const WeightSums* p, const real* x, const real* g, real* sums, real* scratch, Py_ssize_t begin,
                        Py_ssize_t end) noexcept nogil:
     """Units [begin, end): a part of the outputs of a group each, summed over a piece of the images.
 
-    sums: (pieces, groups * o, ld); scratch: the padded planes of a group
+    sums: of each piece and group, (o, ld) or (taps, ld); scratch: a panel, and the padded planes of a group
     """
-    cdef Py_ssize_t u, piece, group, part, image, row, rows, first, last, ld = weight_row(p.taps)
-    cdef Py_ssize_t block = max(WEIGHT_PIXELS // p.ow, 1)
+    cdef Py_ssize_t u, piece, group, part, image, row, rows, first, last, i, ld = weight_row(p)
+    cdef Py_ssize_t units = (p.o + p.unit - 1) // p.unit, block
+    cdef Py_ssize_t whole = weight_rows(p) * ld
+    cdef real* padded = scratch + weight_panel(p)
     cdef const real* planes
     cdef const real* gradient
     cdef real* y
     cdef uint64_t state = fc_flush_denormals()
+    block = max((PANEL_PIXELS if p.panels else WEIGHT_PIXELS) // p.ow, 1)
     for u in range(begin, end):
         part = u % p.parts
         group = u // p.parts % p.groups
         piece = u // p.parts // p.groups
-        first, last = p.o * part // p.parts, p.o * (part + 1) // p.parts
-        y = sums + (piece * p.groups + group) * p.o * ld
-        memset(y + first * ld, 0, (last - first) * ld * sizeof(real))
+        first, last = units * part // p.parts * p.unit, min(units * (part + 1) // p.parts * p.unit, p.o)
+        y = sums + (piece * p.groups + group) * whole
+        for i in range(weight_rows(p)):
+            if p.panels:
+                memset(y + i * ld + first, 0, (last - first) * sizeof(real))
+            elif first <= i < last:
+                memset(y + i * ld, 0, ld * sizeof(real))
         for image in range(p.n * piece // p.pieces, p.n * (piece + 1) // p.pieces):
             planes = x + (image * p.groups + group) * p.c * p.h * p.w
             if p.high:
-                phase_planes(p, planes, scratch)
-                planes = scratch
+                phase_planes(p, planes, padded)
+                planes = padded
             gradient = g + (image * p.groups + group) * p.o * p.oh * p.ow
             row = 0
             while row < p.oh:
                 rows = min(block, p.oh - row)
-                weight_block(p, planes + row * p.step, gradient + row * p.ow, y, ld, rows, first, last)
+                if real is float and p.panels:
+                    weight_panels(p, planes + row * p.step, gradient + row * p.ow, y, ld, rows, first, last, scratch)
+                else:
+                    weight_block(p, planes + row * p.step, gradient + row * p.ow, y, ld, rows, first, last)
                 row += rows
     fc_restore_denormals(state)
 
 
-cdef inline Py_ssize_t weight_row(Py_ssize_t taps) noexcept nogil:
+cdef inline Py_ssize_t weight_rows(const WeightSums* p) noexcept nogil:
+    """Rows of the sums of a group."""
+    return p.taps if p.panels else p.o
+
+
+cdef inline Py_ssize_t weight_row(const WeightSums* p) noexcept nogil:
     """Elements of a row of sums: whole tiles."""
-    return (taps + TAPS - 1) // TAPS * TAPS
+    return p.o if p.panels else (p.taps + TAPS - 1) // TAPS * TAPS
+
+
+cdef inline Py_ssize_t weight_panel(const WeightSums* p) noexcept nogil:
+    """Floats of a panel."""
+    return PANEL_PIXELS * FC_NR if p.panels else 0
 
 
 cdef int weight_sums(WeightSums* p, const real* x, const real* g, real* y, int threads) noexcept nogil:
     """y: (groups * o, taps). 0, or -1 where there is no memory."""
-    cdef Py_ssize_t ld = weight_row(p.taps), rows = p.groups * p.o, units, size, r, k, piece
+    cdef Py_ssize_t ld, whole, units, size, group, i, k, piece, down, across
     cdef real* sums
     cdef real* scratch
+    cdef real* out
+    cdef const real* part_sums
     cdef int part
-    p.parts = 1 if p.pieces * p.groups >= threads else min(<Py_ssize_t>threads, p.o)
+    p.panels = real is float and p.o >= PANEL_LEAST and p.ow <= PANEL_PIXELS
+    p.unit = FC_NR if p.panels else 1
+    units = (p.o + p.unit - 1) // p.unit
+    p.parts = 1 if p.pieces * p.groups >= threads else min(<Py_ssize_t>threads, units)
     units = p.pieces * p.groups * p.parts
     threads = <int>min(<Py_ssize_t>threads, units)
-    size = odd_lines(p.c * p.high * p.phases * p.wide)
-    sums = <real*>malloc(p.pieces * rows * ld * sizeof(real))
+    ld = weight_row(p)
+    whole = weight_rows(p) * ld
+    size = odd_lines(weight_panel(p) + p.c * p.high * p.phases * p.wide)
+    sums = <real*>malloc(p.pieces * p.groups * whole * sizeof(real))
     scratch = <real*>malloc(threads * size * sizeof(real))
     if sums == NULL or scratch == NULL:
         free(sums)
@@ -198,11 +259,15 @@ cdef int weight_sums(WeightSums* p, const real* x, const real* g, real* y, int t
     else:
         for part in prange(threads, num_threads=threads, schedule="static", chunksize=1):
             weight_share(p, x, g, sums, scratch + part * size, units * part // threads, units * (part + 1) // threads)
-    for r in range(rows):
-        memcpy(y + r * p.taps, sums + r * ld, p.taps * sizeof(real))
-        for piece in range(1, p.pieces):
-            for k in range(p.taps):
-                y[r * p.taps + k] += sums[(piece * rows + r) * ld + k]
+    down = 1 if p.panels else ld
+    across = ld if p.panels else 1
+    for piece in range(p.pieces):
+        for group in range(p.groups):
+            part_sums = sums + (piece * p.groups + group) * whole
+            out = y + group * p.o * p.taps
+            for i in range(p.o):
+                for k in range(p.taps):
+                    out[i * p.taps + k] = part_sums[i * down + k * across] + (out[i * p.taps + k] if piece else 0)
     free(sums)
     free(scratch)
     return 0
@@ -386,17 +451,23 @@ cdef void scatter_plane(const real* g, const int64_t* places, Py_ssize_t n, real
 
 
 cdef void spread_plane(const real* g, const Py_ssize_t* rows, Py_ssize_t oh, const Py_ssize_t* cols, Py_ssize_t ow,
-                       double divisor, real* y, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
-    """Each pixel of a window gets its share of g. g: (oh, ow); rows, cols: as `pool_windows` gives them; y: (h, w)"""
+                       double divisor, real* y, Py_ssize_t h, Py_ssize_t w, real* row) noexcept nogil:
+    """Each pixel of a window gets its share of g. g: (oh, ow); y: (h, w); row: (w,), a scratch
+
+    rows, cols: as `pool_windows` gives them
+    """
     cdef Py_ssize_t oy, ox, iy, ix
     cdef real v
     memset(y, 0, h * w * sizeof(real))
     for oy in range(oh):
+        memset(row, 0, w * sizeof(real))
         for ox in range(ow):
             v = g[oy * ow + ox] / <real>(divisor if divisor != 0 else <double>(rows[3 * oy + 2] * cols[3 * ox + 2]))
-            for iy in range(rows[3 * oy], rows[3 * oy + 1]):
-                for ix in range(cols[3 * ox], cols[3 * ox + 1]):
-                    y[iy * w + ix] += v
+            for ix in range(cols[3 * ox], cols[3 * ox + 1]):
+                row[ix] += v
+        for iy in range(rows[3 * oy], rows[3 * oy + 1]):
+            for ix in range(w):
+                y[iy * w + ix] += row[ix]
 
 
 def pool_gradient(cnp.ndarray g, places, rows, cols, double divisor, tuple shape, int threads):
@@ -411,33 +482,41 @@ def pool_gradient(cnp.ndarray g, places, rows, cols, double divisor, tuple shape
     cdef const int64_t* place = <const int64_t*>data_or_null(places)
     cdef const Py_ssize_t* down = <const Py_ssize_t*>data_or_null(rows)
     cdef const Py_ssize_t* across = <const Py_ssize_t*>data_or_null(cols)
+    cdef Py_ssize_t part
+    cdef char* scratch = NULL
     for axis in range(ndim):
         dims[axis] = shape[axis]
         planes *= dims[axis] if axis < ndim - 2 else 1
     h, w = dims[ndim - 2], dims[ndim - 1]
     y = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(g), 0)
     threads = useful_threads(planes * h * w, SHARE_GATHERING, threads)
+    scratch = <char*>malloc(threads * (w + 1) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError
     with nogil:
-        for p in prange(planes, num_threads=threads, schedule="static"):
+        for part in prange(threads, num_threads=threads, schedule="static", chunksize=1):
             if cnp.PyArray_TYPE(g) == cnp.NPY_FLOAT:
-                pool_plane(<const float*>cnp.PyArray_DATA(g) + p * oh * ow,
-                           place + p * oh * ow if place != NULL else NULL, down, oh, across, ow, divisor,
-                           <float*>cnp.PyArray_DATA(y) + p * h * w, h, w)
+                pool_planes(<const float*>cnp.PyArray_DATA(g), place, down, oh, across, ow, divisor,
+                            <float*>cnp.PyArray_DATA(y), h, w, <float*>scratch + part * (w + 1),
+                            planes * part // threads, planes * (part + 1) // threads)
             else:
-                pool_plane(<const double*>cnp.PyArray_DATA(g) + p * oh * ow,
-                           place + p * oh * ow if place != NULL else NULL, down, oh, across, ow, divisor,
-                           <double*>cnp.PyArray_DATA(y) + p * h * w, h, w)
+                pool_planes(<const double*>cnp.PyArray_DATA(g), place, down, oh, across, ow, divisor,
+                            <double*>cnp.PyArray_DATA(y), h, w, <double*>scratch + part * (w + 1),
+                            planes * part // threads, planes * (part + 1) // threads)
+    free(scratch)
     return y
 
 
-cdef void pool_plane(const real* g, const int64_t* places, const Py_ssize_t* rows, Py_ssize_t oh,
-                     const Py_ssize_t* cols, Py_ssize_t ow, double divisor, real* y, Py_ssize_t h,
-                     Py_ssize_t w) noexcept nogil:
-    """One channel of `pool_gradient`."""
-    if places != NULL:
-        scatter_plane(g, places, oh * ow, y, h * w)
-    else:
-        spread_plane(g, rows, oh, cols, ow, divisor, y, h, w)
+cdef void pool_planes(const real* g, const int64_t* places, const Py_ssize_t* rows, Py_ssize_t oh,
+                      const Py_ssize_t* cols, Py_ssize_t ow, double divisor, real* y, Py_ssize_t h, Py_ssize_t w,
+                      real* row, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Channels [begin, end) of `pool_gradient`. row: (w,)"""
+    cdef Py_ssize_t p, n = oh * ow
+    for p in range(begin, end):
+        if places != NULL:
+            scatter_plane(g + p * n, places + p * n, n, y + p * h * w, h * w)
+        else:
+            spread_plane(g + p * n, rows, oh, cols, ow, divisor, y + p * h * w, h, w, row)
 
 
 # --- norms ----------------------------------------------------------------------------------------
