@@ -130,7 +130,7 @@ def calls(case: base.Case) -> tuple[dict[str, Call], dict[str, float]]:
     g = np.asarray(np.random.default_rng(1).standard_normal(y.shape, np.float32)).reshape(y.shape)
 
     def run_own(_: Any) -> Any:
-        output, pullback = forward(lambda *a, **k: vjp(own, *a, **k), arrays, named, target)
+        _, pullback = forward(lambda *a, **k: vjp(own, *a, **k), arrays, named, target)
         return pullback(g, wrt=_names(own, wanted)) if case.first else pullback(g)
 
     singles, doubles = tensors_of(arrays, False), tensors_of(arrays, True)

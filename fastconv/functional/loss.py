@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,24 +25,23 @@ class Targets(NamedTuple):
     """What a loss of classes counts: minus the sum of logarithms of probabilities, each times its share."""
 
     axis: int  # of the classes
-    places: Array | None  # of each target's class, 0 where it is ignored; None where targets are probabilities
-    counted: Array | None  # which targets are not ignored
+    places: Array | None  # of each target's class, in the flattened scores; None where targets are probabilities
+    counted: Array | None  # which targets are not ignored; None where all count
     weights: Array  # of each target, 0 where it is ignored; or of each class of it, the scores' shape
     divisor: float  # what 'mean' divides by
 
     def losses(self, logarithms: Array) -> Array:
         """Return one loss for each target; 0, whatever the logarithm, for one that is ignored."""
         with np.errstate(all="ignore"):
-            if self.weights.ndim == logarithms.ndim:
+            if self.places is None or self.weights.ndim == logarithms.ndim:
                 losses = -(self.weights * logarithms).sum(self.axis)
             else:
-                index = np.expand_dims(self.places, self.axis)  # type: ignore[arg-type]
-                losses = -self.weights * np.take_along_axis(logarithms, index, self.axis).squeeze(self.axis)
+                losses = -self.weights * logarithms.take(self.places)
             return self.kept(np.asarray(losses))
 
     def kept(self, values: Array) -> Array:
         """Return values of targets, or of their classes, with 0 where the target is ignored."""
-        if self.counted is None or self.counted.all():
+        if self.counted is None:
             return values
         counted = self.counted if values.ndim == self.counted.ndim else np.expand_dims(self.counted, self.axis)
         return np.where(counted, values, values.dtype.type(0))
@@ -51,8 +51,7 @@ class Targets(NamedTuple):
         if self.weights.ndim == scores.ndim:
             return self.weights.copy()
         shares = np.zeros_like(scores)
-        index = np.expand_dims(self.places, self.axis)  # type: ignore[arg-type]
-        np.put_along_axis(shares, index, np.expand_dims(self.weights, self.axis), self.axis)
+        shares.put(self.places, self.weights)  # type: ignore[arg-type]
         return shares
 
 
@@ -95,20 +94,30 @@ def targets_of(
     if array.shape != shape:
         raise ShapeError(f"{function}: target must have shape {shape}, as input is {scores.shape}, got {array.shape}")
     index, counted = _indices(function, array, count, ignore_index)
-    weights = np.where(counted, scores.dtype.type(1) if weight is None else weight[index], scores.dtype.type(0))
+    weights = np.ones(shape, scores.dtype) if weight is None else weight[index]
+    if counted is not None:
+        weights = np.where(counted, weights, scores.dtype.type(0))
     total = float(weights.sum(dtype=np.float64))
+    inner = prod(shape[axis:])  # the classes of a target are so many elements apart
+    first = np.arange(prod(shape), dtype=np.int64).reshape(shape)
+    places = first + first // max(inner, 1) * (inner * (count - 1)) + index * inner
     if not smoothing:
-        return Targets(axis, index, counted, weights, total)
-    own = Targets(axis, index, counted, weights * scores.dtype.type(1 - smoothing), total)
+        return Targets(axis, places, counted, weights, total)
+    own = Targets(axis, places, counted, weights * scores.dtype.type(1 - smoothing), total)
     shares = own.shares(scores)
-    shares += np.expand_dims(counted, axis) * (of_classes * scores.dtype.type(smoothing / count))
-    return own._replace(weights=shares)
+    shares += of_classes * scores.dtype.type(smoothing / count)
+    return own._replace(weights=own.kept(shares))
 
 
-def _indices(function: str, target: Array, count: int, ignore_index: int) -> tuple[Array, Array]:
-    """Return the classes of targets, 0 where they are ignored, and where they count."""
-    counted = target != at.integer(f"{function}: ignore_index", ignore_index)
-    index = np.where(counted, target, 0).astype(np.int64)
+def _indices(function: str, target: Array, count: int, ignore_index: int) -> tuple[Array, Array | None]:
+    """Return the classes of targets, 0 where they are ignored, and where they count, None for everywhere."""
+    ignore_index = at.integer(f"{function}: ignore_index", ignore_index)
+    index = target.astype(np.int64)
+    if not index.size or 0 <= index.min() <= index.max() < count <= ignore_index or ignore_index < 0 <= index.min():
+        counted = None
+    else:
+        counted = index != ignore_index
+        index = np.where(counted, index, 0)
     if index.size and not 0 <= index.min() <= index.max() < count:
         wrong = index[(index < 0) | (index >= count)][0]
         raise ArgumentError(
@@ -170,12 +179,24 @@ def cross_entropy(
     -------
     (), or the input's shape without its classes with ``reduction='none'``
     """
+    _refuse_old("cross_entropy", size_average=size_average, reduce=reduce)
+    return entropy_of(input, target, weight, ignore_index, reduction, label_smoothing)[0]
+
+
+def entropy_of(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[Array, Array, Targets]:
+    """Return `cross_entropy`, the logarithms of the softmax of scores, and what the targets count."""
     function = "cross_entropy"
-    _refuse_old(function, size_average=size_average, reduce=reduce)
     given = floats(function, ("weight",), input=input, weight=weight)
-    scores = given["input"]
-    targets = targets_of(function, scores, target, given.get("weight"), ignore_index, label_smoothing, True)
-    return _reduced(function, targets.losses(log_softmax(scores, targets.axis)), reduction, targets.divisor)
+    targets = targets_of(function, given["input"], target, given.get("weight"), ignore_index, label_smoothing, True)
+    logarithms = log_softmax(given["input"], targets.axis)
+    return _reduced(function, targets.losses(logarithms), reduction, targets.divisor), logarithms, targets
 
 
 def nll_loss(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..functional.loss import Targets, targets_of
+from ..functional.loss import Targets, entropy_of, targets_of
 from ..functional.one_op import floats
 from .rule import Array, Backward, Rule, each, summed_to
 
@@ -28,29 +28,35 @@ def _per_class(g: Array, targets: Targets) -> Array:
 
 
 def _cross_entropy(
-    input: Any, target: Any, weight: Any, reduction: Any, ignore_index: Any, label_smoothing: Any, **old: Any
+    input: Any,
+    target: Any,
+    weight: Any,
+    size_average: Any,
+    ignore_index: Any,
+    reduce: Any,
+    reduction: Any,
+    label_smoothing: Any,
 ) -> tuple[Array, Backward]:
-    y = F.cross_entropy(
-        input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing, **old
-    )
-    given = floats("cross_entropy", ("weight",), input=input, weight=weight)
-    scores, weights = given["input"], given.get("weight")
-    targets = targets_of("cross_entropy", scores, target, weights, ignore_index, label_smoothing, True)
+    if size_average is not None or reduce is not None:
+        F.cross_entropy(input, target, weight, size_average, ignore_index, reduce)  # refuses them
+    y, logarithms, targets = entropy_of(input, target, weight, ignore_index, reduction, label_smoothing)
 
     def of_input(g: Array) -> Array:
-        shares = targets.shares(scores)
-        gradient = F.softmax(scores, targets.axis)
-        gradient *= shares.sum(targets.axis, keepdims=True)
-        gradient -= shares
+        gradient = F.exp(logarithms)
+        if targets.places is None or targets.weights.ndim == gradient.ndim:
+            gradient *= targets.weights.sum(targets.axis, keepdims=True)
+            gradient -= targets.weights
+        else:
+            gradient *= np.expand_dims(targets.weights, targets.axis)
+            gradient.put(targets.places, gradient.take(targets.places) - targets.weights)
         with np.errstate(all="ignore"):
             gradient *= _per_class(_each_loss(g, reduction, targets.divisor), targets)
         return targets.kept(gradient)
 
-    def of_target(g: Array) -> Array:
-        gradient = F.log_softmax(scores, targets.axis)
-        gradient *= scores.dtype.type(label_smoothing - 1)
-        if weights is not None:
-            gradient *= weights.reshape(-1, *(1,) * (scores.ndim - targets.axis - 1))
+    def of_target(g: Array) -> Any:
+        gradient = logarithms * logarithms.dtype.type(label_smoothing - 1)
+        if weight is not None:
+            gradient *= np.asarray(weight).reshape(-1, *(1,) * (gradient.ndim - targets.axis - 1))
         gradient *= _per_class(_each_loss(g, reduction, targets.divisor), targets)
         return gradient
 

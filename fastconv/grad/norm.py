@@ -25,6 +25,8 @@ from .rule import Array, Backward, Rule, of_input
 
 __all__ = ["RULES"]
 
+_ROWS = 256
+
 _channel_sums = kernels().channel_sums
 _combine = kernels().combine
 
@@ -163,8 +165,9 @@ def _over_last_axes(
 
 
 def _over_rows(table: Array) -> Array:
-    """Sum over the first axis, in double."""
-    return np.asarray(table.sum(0, dtype=np.float64)).astype(table.dtype)
+    """Sum over the first axis, some rows at a time, and these sums in double."""
+    blocks = [table[first : first + _ROWS].sum(0) for first in range(0, max(len(table), 1), _ROWS)]
+    return np.asarray(np.sum(blocks, 0, dtype=np.float64)).astype(table.dtype)
 
 
 def _layer_norm(input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: Any) -> tuple[Array, Backward]:
