@@ -138,10 +138,7 @@ class Kernels(Protocol):
         dh: int,
         dw: int,
         threads: int,
-        kh: int = 0,
-        kw: int = 0,
-        stride: int = 0,
-        left: int = 0,
+        regular: npt.NDArray[np.intp] | None = None,
     ) -> tuple[Array, npt.NDArray[np.int64]]: ...
     def not_finite(self, x: Array, threads: int) -> npt.NDArray[np.bool_] | None: ...
     def plane_means(self, x: Array, threads: int) -> Array: ...

@@ -4,6 +4,13 @@ cdef enum:
     POOL_VECTORS = 4                # of channels at once: enough sums to hide the latency of an addition
 
 
+cdef cnp.ndarray window_table(Py_ssize_t out):
+    """An empty one, (out, 3)."""
+    cdef cnp.npy_intp dims[2]
+    dims[0], dims[1] = out, 3
+    return cnp.PyArray_EMPTY(2, dims, cnp.NPY_INTP, 0)
+
+
 def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
                  Py_ssize_t out, bint count_include_pad):
     """(out, 3) of each window along one axis: first index, one past the last, and its share of the divisor.
@@ -11,24 +18,30 @@ def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize
     The divisor follows PyTorch's avg_pool2d: a window that overhangs (ceil_mode) counts the padding but not
     what lies beyond it.
     """
-    table = np.empty((out, 3), np.intp)
+    cdef Py_ssize_t o, start, stop, counted
+    cdef cnp.ndarray table = window_table(out)
+    cdef Py_ssize_t* row = <Py_ssize_t*>cnp.PyArray_DATA(table)
     for o in range(out):
         start = o * stride - padding
         stop = min(start + dilation * (kernel - 1) + 1, size + padding)
         counted = stop - start
         if start < 0:
-            start += -start // dilation * dilation if -start % dilation == 0 else (-start // dilation + 1) * dilation
+            start += (-start + dilation - 1) // dilation * dilation
         stop = min(stop, size)
-        table[o] = start, stop, counted if count_include_pad else max(stop - start, 1)
+        row[0], row[1], row[2] = start, stop, counted if count_include_pad else max(stop - start, <Py_ssize_t>1)
+        row += 3
     return table
 
 
 def adaptive_windows(Py_ssize_t size, Py_ssize_t out):
     """(out, 3) like `pool_windows`, for adaptive pooling: from floor(o * size / out) to ceil((o + 1) * size / out)."""
-    table = np.empty((out, 3), np.intp)
+    cdef Py_ssize_t o
+    cdef cnp.ndarray table = window_table(out)
+    cdef Py_ssize_t* row = <Py_ssize_t*>cnp.PyArray_DATA(table)
     for o in range(out):
-        start, stop = o * size // out, -((-(o + 1) * size) // out)
-        table[o] = start, stop, stop - start
+        row[0], row[1] = o * size // out, ((o + 1) * size + out - 1) // out
+        row[2] = row[1] - row[0]
+        row += 3
     return table
 
 
@@ -159,8 +172,8 @@ cdef struct Regular:
     Py_ssize_t left                         # padding
     Py_ssize_t phases                       # columns a stride apart stand together in a row of so many parts ...
     Py_ssize_t wide                         # of this length
-    const Py_ssize_t* behind                # (kh * kw,) of each tap behind its window's first, in the plane
-    const Py_ssize_t* taps                  # (kw,) of each in such a row
+    const Py_ssize_t* taps                  # (kw,) of each tap in such a row
+    const Py_ssize_t* behind                # (kh * kw,) of each behind its window's first, in the plane
 
 
 cdef void regular_row(const Regular* p, const vreal* x, Py_ssize_t step, Py_ssize_t high, Py_ssize_t ow, vreal* out,
@@ -212,11 +225,11 @@ cdef void regular_plane(const Regular* p, const real* x, Py_ssize_t h, Py_ssize_
 
 
 def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize_t dh, Py_ssize_t dw, int threads,
-                     Py_ssize_t kh=0, Py_ssize_t kw=0, Py_ssize_t stride=0, Py_ssize_t left=0):
+                     cnp.ndarray regular=None):
     """Maxima of windows, and int64 indices into (h, w). x: (n, c, h, w) or (c, h, w), C-contiguous, float32 or float64
 
-    rows: (oh, 3) and cols: (ow, 3), as `pool_windows` or `adaptive_windows` give them; dh, dw: the dilation; kh and
-    kw, stride and left: size of the windows, horizontal stride and padding, where they are the same for all windows.
+    rows: (oh, 3) and cols: (ow, 3), as `pool_windows` or `adaptive_windows` give them; dh, dw: the dilation.
+    regular: intp, where all windows are alike: what `Regular` has, its tables last
     """
     cdef int ndim = cnp.PyArray_NDIM(x), axis
     cdef Py_ssize_t h = cnp.PyArray_DIMS(x)[ndim - 2], w = cnp.PyArray_DIMS(x)[ndim - 1]
@@ -226,6 +239,7 @@ def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize
     cdef cnp.npy_intp dims[4]
     cdef cnp.ndarray out, indices
     cdef Regular p
+    cdef const Py_ssize_t* numbers
     cdef Py_ssize_t size = 0, part
     cdef double* scratch = NULL
     for axis in range(ndim - 2):
@@ -235,15 +249,12 @@ def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize
     out = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(x), 0)
     indices = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_INT64, 0)
     threads = useful_threads(planes * h * w, SHARE_COPYING, threads)
-    p.kw, p.stride, p.left = kw, stride, left
-    p.wide = (ow - 1) * stride + (kw - 1) * dw + 1          # columns that windows see
-    p.phases = min(stride, p.wide)
-    p.wide = (p.wide - 1) // stride + 1 if stride else 0
-    taps = np.arange(kw) * dw
-    taps = np.ascontiguousarray(taps % max(stride, 1) * p.wide + taps // max(stride, 1), np.intp)
-    behind = np.ascontiguousarray((np.arange(kh) * dh * w)[:, None] + np.arange(kw) * dw, np.intp)
-    p.taps, p.behind = <const Py_ssize_t*>cnp.PyArray_DATA(taps), <const Py_ssize_t*>cnp.PyArray_DATA(behind)
-    if stride:
+    p.stride = 0
+    if regular is not None:
+        numbers = <const Py_ssize_t*>cnp.PyArray_DATA(regular)
+        p.kw, p.stride, p.left, p.phases, p.wide = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+        p.taps = numbers + 5
+        p.behind = p.taps + p.kw
         size = h * p.phases * p.wide + LINE + ow
         scratch = <double*>malloc(threads * size * sizeof(double))
         if scratch == NULL:
