@@ -33,6 +33,7 @@ stands where:
     entry.pxi        OneOp: the compiled entry of fastconv.functional, and what it remembers
     broadcast.pxi    arithmetic, choices and copies on the caller's memory, of arrays that broadcast
     products.pxi     matrix products and attention of its arrays
+    gradient.pxi     gradients, for fastconv.grad: of weights, pooling, activations, norms
     measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone
 
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
@@ -95,6 +96,7 @@ include "linear_rows.pxi"
 include "entry.pxi"
 include "broadcast.pxi"
 include "products.pxi"
+include "gradient.pxi"
 include "measure.pxi"
 
 # What compile and show_config are told of this module. Widths are in floats.
