@@ -154,6 +154,8 @@ cdef class Program:
         if not 1 <= len(segments) <= MAX_SEGMENTS:
             raise ValueError(f"a program has 1 to {MAX_SEGMENTS} segments, got {len(segments)}")
         for i, (end, images) in enumerate(segments):
+            if images < self._images:
+                raise ValueError("a segment takes at least as many images as the one before")
             self._segments[i] = Segment(end, images)
             self._images = images
         self._segment_count = len(segments)
@@ -239,7 +241,7 @@ cdef class Program:
         return self._workspace_size()
 
     cdef size_t _workspace_size(self) noexcept:
-        """What `_scratch_in` and `_shared_in` say, and an image and its outputs for `predict`."""
+        """Everything in front of and with what the prologue makes (`_shared_in`), and an image and its outputs for `predict`."""
         cdef size_t size = self._before_scratch() + self._scratch * self._threads + self._shared
         if self._levels is not None:
             size += whole(self._input_sizes[0], ALIGN) + self._output_sizes[0]
@@ -347,11 +349,10 @@ cdef class Program:
                       double* seconds) except -1:
         """Run n images, in one of two ways: whole images per thread, or each layer shared out.
 
-        This is the one place that says how many threads wake. seconds: as for `_run_images`, which is then called once.
+        This is the one place that says how many threads wake. seconds: as for `_run_images`, of the first thread.
         """
         cdef Py_ssize_t threads = min(self._threads, 1 + n * self._work // WORK_PER_THREAD)
-        cdef bint whole_images = (seconds == NULL and not self._serial
-                                  and (threads == 1 or n % threads == 0 or n >= 4 * threads))
+        cdef bint whole_images = not self._serial and (threads == 1 or n % threads == 0 or n >= 4 * threads)
         cdef Py_ssize_t t
         cdef char* shared = self._shared_in(workspace.start)
         cdef list taken
@@ -376,7 +377,7 @@ cdef class Program:
                 self._prepare(shared, inputs, workspace.start)
                 for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
                     self._run_images(memory[t], shared, inputs, outputs, n * t // threads, n * (t + 1) // threads, 1,
-                                     NULL)
+                                     seconds if t == 0 else NULL)
         finally:
             free(memory)
             self._idle.extend(taken)
@@ -421,12 +422,18 @@ cdef class Program:
 
     cdef inline void _run_steps(self, char** base, char* memory, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n,
                                 Py_ssize_t threads, double* seconds) noexcept nogil:
-        """Steps [begin, end) of a segment, for n images."""
-        cdef const Step* s = self._steps + (begin if n == 1 or threads > 1 else self._count + begin)
+        """Steps [begin, end) of a segment, for n images.
+
+        A chunk's units are larger: several threads take them where there are enough for all.
+        """
+        cdef const Step* s
         cdef char* scratch = memory + self._before_scratch()
         cdef Py_ssize_t k, t, size = self._scratch
         cdef double started = 0
         for k in range(begin, end):
+            s = &self._steps[self._count + k]
+            if n == 1 or (threads > 1 and units(s, n) < 2 * threads):
+                s = &self._steps[k]
             if seconds != NULL:
                 started = now()
             if threads == 1:
@@ -438,7 +445,6 @@ cdef class Program:
                     run_share(s, base, n, t, threads, scratch + t * size)
             if seconds != NULL:
                 seconds[k] += now() - started
-            s += 1
 
     cdef inline void _bases(self, char** base, char* memory, char* shared, char** inputs, char** outputs,
                             Py_ssize_t first, Py_ssize_t behind) noexcept nogil:
@@ -458,7 +464,7 @@ cdef class Program:
     def profile(self, tuple arrays, int repeats=1):
         """Seconds that each step takes, aligned with `steps`: the medians of `repeats` runs.
 
-        arrays: as for `run_all`. Layers are shared out to the threads, so that each has a time of its own.
+        arrays: as for `run_all`. Where each thread takes whole images, the time is the first thread's.
         """
         cdef char* inputs[MAX_INPUTS]
         cdef char* outputs[MAX_OUTPUTS]
