@@ -1,7 +1,7 @@
 """Model: check the input, run the program, name the class.
 
-A Model is immutable: a Graph, which is what is saved and pickled, and the Program that was compiled
-from it on this machine. Threads may share one, and a copy is the model itself.
+A Model is a Graph, which is what is saved and pickled, and the Program that was compiled from it on this machine. Both
+are immutable, and threads may share them; only `Model.tune` gives a model others.
 """
 
 from __future__ import annotations
@@ -535,6 +535,7 @@ class Model(Call):
         -------
         Tuning
             Each layer's kernels and times, and what the network gained. Where that is nothing, no choice is kept.
+        Transposed convolutions are not among them.
 
         Raises
         ------
@@ -550,6 +551,11 @@ class Model(Call):
             arrays: Sequence[Any] = [random.standard_normal((1, *shape)) for shape in self._graph.inputs.values()]
         else:
             arrays = self._in_order((x, *others))
+        if self.dynamic and np.shape(arrays[0])[-len(self.input_shape) :] != self.input_shape:
+            raise ShapeError(
+                f"tune: is for images of the model's input_shape, {self.input_shape}, got {np.shape(arrays[0])}; load "
+                "the model with another input_shape"
+            )
         batches, _ = self._as_batches(arrays)
         graph = self.graph
         result = tune(optimize(graph), self.threads, batches, seconds, progress)
@@ -589,10 +595,14 @@ class Model(Call):
         return _rebuild, (self.graph, self._threads)
 
     def __copy__(self) -> Model:
-        return self
+        """Return a model of its own, which `tune` changes alone; what both run is shared."""
+        other = Model.__new__(Model)
+        for name in (*self.__slots__[1:], "_run", "_collect"):
+            setattr(other, name, getattr(self, name))
+        return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
-        return self
+        return self.__copy__()
 
 
 def _rebuild(graph: Graph, threads: int | None) -> Model:

@@ -195,7 +195,7 @@ def _interpolate(draw: st.DrawFn, shape: Shape) -> Drawn:
     if not mode.startswith("nearest"):
         attrs["align_corners"] = draw(st.booleans())
     if mode == "linear":
-        attrs["size"] = (shape[1], draw(st.integers(1, 20)))
+        attrs["size"] = (shape[1] if len(shape) > 1 else 1, draw(st.integers(1, 20)))
     elif draw(st.booleans()):
         attrs["size"] = (draw(st.integers(1, 20)), draw(st.integers(1, 20)))
     else:

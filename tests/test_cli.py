@@ -454,3 +454,7 @@ def test_tune_does_not_replace_a_file_of_another_format(tmp_path: Path) -> None:
         message = error_of(run("tune", path, "--seconds", 0.05))
         assert message.startswith(f"{path}: is in another format; name a file to write")
     assert error_of(run("tune", LENET, "lenet.onnx")).endswith("give it a name that ends so")
+    (tmp_path / "folder.npz").mkdir()
+    for target in (tmp_path / "folder.npz", tmp_path / "none" / "a.npz"):
+        assert error_of(run("tune", LENET, target)).startswith(f"{target}: cannot be written")
+    assert "make another model" in error_of(run("tune", LENET, "--input-shape", "1x28x28"))

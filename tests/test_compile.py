@@ -55,7 +55,7 @@ LATER_LAYERS = [
     ((32, 16, 16), 32, 3, {"groups": 32, "stride": 2}, DEPTHWISE),
     ((32, 16, 16), 64, 3, {"groups": 32}, TILE),  # two outputs for each channel
     ((32, 16, 16), 32, 3, {"groups": 4}, TILE),
-    ((32, 16, 16), 32, 3, {"groups": 8}, GROUPED),
+    ((32, 16, 16), 32, 3, {"groups": 16}, GROUPED),
     ((32, 16, 16), 32, 3, {"groups": 16, "stride": 2}, GROUPED),
     ((32, 16, 16), 64, 3, {"groups": 16}, TILE),
 ]

@@ -403,9 +403,10 @@ def test_the_default_thread_count_is_that_of_the_process_that_unpickles():
     assert done.stdout.strip() == b"1"
 
 
-def test_a_copy_is_the_model_itself(model):
-    assert copy.copy(model) is model
-    assert copy.deepcopy({"model": model})["model"] is model
+def test_a_copy_runs_the_same_program(model):
+    for other in (copy.copy(model), copy.deepcopy({"model": model})["model"]):
+        assert other is not model
+        assert other._program is model._program
 
 
 def test_nothing_can_be_set(model):

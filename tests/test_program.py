@@ -152,6 +152,14 @@ def test_the_choice_follows_the_machine_described() -> None:
     assert chosen(deep, here.replace(llc_bytes=1 << 20, memory_bytes_per_cycle=0.5)) == "direct tile"
 
 
+def test_a_kernel_is_not_made_for_vectors_that_the_machine_lacks() -> None:
+    k = kernels()
+    net = Net(2 * k.VECTOR + 2, 9, 9)
+    net.conv(2 * k.VECTOR + 2, groups=k.VECTOR + 1)
+    with pytest.raises(UnsupportedOperatorError, match="grouped"):
+        compile_graph(net.graph(), machine=this_machine().replace(vector=2), kernel="grouped")
+
+
 def test_a_machine_has_no_other_attributes() -> None:
     with pytest.raises(TypeError, match="a Machine has no speed"):
         this_machine().replace(speed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -143,9 +144,26 @@ def test_choices_that_are_slower_together_are_dropped(monkeypatch: pytest.Monkey
 
 
 def test_seconds_must_be_positive() -> None:
-    for seconds in (0, -1, float("nan")):
+    for seconds in (0, -1, float("nan"), float("inf"), "5", None):
         with pytest.raises(ArgumentError, match="seconds must be positive"):
-            Model(network()).tune(seconds=seconds)
+            Model(network()).tune(seconds=seconds)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("_direct_is_fastest")
+def test_a_copy_is_not_tuned_with_the_model() -> None:
+    model = Model(network(), threads=1)
+    other, before = copy.deepcopy(model), kernels_of(model)
+    assert model.tune(seconds=0.01).kernels
+    assert kernels_of(other) == before != kernels_of(model)
+    assert not other.graph.tuned
+
+
+def test_other_sizes_of_a_dynamic_model_are_refused() -> None:
+    net = Net(16, 24, 24)
+    net.conv(32)
+    model = Model(net.graph().replace(dynamic=True), threads=1)
+    with pytest.raises(fastconv.ShapeError, match=r"tune: is for images of the model's input_shape, \(16, 24, 24\)"):
+        model.tune(np.zeros((2, 16, 30, 31), np.float32), seconds=0.01)
 
 
 def test_a_network_without_convolutions() -> None:

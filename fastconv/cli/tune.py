@@ -35,7 +35,7 @@ __all__ = ["tune"]
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Images in a call.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 86_400, min_open=True),
     default=10.0,
     show_default=True,
     metavar="S",
@@ -71,17 +71,24 @@ def tune(
       fastconv tune models/lenet.npz --dry-run --seconds 3
     """
     if not dry_run:
+        if target is None and (input_shape is not None or architecture is not None):
+            raise ArgumentError(
+                "--input-shape and --architecture: make another model; name a file to write, TARGET.npz"
+            )
         if target is None and not is_own(path):
             raise ArgumentError(f"{path}: is in another format; name a file to write, fastconv tune {path} TARGET.npz")
         if target is not None and not target.lower().endswith(".npz"):
             raise ArgumentError(f"{target}: models are written as .npz files; give it a name that ends so")
+        file = os.path.realpath(target or path)
+        if os.path.isdir(file) or not os.access(os.path.dirname(file), os.W_OK):
+            raise ArgumentError(f"{target or path}: cannot be written; name a file in a folder that can, TARGET.npz")
     model = load(path, architecture=architecture, threads=threads, input_shape=input_shape)
     rng = np.random.default_rng(0)
     arrays = {name: rng.standard_normal((batch, *shape)) for name, shape in model.input_shapes.items()}
     out = output()
     with progress("tuning", 1, out) as advance:
         found = model.tune(arrays, seconds=seconds, progress=advance)
-    written = None
+    written: str | None = None
     if not dry_run and (found.kernels or target is not None):
         written = target or path
         model.save(written)

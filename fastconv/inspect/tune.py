@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -154,7 +155,7 @@ def tune(
     ArgumentError
         `seconds` is not positive.
     """
-    if not seconds > 0:
+    if not (isinstance(seconds, (int, float)) and 0 < seconds < inf):
         raise ArgumentError(f"seconds must be positive, got {seconds!r}")
     advance = advance or (lambda share: None)
     found = {
@@ -183,7 +184,7 @@ def tune(
     before = after = 0.0
     if any(kernel != chosen[name] for name, kernel in best.items()):
         tuned = compile_graph(graph, threads=threads, kernels={**chosen, **best})
-        both = [float("inf")] * 2
+        both = [inf] * 2
         for _ in _rounds(share * seconds, lambda done: advance(share * done)):
             both = [min(so_far, _timed(each, batches)) for so_far, each in zip(both, (base, tuned), strict=True)]
         before, after = both
@@ -210,10 +211,15 @@ def _rounds(seconds: float, advance: Advance) -> Any:
 
 
 def _by_node(program: Any, batches: tuple[NDArray[np.float32], ...]) -> dict[str, float]:
-    """Return the seconds of each node in one run."""
+    """Return the seconds of each node in one run; a copy into another layout counts for the node that comes next."""
     spent: dict[str, float] = {}
+    copies = 0.0
     for step, seconds in zip(program.steps, program.profile(batches, 1), strict=True):
-        spent[step["node"]] = spent.get(step["node"], 0.0) + seconds
+        if step["kernel"] == "copy":
+            copies += seconds
+        else:
+            spent[step["node"]] = spent.get(step["node"], 0.0) + seconds + copies
+            copies = 0.0
     return spent
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...errors import UnsupportedOperatorError
 from . import ConvKernel, share
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _ROWS = 64  # pixels of a unit, at least: of its last tile, some are done twice
 
 
 class Grouped(ConvKernel):
-    """us at v3, direct tile against this: 32 groups of 4, 56x56 1 500/620, 28x28 with 16 groups 353/64."""
+    """us at v3, direct tile against this: 32 groups of 4, 56x56 1 500/620; 32 groups of 2, 28x28 353/64."""
 
     name = compiled = "grouped"
     label = "grouped, several groups in a vector"
@@ -43,6 +44,8 @@ class Grouped(ConvKernel):
 
     def record(self, low: Lowering, node: Node, layer: Layer, x: Tensor, epilogue: dict[str, Any]) -> dict[str, Any]:
         channels = layer.out[0]
+        if channels % low.kernels.VECTOR:  # `can` was asked about a machine with other vectors
+            raise UnsupportedOperatorError(f"{layer.name}: kernel='grouped' needs whole vectors of channels")
         size = channels // layer.groups
         (kh, kw), (sh, sw), (dh, dw) = layer.kernel, layer.stride, layer.dilation
         return {
