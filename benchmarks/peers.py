@@ -1,4 +1,4 @@
-"""fastconv beside PyTorch, ONNX Runtime, OpenVINO, ncnn, MNN and tract, in one process.
+"""fastconv beside PyTorch, ONNX Runtime, OpenVINO, ncnn, MNN, ExecuTorch and tract, in one process.
 
 Every engine gets the same float32 network, the same input and the same number of threads, and is
 called from Python with a NumPy array in and a NumPy array out. Answers are checked against
