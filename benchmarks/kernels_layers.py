@@ -17,7 +17,7 @@ from typing import Any
 
 import nets
 import numpy as np
-from kernels_timing import Candidate, alternate, blas_threads, check, progress
+from kernels_timing import Candidate, alternate, blas_threads, check, evict, progress
 from rich.console import Console
 from rich.table import Table
 
@@ -46,6 +46,8 @@ class Trial:
     algorithm: str
     kernel: str
     candidate: Candidate
+    cold: Candidate
+    """The same, with the weights and all else out of the caches but what the network computes just before."""
 
 
 @dataclass
@@ -129,14 +131,23 @@ def layers_of(graph: Graph, only: str) -> list[Layer]:
     return list(layers.values())
 
 
-def _candidate(program: Any, x: Any, before: str) -> Candidate:
-    """Return what times the steps behind the node `before` ("": all), but not the way back."""
+def _candidates(program: Any, x: Any, before: str) -> tuple[Candidate, Candidate]:
+    """Return what times the steps behind the node `before` ("": all), but not the way back: warm, and cold."""
     names = [step["node"] for step in program.steps]
     skip = names.index(before) + 1 if before else 0
     steps = [k for k in range(skip, len(names)) if program.steps[k]["label"] != BACK]
-    once = sum(program.profile((x,), 3)[k] for k in steps)
-    repeats = max(1, min(MAX_REPEATS, ceil(BURST_S / max(once, 1e-9))))
-    return Candidate("", lambda: sum(program.profile((x,), repeats)[k] for k in steps))
+
+    def spent(repeats: int) -> float:
+        seconds: list[float] = program.profile((x,), repeats)
+        return sum(seconds[k] for k in steps)
+
+    def cold() -> float:
+        evict()
+        x.sum()  # a layer's input has just been computed
+        return spent(1)
+
+    repeats = max(1, min(MAX_REPEATS, ceil(BURST_S / max(spent(3), 1e-9))))
+    return Candidate("", lambda: spent(repeats)), Candidate("", cold)
 
 
 BY_ALGORITHM = {algorithm: {"algorithm": algorithm} for algorithm in ALGORITHMS}
@@ -158,7 +169,7 @@ def prepare(layer: Layer, batch: int, threads: int, ways: Mapping[str, dict[str,
         kernel = " + ".join(name for name in own if name != BACK)
         tolerance = WINOGRAD_TOLERANCE if "winograd" in kernel.lower() else TOLERANCE
         check(f"{layer.name}, {algorithm}", program(x), expected, tolerance)
-        layer.trials.append(Trial(algorithm, kernel, _candidate(program, x, before)))
+        layer.trials.append(Trial(algorithm, kernel, *_candidates(program, x, before)))
 
 
 def run(model: str, only: str, batch: int, threads: int, quick: bool, console: Console) -> dict[str, Any]:
