@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,15 @@ def test_converting_and_saving(run: Any, tmp_path: Path) -> None:
 
 def test_functions(run: Any) -> None:
     assert run("fastconv.functional")["y"].shape == (8, 16, 16, 16)
+
+
+@pytest.mark.parametrize("name", ["report", "functional", "lightness"])
+def test_tables_show_the_stored_results(name: str) -> None:
+    """Those of every processor that has any."""
+    pytest.importorskip("rich")
+    pytest.importorskip("PIL")
+    report = import_module("report")
+    benchmark = import_module(name)
+    section = report.readme_section() if name == "report" else report.section(benchmark.STORED, benchmark.markdown)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.with_section(readme, section, benchmark.BEGIN, benchmark.END) == readme, "run benchmarks/report.py"
