@@ -2,9 +2,8 @@
 
 Layers across the space that the estimates look at are compiled under each kernel that may be chosen for them. The table
 sets the gain over the direct tile beside the one that is estimated, and says how much slower the pick is than the
-fastest. The first line of each layer is warm, one call behind the other. The second is cold, with nothing in the caches
-but the input: weights as a large network finds them, but also code and scratch, which are warm there, so that the cold
-times of small layers are too long.
+fastest. The first line of each layer is warm, one call behind the other. The second is cold, as a large network finds
+it: the caches are emptied, then a layer like it, with weights of its own, runs just before.
 
 The constants of `fastconv.compile.conv` were fitted to these layers. A pick that loses more than `MOST_LOST` is a
 fault, unless the run is a quick one: warm where the weights fit a core's own cache, else cold.
@@ -148,8 +147,7 @@ def prepare(graph: Graph) -> Rule:
     rule = Rule(layer, _convolution(graph, node), 4 * prod(node.weights["weight"].shape))
     for kernel in conv.candidates(rule.convolution, this_machine()):
         if kernel.name in WEIGHED:
-            kernels_layers.prepare(layer, 1, 1, {kernel.name: {"kernel": kernel.name}})
-            layer.trials[-1].candidate.name = layer.trials[-1].cold.name = kernel.name
+            kernels_layers.prepare(layer, 1, 1, {kernel.name: {"kernel": kernel.name}}, cold=True)
     return rule
 
 
@@ -167,10 +165,11 @@ def run(quick: bool, console: Console) -> tuple[list[str], dict[str, Any]]:
     rounds = QUICK_ROUNDS if quick else ROUNDS
     with progress("rules", 2 * rounds * len(rules)) as tick:
         for rule in rules:
-            warm, cold = ([getattr(trial, kind) for trial in rule.layer.trials] for kind in ("candidate", "cold"))
+            warm = {trial.algorithm: trial.candidate for trial in rule.layer.trials}
+            cold = {trial.algorithm: trial.cold for trial in rule.layer.trials if trial.cold is not None}
             for candidates, us in ((warm, rule.us), (cold, rule.cold_us)):
-                alternate(candidates, rounds, tick)
-                us |= {candidate.name: 1e6 * candidate.minimum for candidate in candidates}
+                alternate(list(candidates.values()), rounds, tick)
+                us |= {kernel: 1e6 * candidate.minimum for kernel, candidate in candidates.items()}
     results = [rule.as_json() for rule in rules]
     console.print(_table(results))
     faults = [

@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rich")
 
+import kernels_layers
+import kernels_rules
 import nets
 import network
 import report
-from kernels_rules import lost
+from networks import vgg
 
 import fastconv
+from fastconv.compile import compile_graph
+from fastconv.rewrite import optimize
 
 
 def config(name: str, level: str) -> dict[str, Any]:
@@ -186,10 +191,6 @@ def test_what_an_exchange_touches() -> None:
 
 
 def test_layers_of_one_kind_are_tried_once() -> None:
-    from networks import vgg
-
-    from fastconv.rewrite import optimize
-
     graph = optimize(vgg())
     found = network.places(graph, "", 1)
     convolutions = [node for node in graph.nodes if node.op == "conv2d"]
@@ -211,5 +212,35 @@ def test_exchanging_kernels_of_lenet(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_what_a_pick_loses() -> None:
-    assert lost({"direct": 2.0, "pixels": 3.0}, "pixels") == pytest.approx(0.5)
-    assert lost({"direct": 2.0, "pixels": 3.0}, "direct") == 0.0
+    assert kernels_rules.lost({"direct": 2.0, "pixels": 3.0}, "pixels") == pytest.approx(0.5)
+    assert kernels_rules.lost({"direct": 2.0, "pixels": 3.0}, "direct") == 0.0
+
+
+def test_a_twin_runs_just_before_the_layer_with_weights_of_its_own() -> None:
+    graph = optimize(vgg())
+    node = [node for node in graph.nodes if node.op == "conv2d"][3]
+    layer = kernels_layers.with_twin(kernels_layers.alone(graph, node))
+    twin, last = layer.nodes[-2:]
+    assert (twin.name, last.name, twin.inputs) == (kernels_layers.TWIN, node.name, last.inputs)
+    assert not np.shares_memory(twin.weights["weight"], last.weights["weight"])
+    program = compile_graph(layer, threads=1, kernel="direct")
+    nodes = [step["node"] for step in program.steps]
+    assert nodes.index(kernels_layers.TWIN) < nodes.index(node.name)
+    x = np.random.default_rng(0).standard_normal((1, *layer.input_shape), np.float32)
+    outputs = program.run_all((x,))
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_cold_times_leave_out_the_twin() -> None:
+    rule = kernels_rules.prepare(next(kernels_rules.graphs()))
+    assert {trial.algorithm for trial in rule.layer.trials} <= set(kernels_rules.WEIGHED)
+    for trial in rule.layer.trials:
+        assert trial.cold is not None
+        assert trial.cold.burst() > 0
+    assert not rule.judged_cold
+    graph = kernels_layers.with_twin(rule.layer.graph)
+    program = compile_graph(graph, threads=1, kernel="direct")
+    timed = [program.steps[k] for k in kernels_layers._steps(program, "")]
+    assert rule.layer.graph.outputs[0] in {step["node"] for step in timed}
+    assert kernels_layers.TWIN not in {step["node"] for step in timed}
+    assert kernels_layers.BACK not in {step["label"] for step in timed}
