@@ -49,11 +49,17 @@ FLAGS = [
 ]
 # What runs once for each step of a program, while that is made, and float64 beside what a network computes in float32,
 # is compiled for size: a sixth of a module.
+WRAPPERS = (
+    r"__pyx_pw\w*(?:pack_|pool_|adaptive_|packed_|measure|unpickle|plane_means|blas|attention|products|conv_weight"
+    r"|activation_gradient|channel_sums|combine|take|fold|not_finite|profile|peak)"
+)
 COLD = re.compile(
-    r"^(static .*(?:_kernels_load|__pyx_convert__from_py_struct|__cinit__|_pymod_exec_|_cython__"
-    r"|__pyx_pw\w*(?:pack_|pool_|adaptive_|packed_|measure|unpickle|plane_means|blas|attention|products)"
+    rf"^(static .*(?:_kernels_load|__pyx_convert__from_py_struct|__cinit__|_pymod_exec_|_cython__|{WRAPPERS}"
     r"|__pyx_fuse_1__pyx_f\w*_kernels_(?:arithmetic_run|activate_run|reduce_pass|walk_|lstm_gates|gru_gates|gru_reset"
-    r"|add_rows|hidden_product|recurrent))\w*\(.*\)); /\*proto\*/$",
+    r"|add_rows|hidden_product|recurrent|gradient_run|weight_|channel_share|combine_share|pool_planes|max_pool_planes"
+    r"|spread_plane|regular_|phase_row|sample_grid))\w*\(.*\)"
+    # that of several arguments has a prototype of several lines
+    rf"|static PyObject \*{WRAPPERS}\w*\([^;{{]*\)); /\*proto\*/$",
     re.M,
 )
 LEVELS = {

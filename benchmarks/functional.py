@@ -85,6 +85,8 @@ class Case:
         return arrays
 
 
+CallsOf = Callable[[Case], tuple[dict[str, Call], dict[str, float]]]
+
 SMALL, MEDIUM, BATCH, LARGE = (1, 16, 12, 12), (1, 32, 56, 56), (8, 16, 32, 32), (1, 64, 112, 112)
 
 
@@ -204,9 +206,11 @@ def calls(case: Case) -> tuple[dict[str, Call], dict[str, float]]:
     return {OWN: call_own, TORCH: call_other}, errors
 
 
-def run_case(case: Case, plan: peers_timing.Plan, tick: Callable[[], None]) -> dict[str, Any]:
+def run_case(
+    case: Case, plan: peers_timing.Plan, tick: Callable[[], None], candidates_of: CallsOf = calls
+) -> dict[str, Any]:
     """Check and time one case; return its entry for the JSON."""
-    functions, errors = calls(case)
+    functions, errors = candidates_of(case)
     entry: dict[str, Any] = {"function": case.function, "case": case.title}
     nothing = np.empty(0, np.float32)
     candidates = []
@@ -226,9 +230,12 @@ def run_case(case: Case, plan: peers_timing.Plan, tick: Callable[[], None]) -> d
     return entry
 
 
-def table(run: dict[str, Any]) -> Table:
+TITLE = "torch.nn.functional over fastconv.functional, one thread"
+
+
+def table(run: dict[str, Any], title: str = TITLE) -> Table:
     """Return every case's line for the terminal."""
-    result = Table(title="torch.nn.functional over fastconv.functional, one thread", title_justify="left")
+    result = Table(title=title, title_justify="left")
     result.add_column("function", no_wrap=True)
     result.add_column("case", overflow="fold")
     for heading in ("fastconv µs", "min", "torch µs", "min", "ratio"):
@@ -273,7 +280,9 @@ def markdown(cpu: str, run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measure(cases: list[Case], plan: peers_timing.Plan, console: Console) -> list[dict[str, Any]]:
+def measure(
+    cases: list[Case], plan: peers_timing.Plan, console: Console, candidates_of: CallsOf = calls
+) -> list[dict[str, Any]]:
     """Run the cases under a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     entries = []
@@ -291,7 +300,7 @@ def measure(cases: list[Case], plan: peers_timing.Plan, console: Console) -> lis
 
         for case in cases:
             progress.update(task, description=case.name)
-            entries.append(run_case(case, plan, tick))
+            entries.append(run_case(case, plan, tick, candidates_of))
     return entries
 
 

@@ -5,7 +5,8 @@
     model.predict(img)          # 7
 
 `load` reads a file, `from_torch` converts a live module; both give a `Model`. `functional` has
-torch.nn.functional's operators on NumPy arrays. Every error raised on purpose is a `FastconvError`.
+torch.nn.functional's operators on NumPy arrays, `grad` their gradients. Every error raised on
+purpose is a `FastconvError`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .errors import FastconvError, ModelFormatError, ShapeError, UnsupportedOper
 from .model import Model, from_torch, load
 
 if TYPE_CHECKING:
-    from . import functional
+    from . import functional, grad
     from .machine.cpu import show_config
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "from_torch",
     "functional",
+    "grad",
     "load",
     "show_config",
 ]
@@ -37,10 +39,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import at first use what running a saved model does not need."""
-    if name == "functional":
+    if name in ("functional", "grad"):
         import importlib
 
-        return importlib.import_module(".functional", __name__)
+        return importlib.import_module(f".{name}", __name__)
     if name == "show_config":
         from .machine.cpu import show_config
 

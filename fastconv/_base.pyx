@@ -145,6 +145,7 @@ ctypedef fused Record:
     PackedRecord
     BlasRecord
     DepthwiseRecord
+    GroupedRecord
     PixelsRecord
     PointwiseRecord
     WinogradRecord
@@ -194,7 +195,7 @@ cdef struct Loader:
     void* load                      # a `loader`
     Py_ssize_t size                 # of the record
 
-cdef Loader[28] LOADERS = [
+cdef Loader[29] LOADERS = [
     Loader("copy", <void*>load_none, 0),
     Loader("zero_border", <void*>load[BorderRecord], sizeof(BorderRecord)),
     Loader("pad", <void*>load[PadRecord], sizeof(PadRecord)),
@@ -208,6 +209,7 @@ cdef Loader[28] LOADERS = [
     Loader("conv_pointwise", <void*>load[PointwiseRecord], sizeof(PointwiseRecord)),
     Loader("conv_winograd", <void*>load[WinogradRecord], sizeof(WinogradRecord)),
     Loader("depthwise", <void*>load[DepthwiseRecord], sizeof(DepthwiseRecord)),
+    Loader("grouped", <void*>load[GroupedRecord], sizeof(GroupedRecord)),
     Loader("pool", <void*>load[PoolRecord], sizeof(PoolRecord)),
     Loader("unary", <void*>load[UnaryRecord], sizeof(UnaryRecord)),
     Loader("strided", <void*>load[StridedRecord], sizeof(StridedRecord)),

@@ -111,6 +111,11 @@ CONV_ATTRIBUTES = [
     _conv((2, 17, 8, 8), (17, 1, 3, 3), groups=17, dilation=2, padding="same"),
     _conv((1, 19, 7, 7), (19, 1, 7, 7), groups=19),
     _conv((1, 33, 6, 6), (33, 1, 2, 3), groups=33, stride=(2, 1), padding=(1, 2)),
+    # Groups of 4 and 2 channels, several in a vector; rows that end within a tile of pixels, and images that do.
+    _conv((2, 32, 11, 9), (32, 4, 3, 3), groups=8, padding=1),
+    _conv((1, 48, 7, 7), (48, 4, 5, 3), groups=12, stride=2, padding=(2, 1)),
+    _conv((1, 32, 9, 8), (32, 2, 3, 3), groups=16, dilation=2, bias=False),
+    _conv((3, 16, 1, 2), (16, 4, 1, 1), groups=4),
     # Batches: none, empty, odd.
     _conv((3, 9, 9), (4, 3, 3, 3), padding=1),
     _conv((3, 9, 9), (6, 1, 3, 3), groups=3, padding="same", bias=False),

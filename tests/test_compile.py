@@ -29,6 +29,7 @@ def _one_blas_thread() -> Iterator[None]:
 # --- which kernel ---------------------------------------------------------------------------------
 
 PIXELS, TILE, DEPTHWISE = "direct, pixels in lanes", "direct tile", "depthwise"
+GROUPED = "grouped, several groups in a vector"
 PACKED, BLAS, WINOGRAD = "im2col + packed tile", "im2col + BLAS", "Winograd F(4x4, 3x3)"
 WINOGRAD_BY_TWO = "Winograd F(4x4, 3x3), stride 2"
 
@@ -54,6 +55,9 @@ LATER_LAYERS = [
     ((32, 16, 16), 32, 3, {"groups": 32, "stride": 2}, DEPTHWISE),
     ((32, 16, 16), 64, 3, {"groups": 32}, TILE),  # two outputs for each channel
     ((32, 16, 16), 32, 3, {"groups": 4}, TILE),
+    ((32, 16, 16), 32, 3, {"groups": 8}, GROUPED),
+    ((32, 16, 16), 32, 3, {"groups": 16, "stride": 2}, GROUPED),
+    ((32, 16, 16), 64, 3, {"groups": 16}, TILE),
 ]
 
 
@@ -110,7 +114,7 @@ def test_every_algorithm_is_in_the_table_above() -> None:
 def test_exact_spreads_no_infinity_over_neighbours() -> None:
     for shape, out, kernel, attrs, _ in LATER_LAYERS:
         graph = layer(shape, out, kernel, True, **attrs)
-        assert kernel_of(graph, graph.outputs[0], algorithm="exact") in (PIXELS, TILE, DEPTHWISE)
+        assert kernel_of(graph, graph.outputs[0], algorithm="exact") in (PIXELS, TILE, DEPTHWISE, GROUPED)
 
 
 def test_float64_runs_on_blas() -> None:

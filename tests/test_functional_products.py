@@ -89,6 +89,15 @@ def test_sizes_of_a_product(n: int, dtype: Any) -> None:
         check("bmm", random(3, m, k, dtype=dtype), random(3, k, o, dtype=dtype, seed=1))
 
 
+@pytest.mark.parametrize("k", [1024, 3072])
+def test_rows_a_multiple_of_a_page_apart(k: int) -> None:
+    x, z = random(61, k), random(k, 150, seed=1)
+    check("matmul", x, z)
+    whole = functional.matmul(x, z)
+    for first, last in ((0, 1), (7, 10), (40, 61)):  # few rows, which no panels are made for, and other tiles
+        np.testing.assert_array_equal(functional.matmul(x[first:last], z), whole[first:last])
+
+
 @given(st.data())
 def test_leading_axes_broadcast(data: st.DataObject) -> None:
     sizes = st.integers(1, 6)

@@ -121,7 +121,7 @@ def test_a_kernel_can_be_forced(row: Any) -> None:
     assert kernel.name == row.name
     net = Net(16, 20, 20)
     size = 1 if kernel.name == "pointwise" else 3
-    net.conv(16, size, padding=size // 2, groups=16 if kernel.name == "depthwise" else 1)
+    net.conv(16, size, padding=size // 2, groups={"depthwise": 16, "grouped": 4}.get(kernel.name, 1))
     graph = net.graph()
     program = compile_graph(graph, kernel=kernel.name)
     assert kernel.compiled in [step["kernel"] for step in program.steps]
@@ -130,11 +130,11 @@ def test_a_kernel_can_be_forced(row: Any) -> None:
 
 
 def test_an_unknown_kernel_is_refused_by_name() -> None:
-    with pytest.raises(ArgumentError, match=r"one of depthwise, winograd_4x4, .*im2col, got 'fast'"):
+    with pytest.raises(ArgumentError, match=r"one of depthwise, grouped, winograd_4x4, .*im2col, got 'fast'"):
         compile_graph(layer(), kernel="fast")
 
 
-@pytest.mark.parametrize("kernel", ["winograd_4x4", "winograd_2x2", "depthwise", "pixels"])
+@pytest.mark.parametrize("kernel", ["winograd_4x4", "winograd_2x2", "depthwise", "grouped", "pixels"])
 def test_a_kernel_that_cannot_do_a_layer_says_which(kernel: str) -> None:
     with pytest.raises(UnsupportedOperatorError, match=rf"conv2d1: kernel='{kernel}' cannot do this convolution"):
         compile_graph(layer(kernel=5), kernel=kernel)

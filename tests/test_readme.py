@@ -12,7 +12,11 @@ import pytest
 import fastconv
 
 ROOT = Path(__file__).resolve().parents[1]
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def snippets_of(page: str) -> list[str]:
+    """Return the blocks of Python on a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
 
     def run(text: str) -> dict[str, Any]:
-        (snippet,) = (snippet for snippet in SNIPPETS if text in snippet)
+        (snippet,) = (snippet for snippet in snippets_of("README.md") if text in snippet)
         names: dict[str, Any] = {}
         exec(snippet, names)
         return names
@@ -46,7 +50,21 @@ def test_converting_and_saving(run: Any, tmp_path: Path) -> None:
 
 
 def test_functions(run: Any) -> None:
-    assert run("fastconv.functional")["y"].shape == (8, 16, 16, 16)
+    assert run("import fastconv.functional as F")["y"].shape == (8, 16, 16, 16)
+
+
+def test_gradients(run: Any) -> None:
+    names = run("import vjp")
+    assert names["grad_x"].shape == (1, 1, 6, 8)
+    assert names["grad_weight"].tolist() == [[[[4, 4]]]]
+
+
+def test_the_page_on_gradients_learns() -> None:
+    (snippet,) = snippets_of("docs/gradients.md")
+    losses: list[float] = []
+    exec(snippet.replace("    weight -=", "    losses.append(float(loss))\n    weight -="), {"losses": losses})
+    assert len(losses) == 5
+    assert losses == sorted(losses, reverse=True)
 
 
 @pytest.mark.parametrize("name", ["report", "functional", "lightness"])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .activation import *
     from .arithmetic import *
     from .conv import *
+    from .loss import *
     from .matmul import *
     from .norm import *
     from .order import *
@@ -48,6 +49,7 @@ _FAMILIES = {
     ),
     "arithmetic": (*FAMILIES["arithmetic"], "clamp", "isnan", "logical_not", "pow"),
     "conv": ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"),
+    "loss": ("cross_entropy", "mse_loss", "nll_loss"),
     "matmul": (
         "bmm",
         "linear",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..graph import Graph
     from ..kernels._kernels import Program
 
-__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]  # and `prepare_sides`, for `fastconv.grad`
 
 Algorithm: TypeAlias = Literal["auto", "exact", "im2col", "packed", "direct", "winograd"]
 
@@ -121,6 +121,11 @@ def _prepare_transposed(
         raise ArgumentError(
             f"conv_transpose2d: padding must be an int or a pair, got {tuple(padding)}; cut off unequal sides"
         )
+    return prepare_sides(arrays, values, threads)
+
+
+def prepare_sides(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> tuple[Callable[..., Any], int]:
+    """Prepare a transposed convolution, of which each side may be cut by another width, for `one_op`."""
     graph, batched = _transposed_graph(arrays, values)
     attrs, out, groups = graph.nodes[0].attrs, graph.shapes["conv_transpose2d"], values[3]
     inputs, per_group, kh, kw = arrays[1].shape

@@ -12,6 +12,7 @@ from ..graph import INPUT, Graph, Node
 from ..graph import attributes as at
 from ..machine.cpu import kernels
 from .one_op import Array, compiled, floats, one_op, threads
+from .statistics import moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ _softmax_axis = kernels().softmax_axis
 
 def batch_norm(
     input: npt.ArrayLike,
-    running_mean: npt.ArrayLike,
-    running_var: npt.ArrayLike,
+    running_mean: npt.ArrayLike | None,
+    running_var: npt.ArrayLike | None,
     weight: npt.ArrayLike | None = None,
     bias: npt.ArrayLike | None = None,
     training: bool = False,
@@ -44,11 +45,14 @@ def batch_norm(
         One without elements may have any shape but (), and statistics of any shape; it is returned
         as it is.
     running_mean, running_var : (C,)
+        Unless ``training``, where they may be None.
     weight, bias : (C,), optional
     training : bool
-        Must be False: the statistics are those given, and stay as they are.
+        Take the input's own mean and variance (Ioffe and Szegedy, "Batch Normalization", 2015), and move the running
+        ones towards them. Those are the only arguments of any function here that change.
     momentum : float
-        Unused, as in PyTorch where ``training`` is False.
+        How far they move in training: to ``(1 - momentum) * running + momentum * own``, the variance's own one with
+        Bessel's correction.
     eps : float
 
     Returns
@@ -56,10 +60,7 @@ def batch_norm(
     The input's shape.
     """
     if training:
-        raise ArgumentError(
-            "batch_norm: training=True is not supported, fastconv runs trained networks; pass "
-            "training=False and the running statistics"
-        )
+        return batch_norm_training(input, running_mean, running_var, weight, bias, momentum, eps)[0]
     if type(eps) is not float or eps < 0:
         eps = at.non_negative("batch_norm: eps", eps)
     y: Array = _batch_norm(input, running_mean, running_var, weight, bias, eps, threads())
@@ -91,6 +92,42 @@ def batch_norm(
     )
     assert y is not NotImplemented
     return y
+
+
+def batch_norm_training(
+    input: npt.ArrayLike, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: Any, eps: Any
+) -> tuple[Array, Array, Array]:
+    """Return `batch_norm` in training, and the mean and variance of each channel, float64."""
+    optional = ("running_mean", "running_var", "weight", "bias")
+    given = floats(
+        "batch_norm", optional,
+        input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
+    )  # fmt: skip
+    x = given["input"]
+    if x.ndim < 2 or not x.size:
+        raise ShapeError(f"batch_norm: in training input must be (N, C, ...), with elements, got shape {x.shape}")
+    n, c = x.shape[:2]
+    for name in optional:
+        if name in given and given[name].size != c:
+            raise ShapeError(
+                f"batch_norm: {name} must be ({c},), one number for each channel of input {x.shape}, got shape "
+                f"{given[name].shape}"
+            )
+    shared, momentum = x.size // c, at.number("batch_norm: momentum", momentum)
+    if shared == 1:
+        raise ShapeError(f"batch_norm: in training a channel needs more than one value, input is {x.shape}")
+    mean, var = moments(x, n, c)
+    for name, running, own in (
+        ("running_mean", running_mean, mean),
+        ("running_var", running_var, var * (shared / (shared - 1))),
+    ):
+        if running is None:
+            continue
+        if not isinstance(running, np.ndarray) or not running.flags.writeable:
+            raise ArgumentError(f"batch_norm: {name} must be a writable array: training changes it; or None")
+        running[...] = ((1 - momentum) * running + momentum * own.reshape(running.shape)).astype(running.dtype)
+    own = (mean.astype(x.dtype), var.astype(x.dtype))
+    return batch_norm(x, *own, given.get("weight"), given.get("bias"), eps=eps), mean, var
 
 
 def _without_elements(x: Array, arrays: dict[str, Array]) -> Array:

@@ -77,7 +77,8 @@ def floats(
                 f"{function}: {name} is {array.dtype.name}, input is {first.name}; convert one of "
                 f"them, e.g. {name}.astype(np.{first.name})"
             )
-        result[name] = np.require(array, array.dtype.type, ["C", "A", "E"])
+        good = array.flags.carray and array.dtype.isnative and type(array) is np.ndarray
+        result[name] = array if good else np.require(array, array.dtype.type, ["C", "A", "E"])
     return result
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..machine.cpu import kernels
 from .one_op import Array, Pair, Single, batched_images, compiled, one_node, one_op
 from .signals import over_signals
@@ -29,6 +31,7 @@ _AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad
 
 
 Prepared = tuple[Callable[..., Any], int]
+Two = tuple[int, int]
 
 
 def _max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
@@ -41,7 +44,19 @@ def _max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], thre
         kernels().pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out[1 + i], True)
         for i in (0, 1)
     )
-    return _with_indices(rows, cols, dilation, threads)
+    regular = _regular(x.shape[-1], kernel, stride[1], padding[1], dilation, out[2])
+    return _with_indices(rows, cols, dilation, threads, regular)
+
+
+def _regular(width: int, kernel: Two, stride: int, left: int, dilation: Two, out: int) -> Array:
+    """Return what the kernel is told of windows in regular steps, whose columns it puts together by phase."""
+    columns = (out - 1) * stride + (kernel[1] - 1) * dilation[1] + 1  # that windows see
+    wide = (columns - 1) // stride + 1
+    across = np.arange(kernel[1]) * dilation[1]
+    behind = (np.arange(kernel[0]) * dilation[0] * width)[:, np.newaxis] + across
+    numbers = (kernel[1], stride, left, min(stride, columns), wide)
+    tables = (across % stride * wide + across // stride, behind.ravel())
+    return np.concatenate([np.array(numbers, np.intp), *tables]).astype(np.intp)
 
 
 def _adaptive_max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:
@@ -51,9 +66,9 @@ def _adaptive_max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, .
     return _with_indices(rows, cols, (1, 1), threads)
 
 
-def _with_indices(rows: Array, cols: Array, dilation: tuple[int, int], threads: int) -> Prepared:
+def _with_indices(rows: Array, cols: Array, dilation: Two, threads: int, regular: Array | None = None) -> Prepared:
     kernel = kernels().max_pool_indices
-    return lambda x: kernel(x, rows, cols, *dilation, threads), rows.nbytes + cols.nbytes
+    return lambda x: kernel(x, rows, cols, *dilation, threads, regular), rows.nbytes + cols.nbytes
 
 
 def _adaptive_avg_pool2d(arrays: tuple[Array, ...], values: tuple[Any, ...], threads: int) -> Prepared:

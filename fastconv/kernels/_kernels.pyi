@@ -101,6 +101,7 @@ class Kernels(Protocol):
     REDUCTIONS: dict[str, int]
     INLINE_ACTIVATIONS: frozenset[str]
     SPACES: dict[str, int]
+    GRADIENTS: dict[str, int]
     GRID_MODES: dict[str, int]
     GRID_PADDINGS: dict[str, int]
     RECURRENT: dict[str, int]
@@ -138,6 +139,7 @@ class Kernels(Protocol):
         dh: int,
         dw: int,
         threads: int,
+        regular: npt.NDArray[np.intp] | None = None,
     ) -> tuple[Array, npt.NDArray[np.int64]]: ...
     def not_finite(self, x: Array, threads: int) -> npt.NDArray[np.bool_] | None: ...
     def plane_means(self, x: Array, threads: int) -> Array: ...
@@ -193,5 +195,37 @@ class Kernels(Protocol):
         scale: float,
         threads: int,
     ) -> None: ...
+    # Gradients; all arrays are C-contiguous and of one type, see kernels/gradient.pxi.
+    def conv_weight(
+        self,
+        x: Array,
+        g: Array,
+        places: npt.NDArray[np.intp],
+        plan: npt.NDArray[np.int64],
+        y: Array,
+        threads: int,
+    ) -> None: ...
+    def activation_gradient(self, kind: int, x: Array, g: Array, a: float, b: float, threads: int) -> Array: ...
+    def pool_gradient(
+        self,
+        g: Array,
+        places: npt.NDArray[np.int64] | None,
+        rows: npt.NDArray[np.intp] | None,
+        cols: npt.NDArray[np.intp] | None,
+        divisor: float,
+        shape: tuple[int, ...],
+        threads: int,
+    ) -> Array: ...
+    def channel_sums(
+        self,
+        g: Array,
+        from_g: npt.NDArray[np.float64] | None,
+        x: Array | None,
+        from_x: npt.NDArray[np.float64] | None,
+        n: int,
+        c: int,
+        threads: int,
+    ) -> npt.NDArray[np.float64]: ...
+    def combine(self, g: Array, x: Array, factors: npt.NDArray[np.float64], n: int, threads: int) -> Array: ...
     def fma_peak(self, seconds: float = 0.02) -> float: ...
     def blas_product(self, a: Array, b: Array, y: Array) -> None: ...

@@ -11,6 +11,7 @@ stands where:
     tile.pxi         the register tile every matrix product runs on
     im2col.pxi       im2col blocks, BLAS, unfold and fold
     conv.pxi         convolution and linear layers on the tile, depthwise
+    grouped.pxi      groups of few channels
     pixels.pxi       first layers: few channels, pixels in the lanes
     pointwise.pxi    1x1 convolution on the caller's planes
     transforms.pxi   Winograd's transforms, a scheme each
@@ -32,6 +33,7 @@ stands where:
     entry.pxi        OneOp: the compiled entry of fastconv.functional, and what it remembers
     broadcast.pxi    arithmetic, choices and copies on the caller's memory, of arrays that broadcast
     products.pxi     matrix products and attention of its arrays
+    gradient.pxi     gradients, for fastconv.grad: of weights, pooling, activations, norms
     measure.pxi      what only benchmarks run: the FMA peak, a product by BLAS alone
 
 Kernels are specialised by constant arguments, so `cdef inline` must really inline: setup.py defines
@@ -58,8 +60,8 @@ from fastconv.kernels.simd cimport (
     p_store_n, p_store_three, p_transpose,
     v_absolute, v_ahead, v_all, v_copysign, v_cos_far, v_erf_of, v_exponent, v_fill, v_fma, v_fmod_of, v_fraction,
     v_get, v_get_else, v_lanes, v_leaky, v_load, v_load_n, v_log_of, v_max, v_min, v_nanmax, v_pow_of, v_power2,
-    v_prefetch, v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_sqrt, v_store,
-    v_store_n, v_sum, v_top, v_where_lt, v_where_nan,
+    v_prefetch, v_prefetch_l2, v_put, v_put_n, v_round, v_scale2, v_set1, v_sin_far, v_spread, v_sqrt,
+    v_store, v_store_n, v_sum, v_top, v_where_lt, v_where_nan,
     vany, vd, vf, vp, vreal,
 )
 
@@ -72,6 +74,7 @@ include "copy.pxi"
 include "im2col.pxi"
 include "tile.pxi"
 include "conv.pxi"
+include "grouped.pxi"
 include "pixels.pxi"
 include "pointwise.pxi"
 include "matmul.pxi"
@@ -93,6 +96,7 @@ include "linear_rows.pxi"
 include "entry.pxi"
 include "broadcast.pxi"
 include "products.pxi"
+include "gradient.pxi"
 include "measure.pxi"
 
 # What compile and show_config are told of this module. Widths are in floats.

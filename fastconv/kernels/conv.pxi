@@ -54,10 +54,12 @@ cdef void run_inline(Py_ssize_t m, int nv, const float** a, const Py_ssize_t* of
     Of activations, only those that stay in a register.
     """
     cdef Py_ssize_t tallest = FC_MR if nv == FC_NV else FC_MR1
-    cdef Py_ssize_t tiles = (m + tallest - 1) // tallest
-    cdef Py_ssize_t height, tall
+    cdef Py_ssize_t tiles, height, tall
     if m == 0:
         return
+    if m > 1 and (a[1] - a[0]) % SET == 0:      # no more rows than the one set of L1 that they share has lines
+        tallest = min(tallest, <Py_ssize_t>SET_ROWS)
+    tiles = (m + tallest - 1) // tallest
     height = (m + tiles - 1) // tiles
     tall = m - (height - 1) * tiles             # tiles of `height`; the others are one lower
     run_tile(<int>height, nv, tall, a, offsets, segments, length, b, e, z, y, far)

@@ -6,6 +6,9 @@ Rows of x and of w both run along K, so a tile of them multiplies vectors of K, 
 partial sums of its own. Its lanes are added up at the end in one fixed order. Nothing about a sum depends on which tile
 computes it: the bits of a row of y are the same whatever R, O, the place of the row and the number of threads. A
 vector of partial sums also rounds less than one chain would.
+
+Where a row has a multiple of 4096 bytes, the lines that a tile reads together, of x and of w, share one set of L1. So
+the tile's rows of x are copied, an odd number of lines apart: 256 x 1024 x 1024 went from 65 to 77 GFLOP/s with AVX2.
 """
 
 cdef extern from "sums.h" nogil:
@@ -36,9 +39,9 @@ cdef enum:
 cdef Py_ssize_t LINEAR_QUICK = 50000
 
 
-cdef inline void linear_vectors(int m, int n, const vreal* x, const vreal* w, const void* b, Py_ssize_t K, vreal* y,
-                                Py_ssize_t O) noexcept nogil:
-    """m rows of x times n <= 8 rows of w. x: (m, K); w: (n, K); b: (n,) or NULL; y: (m, n), row stride O"""
+cdef inline void linear_vectors(int m, int n, const vreal* x, Py_ssize_t step, const vreal* w, const void* b,
+                                Py_ssize_t K, vreal* y, Py_ssize_t O) noexcept nogil:
+    """m rows of x, a step apart, times n <= 8 rows of w. x: (m, K); w: (n, K); b: (n,) or NULL; y: (m, n), O apart"""
     cdef vreal acc[LINEAR_MOST][LINEAR_WIDE]
     cdef vreal v[LINEAR_MOST]
     cdef vreal u, zero = v_all(x, 0)
@@ -49,7 +52,7 @@ cdef inline void linear_vectors(int m, int n, const vreal* x, const vreal* w, co
             acc[i][j] = zero
     while k + lanes <= K:
         for i in range(m):
-            v[i] = v_get(x, i * K + k)
+            v[i] = v_get(x, i * step + k)
         for j in range(n):
             u = v_get(w, j * K + k)
             for i in range(m):
@@ -57,7 +60,7 @@ cdef inline void linear_vectors(int m, int n, const vreal* x, const vreal* w, co
         k += lanes
     if tail:
         for i in range(m):
-            v[i] = v_get_else(x, i * K + k, tail, zero)
+            v[i] = v_get_else(x, i * step + k, tail, zero)
         for j in range(n):
             u = v_get_else(w, j * K + k, tail, zero)
             for i in range(m):
@@ -68,44 +71,44 @@ cdef inline void linear_vectors(int m, int n, const vreal* x, const vreal* w, co
             fc_sums(acc[i][4], acc[i][5], acc[i][6], acc[i][7], b, 4, y, i * O + 4, 4)
 
 
-cdef inline void linear_tile(int m, int n, const real* x, const real* w, const real* b, Py_ssize_t K, real* y,
-                             Py_ssize_t O) noexcept nogil:
+cdef inline void linear_tile(int m, int n, const real* x, Py_ssize_t step, const real* w, const real* b, Py_ssize_t K,
+                             real* y, Py_ssize_t O) noexcept nogil:
     """`linear_vectors` in the vectors of `real`"""
     if real is float:
-        linear_vectors(m, n, <const vf*>x, <const vf*>w, b, K, <vf*>y, O)
+        linear_vectors(m, n, <const vf*>x, step, <const vf*>w, b, K, <vf*>y, O)
     else:
-        linear_vectors(m, n, <const vd*>x, <const vd*>w, b, K, <vd*>y, O)
+        linear_vectors(m, n, <const vd*>x, step, <const vd*>w, b, K, <vd*>y, O)
 
 
-cdef inline void linear_rows_by(int m, int n, const real* x, const real* w, const real* b, Py_ssize_t K, real* y,
-                                Py_ssize_t O) noexcept nogil:
+cdef inline void linear_rows_by(int m, int n, const real* x, Py_ssize_t step, const real* w, const real* b,
+                                Py_ssize_t K, real* y, Py_ssize_t O) noexcept nogil:
     """`linear_tile` with m made a constant."""
     if m == LINEAR_ROWS:
-        linear_tile(LINEAR_ROWS, n, x, w, b, K, y, O)
+        linear_tile(LINEAR_ROWS, n, x, step, w, b, K, y, O)
     elif m == 1:
-        linear_tile(1, n, x, w, b, K, y, O)
+        linear_tile(1, n, x, step, w, b, K, y, O)
     elif m == 2:
-        linear_tile(2, n, x, w, b, K, y, O)
+        linear_tile(2, n, x, step, w, b, K, y, O)
     elif m == 3:
-        linear_tile(3, n, x, w, b, K, y, O)
+        linear_tile(3, n, x, step, w, b, K, y, O)
     elif m == 4 and LINEAR_ROWS > 4:
-        linear_tile(4, n, x, w, b, K, y, O)
+        linear_tile(4, n, x, step, w, b, K, y, O)
     elif m == 5 and LINEAR_ROWS > 5:
-        linear_tile(5, n, x, w, b, K, y, O)
+        linear_tile(5, n, x, step, w, b, K, y, O)
 
 
-cdef void linear_panel(int m, const real* x, const real* w, const real* b, Py_ssize_t K, Py_ssize_t outputs, real* y,
-                       Py_ssize_t O) noexcept nogil:
-    """m <= LINEAR_ROWS rows of x times `outputs` rows of w. y: (m, outputs), row stride O"""
+cdef void linear_panel(int m, const real* x, Py_ssize_t step, const real* w, const real* b, Py_ssize_t K,
+                       Py_ssize_t outputs, real* y, Py_ssize_t O) noexcept nogil:
+    """m <= LINEAR_ROWS rows of x, a step apart, times `outputs` rows of w. y: (m, outputs), row stride O"""
     cdef Py_ssize_t o = 0
     while m == 1 and o + LINEAR_WIDE <= outputs:
-        linear_tile(1, LINEAR_WIDE, x, w + o * K, b + o if b != NULL else NULL, K, y + o, O)
+        linear_tile(1, LINEAR_WIDE, x, step, w + o * K, b + o if b != NULL else NULL, K, y + o, O)
         o += LINEAR_WIDE
     while o + LINEAR_OUTPUTS <= outputs:
-        linear_rows_by(m, LINEAR_OUTPUTS, x, w + o * K, b + o if b != NULL else NULL, K, y + o, O)
+        linear_rows_by(m, LINEAR_OUTPUTS, x, step, w + o * K, b + o if b != NULL else NULL, K, y + o, O)
         o += LINEAR_OUTPUTS
     while o < outputs:
-        linear_rows_by(m, 1, x, w + o * K, b + o if b != NULL else NULL, K, y + o, O)
+        linear_rows_by(m, 1, x, step, w + o * K, b + o if b != NULL else NULL, K, y + o, O)
         o += 1
 
 
@@ -115,7 +118,13 @@ cdef void linear_block(const real* x, const real* w, const real* b, real* y, Py_
     cdef Py_ssize_t row = K * <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t block = max(LINEAR_BLOCK // row, LINEAR_WIDE) // LINEAR_OUTPUTS * LINEAR_OUTPUTS
     cdef Py_ssize_t rows = max(LINEAR_PASS // row // LINEAR_ROWS, 1) * LINEAR_ROWS
-    cdef Py_ssize_t o, r, start = 0, stop, outputs
+    cdef Py_ssize_t o, r, i, m, start = 0, stop, outputs, step = K
+    cdef const real* few
+    cdef real* copied = NULL            # where there is no memory for it, rows are read as they lie
+    if R > 1 and row % (SET * <Py_ssize_t>sizeof(float)) == 0:
+        copied = <real*>malloc(LINEAR_ROWS * (row + LINE * sizeof(float)))
+    if copied != NULL:
+        step += LINE * <Py_ssize_t>sizeof(float) // <Py_ssize_t>sizeof(real)
     while start < R:
         stop = min(start + rows, R)
         o = first
@@ -123,11 +132,17 @@ cdef void linear_block(const real* x, const real* w, const real* b, real* y, Py_
             outputs = min(block, last - o)
             r = start
             while r < stop:
-                linear_panel(<int>min(LINEAR_ROWS, stop - r), x + r * K, w + o * K, b + o if b != NULL else NULL, K,
-                             outputs, y + r * O + o, O)
+                m = min(LINEAR_ROWS, stop - r)
+                few = x + r * K
+                if copied != NULL:
+                    for i in range(m):
+                        memcpy(copied + i * step, few + i * K, row)
+                    few = copied
+                linear_panel(<int>m, few, step, w + o * K, b + o if b != NULL else NULL, K, outputs, y + r * O + o, O)
                 r += LINEAR_ROWS
             o += outputs
         start = stop
+    free(copied)
 
 
 cdef void linear_share(const real* x, const real* w, const real* b, real* y, Py_ssize_t R, Py_ssize_t K, Py_ssize_t O,

@@ -1,20 +1,38 @@
 """Products of two activations: attention's."""
 
+cdef enum:
+    PACK_ROWS = 8                   # of a matrix at a time, so that it is read line after line
+
+
 cdef void pack_columns(const float* b, Py_ssize_t step, Py_ssize_t k, Py_ssize_t n, float* out) noexcept nogil:
     """b: (k, n), rows a step apart -> panels of (k, FC_NR), and where one vector holds what is left, one of (k, FC_W).
 
     Zeros fill up.
     """
-    cdef Py_ssize_t first = 0, j, width
-    cdef int part
-    while first < n:
-        width = FC_NR if n - first > FC_W else FC_W
-        part = <int>min(width, n - first)
+    cdef Py_ssize_t whole = n // FC_NR * FC_NR, row = 0, stop, first, j
+    cdef int left = <int>(n - whole)
+    cdef float* w
+    while row < k:
+        stop = min(row + PACK_ROWS, k)
+        first = 0
+        while first < whole:
+            w = out + first * k + row * FC_NR
+            for j in range(row, stop):
+                v_store(w, v_load(b + j * step + first))
+                v_store(w + FC_W, v_load(b + j * step + first + FC_W))
+                w += FC_NR
+            first += FC_NR
+        row = stop
+    w = out + whole * k
+    if left > FC_W:
         for j in range(k):
-            memcpy(out, b + j * step + first, part * sizeof(float))
-            memset(out + part, 0, (width - part) * sizeof(float))
-            out += width
-        first += width
+            v_store(w, v_load(b + j * step + whole))
+            v_store(w + FC_W, v_load_n(b + j * step + whole + FC_W, left - FC_W))
+            w += FC_NR
+    elif left:
+        for j in range(k):
+            v_store(w, v_load_n(b + j * step + whole, left))
+            w += FC_W
 
 
 cdef void panels_product(const float* x, Py_ssize_t x_step, const float* panel, float* out, Py_ssize_t y_step,

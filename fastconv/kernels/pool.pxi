@@ -4,6 +4,13 @@ cdef enum:
     POOL_VECTORS = 4                # of channels at once: enough sums to hide the latency of an addition
 
 
+cdef cnp.ndarray window_table(Py_ssize_t out):
+    """An empty one, (out, 3)."""
+    cdef cnp.npy_intp dims[2]
+    dims[0], dims[1] = out, 3
+    return cnp.PyArray_EMPTY(2, dims, cnp.NPY_INTP, 0)
+
+
 def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
                  Py_ssize_t out, bint count_include_pad):
     """(out, 3) of each window along one axis: first index, one past the last, and its share of the divisor.
@@ -11,24 +18,30 @@ def pool_windows(Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize
     The divisor follows PyTorch's avg_pool2d: a window that overhangs (ceil_mode) counts the padding but not
     what lies beyond it.
     """
-    table = np.empty((out, 3), np.intp)
+    cdef Py_ssize_t o, start, stop, counted
+    cdef cnp.ndarray table = window_table(out)
+    cdef Py_ssize_t* row = <Py_ssize_t*>cnp.PyArray_DATA(table)
     for o in range(out):
         start = o * stride - padding
         stop = min(start + dilation * (kernel - 1) + 1, size + padding)
         counted = stop - start
         if start < 0:
-            start += -start // dilation * dilation if -start % dilation == 0 else (-start // dilation + 1) * dilation
+            start += (-start + dilation - 1) // dilation * dilation
         stop = min(stop, size)
-        table[o] = start, stop, counted if count_include_pad else max(stop - start, 1)
+        row[0], row[1], row[2] = start, stop, counted if count_include_pad else max(stop - start, <Py_ssize_t>1)
+        row += 3
     return table
 
 
 def adaptive_windows(Py_ssize_t size, Py_ssize_t out):
     """(out, 3) like `pool_windows`, for adaptive pooling: from floor(o * size / out) to ceil((o + 1) * size / out)."""
-    table = np.empty((out, 3), np.intp)
+    cdef Py_ssize_t o
+    cdef cnp.ndarray table = window_table(out)
+    cdef Py_ssize_t* row = <Py_ssize_t*>cnp.PyArray_DATA(table)
     for o in range(out):
-        start, stop = o * size // out, -((-(o + 1) * size) // out)
-        table[o] = start, stop, stop - start
+        row[0], row[1] = o * size // out, ((o + 1) * size + out - 1) // out
+        row[2] = row[1] - row[0]
+        row += 3
     return table
 
 
@@ -136,18 +149,99 @@ cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t* rows, Py
             indices[oy * ow + ox] = place
 
 
-def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize_t dh, Py_ssize_t dw, int threads):
+cdef void phase_row(const real* x, Py_ssize_t w, Py_ssize_t left, Py_ssize_t phases, Py_ssize_t wide,
+                    Py_ssize_t stride, real value, real* y) noexcept nogil:
+    """y[phase, j] := x[j * stride + phase - left], or value outside: columns a stride apart come together. x: (w,)"""
+    cdef Py_ssize_t phase, j, before, inside
+    for phase in range(phases):
+        before = min(max((left - phase + stride - 1) // stride, 0), wide)
+        inside = min(max((w + left - phase + stride - 1) // stride, before), wide)
+        for j in range(before):
+            y[j] = value
+        for j in range(before, inside):
+            y[j] = x[j * stride + phase - left]
+        for j in range(inside, wide):
+            y[j] = value
+        y += wide
+
+
+# How the windows of max pooling lie, where each is as far from the next.
+cdef struct Regular:
+    Py_ssize_t kw
+    Py_ssize_t stride
+    Py_ssize_t left                         # padding
+    Py_ssize_t phases                       # columns a stride apart stand together in a row of so many parts ...
+    Py_ssize_t wide                         # of this length
+    const Py_ssize_t* taps                  # (kw,) of each tap in such a row
+    const Py_ssize_t* behind                # (kh * kw,) of each behind its window's first, in the plane
+
+
+cdef void regular_row(const Regular* p, const vreal* x, Py_ssize_t step, Py_ssize_t high, Py_ssize_t ow, vreal* out,
+                      vreal* found) noexcept nogil:
+    """Maxima of a row of windows, and the number of the tap that each is, -1 for -inf. Windows lie in the lanes.
+
+    x: `high` rows of phases, a step apart, with room for a vector behind them; out, found: (ow,)
+    """
+    cdef Py_ssize_t ox = 0, y, k, at
+    cdef int lanes = v_lanes(x), part
+    cdef vreal v, best, tap, number
+    while ox < ow:
+        best = v_all(x, -INFINITY)
+        tap = v_all(x, -1)
+        for y in range(high):
+            for k in range(p.kw):
+                v = v_get(x, y * step + p.taps[k] + ox)
+                number = v_all(x, <double>(y * p.kw + k))
+                tap = v_where_lt(best, v, number, v_where_nan(v, number, tap))
+                best = v_where_lt(best, v, v, v_where_nan(v, v, best))
+        part = <int>min(<Py_ssize_t>lanes, ow - ox)
+        put_part(out, ox, best, part)
+        put_part(found, ox, tap, part)
+        ox += lanes
+
+
+cdef void regular_plane(const Regular* p, const real* x, Py_ssize_t h, Py_ssize_t w, const Py_ssize_t* rows,
+                        Py_ssize_t oh, const Py_ssize_t* cols, Py_ssize_t ow, Py_ssize_t dh, real* out,
+                        int64_t* indices, real* scratch) noexcept nogil:
+    """`max_pool_plane` of windows in regular steps. scratch: the rows of phases, room for a vector, and (ow,)"""
+    cdef Py_ssize_t oy, ox, r, step = p.phases * p.wide, high, first
+    cdef real* found = scratch + h * step + LINE
+    for r in range(h):
+        phase_row(x + r * w, w, p.left, p.phases, p.wide, p.stride, <real>(-INFINITY), scratch + r * step)
+    for oy in range(oh):
+        high = max((rows[3 * oy + 1] - rows[3 * oy] + dh - 1) // dh, 0)
+        if real is float:
+            regular_row(p, <const vf*>(scratch + rows[3 * oy] * step), dh * step, high, ow, <vf*>out, <vf*>found)
+        else:
+            regular_row(p, <const vd*>(scratch + rows[3 * oy] * step), dh * step, high, ow, <vd*>out, <vd*>found)
+        first = rows[3 * oy] * w - p.left
+        for ox in range(ow):
+            if found[ox] >= 0:
+                indices[ox] = first + ox * p.stride + p.behind[<Py_ssize_t>found[ox]]
+            else:
+                indices[ox] = rows[3 * oy] * w + cols[3 * ox]
+        out += ow
+        indices += ow
+
+
+def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize_t dh, Py_ssize_t dw, int threads,
+                     cnp.ndarray regular=None):
     """Maxima of windows, and int64 indices into (h, w). x: (n, c, h, w) or (c, h, w), C-contiguous, float32 or float64
 
     rows: (oh, 3) and cols: (ow, 3), as `pool_windows` or `adaptive_windows` give them; dh, dw: the dilation.
+    regular: intp, where all windows are alike: what `Regular` has, its tables last
     """
     cdef int ndim = cnp.PyArray_NDIM(x), axis
     cdef Py_ssize_t h = cnp.PyArray_DIMS(x)[ndim - 2], w = cnp.PyArray_DIMS(x)[ndim - 1]
-    cdef Py_ssize_t oh = cnp.PyArray_DIMS(rows)[0], ow = cnp.PyArray_DIMS(cols)[0], planes = 1, p
+    cdef Py_ssize_t oh = cnp.PyArray_DIMS(rows)[0], ow = cnp.PyArray_DIMS(cols)[0], planes = 1
     cdef const Py_ssize_t* windows = <const Py_ssize_t*>cnp.PyArray_DATA(rows)
     cdef const Py_ssize_t* across = <const Py_ssize_t*>cnp.PyArray_DATA(cols)
     cdef cnp.npy_intp dims[4]
     cdef cnp.ndarray out, indices
+    cdef Regular p
+    cdef const Py_ssize_t* numbers
+    cdef Py_ssize_t size = 0, part
+    cdef double* scratch = NULL
     for axis in range(ndim - 2):
         dims[axis] = cnp.PyArray_DIMS(x)[axis]
         planes *= dims[axis]
@@ -155,14 +249,39 @@ def max_pool_indices(cnp.ndarray x, cnp.ndarray rows, cnp.ndarray cols, Py_ssize
     out = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(x), 0)
     indices = cnp.PyArray_EMPTY(ndim, dims, cnp.NPY_INT64, 0)
     threads = useful_threads(planes * h * w, SHARE_COPYING, threads)
+    p.stride = 0
+    if regular is not None:
+        numbers = <const Py_ssize_t*>cnp.PyArray_DATA(regular)
+        p.kw, p.stride, p.left, p.phases, p.wide = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+        p.taps = numbers + 5
+        p.behind = p.taps + p.kw
+        size = h * p.phases * p.wide + LINE + ow
+        scratch = <double*>malloc(threads * size * sizeof(double))
+        if scratch == NULL:
+            raise MemoryError
     with nogil:
-        for p in prange(planes, num_threads=threads, schedule="static"):
+        for part in prange(threads, num_threads=threads, schedule="static", chunksize=1):
             if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT:
-                max_pool_plane(<const float*>cnp.PyArray_DATA(x) + p * h * w, w, windows, oh, across, ow, dh, dw,
-                               <float*>cnp.PyArray_DATA(out) + p * oh * ow,
-                               <int64_t*>cnp.PyArray_DATA(indices) + p * oh * ow)
+                max_pool_planes(&p, <const float*>cnp.PyArray_DATA(x), h, w, windows, oh, across, ow, dh, dw,
+                                <float*>cnp.PyArray_DATA(out), <int64_t*>cnp.PyArray_DATA(indices),
+                                <float*>(scratch + part * size), planes * part // threads,
+                                planes * (part + 1) // threads)
             else:
-                max_pool_plane(<const double*>cnp.PyArray_DATA(x) + p * h * w, w, windows, oh, across, ow, dh, dw,
-                               <double*>cnp.PyArray_DATA(out) + p * oh * ow,
-                               <int64_t*>cnp.PyArray_DATA(indices) + p * oh * ow)
+                max_pool_planes(&p, <const double*>cnp.PyArray_DATA(x), h, w, windows, oh, across, ow, dh, dw,
+                                <double*>cnp.PyArray_DATA(out), <int64_t*>cnp.PyArray_DATA(indices),
+                                scratch + part * size, planes * part // threads, planes * (part + 1) // threads)
+    free(scratch)
     return out, indices
+
+
+cdef void max_pool_planes(const Regular* p, const real* x, Py_ssize_t h, Py_ssize_t w, const Py_ssize_t* rows,
+                          Py_ssize_t oh, const Py_ssize_t* cols, Py_ssize_t ow, Py_ssize_t dh, Py_ssize_t dw, real* out,
+                          int64_t* indices, real* scratch, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Channels [begin, end) of `max_pool_indices`."""
+    cdef Py_ssize_t k
+    for k in range(begin, end):
+        if p.stride:
+            regular_plane(p, x + k * h * w, h, w, rows, oh, cols, ow, dh, out + k * oh * ow, indices + k * oh * ow,
+                          scratch)
+        else:
+            max_pool_plane(x + k * h * w, w, rows, oh, cols, ow, dh, dw, out + k * oh * ow, indices + k * oh * ow)

@@ -20,7 +20,7 @@ cdef struct Kernel:
     void* run64                     # NULL: float32 only
 
 # Every kernel that compile can name.
-cdef Kernel[28] KERNELS = [
+cdef Kernel[29] KERNELS = [
     Kernel("copy", 0, <void*>copy[float], <void*>copy[double]),
     Kernel("zero_border", sizeof(BorderRecord), <void*>zero_border[float], <void*>zero_border[double]),
     Kernel("pad", sizeof(PadRecord), <void*>pad[float], <void*>pad[double]),
@@ -34,6 +34,7 @@ cdef Kernel[28] KERNELS = [
     Kernel("conv_pointwise", sizeof(PointwiseRecord), <void*>conv_pointwise, NULL),
     Kernel("conv_winograd", sizeof(WinogradRecord), <void*>conv_winograd, NULL),
     Kernel("depthwise", sizeof(DepthwiseRecord), <void*>depthwise, NULL),
+    Kernel("grouped", sizeof(GroupedRecord), <void*>grouped, NULL),
     Kernel("pool", sizeof(PoolRecord), <void*>pool[float], <void*>pool[double]),
     Kernel("unary", sizeof(UnaryRecord), <void*>unary[float], <void*>unary[double]),
     Kernel("strided", sizeof(StridedRecord), <void*>strided[float], <void*>strided[double]),

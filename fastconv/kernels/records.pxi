@@ -83,6 +83,20 @@ cdef struct DepthwiseRecord:
     Py_ssize_t dw
     Activation activation
 
+# Groups of as many channels out as in, a fraction of a vector.
+cdef struct GroupedRecord:
+    Place weight                # (kh * kw, size, padded)
+    Place bias                  # (padded,)
+    Py_ssize_t size             # channels of a group
+    Py_ssize_t padded           # channels, up to whole vectors
+    Py_ssize_t kh
+    Py_ssize_t kw
+    Py_ssize_t sh
+    Py_ssize_t sw
+    Py_ssize_t dh
+    Py_ssize_t dw
+    Activation activation
+
 # Few output channels, pixels in the lanes.
 cdef struct PixelsRecord:
     Place weight                # (blocks of FC_PO channels, K, FC_PO)

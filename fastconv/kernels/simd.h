@@ -106,6 +106,27 @@ FC_INLINE vf v_load_n(const float *p, int n)
 #endif
 }
 FC_INLINE void v_store_n(float *p, vf v, int n) { f_put_n((vf *)p, 0, v, n); }
+
+/* v_spread(v, n, j): lane j of each n lanes, in all of those; n is 2 or 4 */
+#define FC_OF(l, n, j) ((l) / (n) * (n) + (j))
+#define FC_OF_4(l, n, j) FC_OF(l, n, j), FC_OF(l + 1, n, j), FC_OF(l + 2, n, j), FC_OF(l + 3, n, j)
+#if FC_W == 16
+#define FC_SPREAD(v, n, j) FC_TURN(f, v, FC_OF_4(0, n, j), FC_OF_4(4, n, j), FC_OF_4(8, n, j), FC_OF_4(12, n, j))
+#elif FC_W == 8
+#define FC_SPREAD(v, n, j) FC_TURN(f, v, FC_OF_4(0, n, j), FC_OF_4(4, n, j))
+#else
+#define FC_SPREAD(v, n, j) FC_TURN(f, v, FC_OF_4(0, n, j))
+#endif
+FC_INLINE vf v_spread(vf v, int n, int j)
+{
+    if (n == 2) return j ? FC_SPREAD(v, 2, 1) : FC_SPREAD(v, 2, 0);
+    switch (j) {
+    case 0: return FC_SPREAD(v, 4, 0);
+    case 1: return FC_SPREAD(v, 4, 1);
+    case 2: return FC_SPREAD(v, 4, 2);
+    default: return FC_SPREAD(v, 4, 3);
+    }
+}
 FC_INLINE vp p_set1(float x) { return fc_fill((vp){0}, x); }
 FC_INLINE void p_store_n(float *p, vp v, int n) { fc_put_n((vp *)p, 0, v, n); }
 

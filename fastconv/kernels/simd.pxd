@@ -32,6 +32,7 @@ cdef extern from "simd.h" nogil:
     void v_store(float* p, vf v) noexcept
     void v_store_n(float* p, vf v, int n) noexcept
     vf v_set1(float x) noexcept
+    vf v_spread(vf v, int n, int j) noexcept
 
     vp p_load(const float* p) noexcept
     void p_store(float* p, vp v) noexcept

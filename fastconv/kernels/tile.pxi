@@ -14,9 +14,10 @@ cdef enum:
     MAX_M = 14                      # the tallest tile of any level
     WIDE = 4                        # panels that `wide` takes at once
     LINE = 16                       # floats in a cache line
-    CROWDED = 1024                  # floats between addresses that share a set of L1
     FAR = 262144                    # floats of a layer's weights that do not stay in L2 until they are used again
     TILES = 8                       # tiles whose row pointers are gathered before they run
+    SET = 1024                      # floats: so far apart, lines share a set of L1 (64 sets of 64 bytes)
+    SET_ROWS = 6                    # rows of a tile that share one: 8 lines, of which the weights need some
 
 
 cdef inline Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
@@ -116,12 +117,11 @@ cdef inline void tile(int m, int nv, Py_ssize_t count, const float** a, const Py
     cdef const float* next = far.next       # a store through `far` would have all pointers of `a` loaded in each step
     cdef const float* end = far.end
     cdef Py_ssize_t lines = far.lines
-    # Rows a multiple of 4096 bytes apart share one of the sets of L1, where the next tile's would drive these out.
-    cdef bint crowded = m > 1 and (a[1] - a[0]) % CROWDED == 0
+    cdef bint crowded = m > 1 and (a[m - 1] - a[0]) % SET == 0      # the next rows would push out these
     b1 = v_set1(0)
     for t in range(count):
         w = b
-        ahead = a + m if t + 1 < count and not crowded else a
+        ahead = a if crowded or t + 1 == count else a + m
         for i in range(m):
             acc0[i] = v_set1(0)
             acc1[i] = v_set1(0)

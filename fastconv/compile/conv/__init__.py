@@ -205,6 +205,7 @@ class Row:
 
 KERNELS = (
     Row("depthwise", "depthwise", lambda layer, algorithm: layer.groups > 1),
+    Row("grouped", "grouped", lambda layer, algorithm: layer.groups > 1),
     Row("winograd_4x4", "winograd", lambda layer, algorithm: layer.kernel == (3, 3)),
     Row("winograd_2x2", "winograd", lambda layer, algorithm: layer.kernel == (3, 3)),
     Row("pixels", "pixels", lambda layer, algorithm: layer.groups == 1),
