@@ -17,6 +17,7 @@ import nets
 import network
 import report
 from networks import vgg
+from torchvision_import import import_torchvision
 
 import fastconv
 from fastconv.compile import compile_graph
@@ -244,3 +245,18 @@ def test_cold_times_leave_out_the_twin() -> None:
     assert rule.layer.graph.outputs[0] in {step["node"] for step in timed}
     assert kernels_layers.TWIN not in {step["node"] for step in timed}
     assert kernels_layers.BACK not in {step["label"] for step in timed}
+
+
+@pytest.mark.parametrize("name", ["mnasnet1_0", "mobilenet_v3_small"])
+def test_untrained_networks_are_the_same_each_time_and_stay_in_range(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    import_torchvision()
+    net = nets.build(name)
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        y, again = net(x), nets.build(name)(x)
+    assert not net.training
+    assert torch.equal(y, again)
+    assert 0.05 < float(y.std()) < 20
+    assert float((y[0] - y[1]).abs().max()) > 1e-3 * float(y.abs().max()), "the output does not depend on the image"
