@@ -60,7 +60,7 @@ bench-peers: $(PEERS_VENV)/.peers  ## compare with the other engines; rewrites t
 	$(PEERS_BIN)/python benchmarks/report.py
 	$(PEERS_BIN)/python benchmarks/lightness.py
 
-bench-zoo: $(PEERS_VENV)/.peers  ## the same with large networks; needs 12 GB of memory
+bench-zoo: $(PEERS_VENV)/.peers  ## the same with fourteen large networks; needs 12 GB of memory
 	$(PEERS_BIN)/pip install --no-deps $(TORCHVISION)
 	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo
 	$(PEERS_BIN)/python benchmarks/peers.py --suite zoo --isa v3

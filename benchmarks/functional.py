@@ -6,8 +6,8 @@ first, against PyTorch in float64. Then the two take turns in shuffled short bur
 with a pause before each (``peers_timing``). The ratio is PyTorch's median over fastconv's: above 1,
 fastconv leads.
 
-A run writes ``benchmarks/results/functional.json`` and the README's table between its markers; with
-``--quick``, ``--only`` or ``--json`` it does neither. The JSON has ``date``, ``machine`` (with the
+A run writes ``benchmarks/results/CPU/functional.json`` and the README's table between its markers; with
+``--quick``, ``--only`` or ``--json`` it does neither. The JSON has ``date``, ``commit``, ``machine`` (with the
 load at the start and the cores that others kept busy), ``versions``, ``fastconv_config``, ``plan``,
 ``geometric_mean`` and ``cases``, a list; each has ``function``, ``case``, ``ratio`` and, under
 ``fastconv`` and ``torch``, ``median_us``, ``min_us`` and ``error`` (relative to the largest output).
@@ -18,7 +18,6 @@ Exits with 1 where an answer is wrong; ``--strict`` also where fastconv is slowe
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -27,7 +26,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +37,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 BEGIN, END = "<!-- functional:begin -->", "<!-- functional:end -->"
-STORE = report.RESULTS / "functional.json"
+STORED = "functional"
 OWN, TORCH = "fastconv", "torch"
 TOLERANCE = 1e-5
 PLAN = peers_timing.Plan(rounds=15, burst_s=0.008)
@@ -263,8 +261,8 @@ def summary(run: dict[str, Any]) -> str:
     return text + (f". Slower: {'; '.join(slower)}." if slower else ".")
 
 
-def markdown(run: dict[str, Any]) -> str:
-    """Return the README's table: by function, the cases' ratios, smallest first."""
+def markdown(cpu: str, run: dict[str, Any]) -> str:
+    """Return the README's table of one processor: by function, the cases' ratios, smallest first."""
     lines = ["| function | cases | ratio, least to greatest | geometric mean |", "|---|--:|--:|--:|"]
     functions = dict.fromkeys(entry["function"] for entry in run["cases"])
     for function in functions:
@@ -276,8 +274,8 @@ def markdown(run: dict[str, Any]) -> str:
     lines += [
         "",
         f"{summary(run)} PyTorch's median over fastconv's for one call, one thread, float32, shapes from 1x16x12x12 to "
-        f"1x64x112x112, on {machine['cpu']}, {run['date'][:10]}, PyTorch {run['versions']['torch']} on tensors under "
-        f"`inference_mode`.{' ' + note if note else ''}",
+        f"1x64x112x112, on {report.where(cpu, machine)}, {report.when([run])}, PyTorch {run['versions']['torch']} on "
+        f"tensors under `inference_mode`.{' ' + note if note else ''}",
     ]
     return "\n".join(lines)
 
@@ -341,11 +339,13 @@ def main(arguments: list[str] | None = None) -> int:
     with torch.inference_mode():
         entries = measure(cases, plan, console)
     machine["others_cores"] = peers.others_cores(begun)
+    config = peers.fastconv_config("native")
     run = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": peers.now(),
+        "commit": peers.commit(),
         "machine": machine,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "fastconv_config": peers.fastconv_config("native"),
+        "fastconv_config": config,
         "plan": asdict(plan),
         "geometric_mean": round(statistics.geometric_mean(entry["ratio"] for entry in entries), 3),
         "cases": entries,
@@ -359,16 +359,9 @@ def main(arguments: list[str] | None = None) -> int:
     for entry in wrong:
         console.print(f"wrong: {entry['function']} {entry['case']}: error {entry[OWN]['error']:.1e}", style="red")
     if not (options.quick or options.only or options.json or wrong):
-        store(run)
+        report.store(report.cpu_slug(config), STORED, run)
+        report.rewrite(report.section(STORED, markdown), BEGIN, END)
     return int(bool(wrong) or (options.strict and min(entry["ratio"] for entry in entries) < 1))
-
-
-def store(run: dict[str, Any], path: Path = STORE) -> None:
-    """Write the JSON, and the README's table."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    readme = report.README.read_text(encoding="utf-8")
-    report.README.write_text(report.with_section(readme, markdown(run), BEGIN, END), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ Timed as ``functional.py`` does it, with its answers checked first, against PyTo
 ``vjp`` and the pullback, PyTorch by the function and ``torch.autograd.grad``. With ``inner`` the gradient by
 the input is not asked for, as in a network's first layer. The ratio is PyTorch's median over fastconv's.
 
-A run writes ``benchmarks/results/grad.json``; with ``--quick``, ``--only`` or ``--json`` it does not.
+A run writes ``benchmarks/results/CPU/grad.json``; with ``--quick``, ``--only`` or ``--json`` it does not.
 Exits with 1 where an answer is wrong; ``--strict`` also where fastconv is slower.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import statistics
@@ -26,7 +25,7 @@ import report
 from functional import OWN, TORCH, Call, Shape
 from rich.console import Console
 
-STORE = report.RESULTS / "grad.json"
+STORED = "grad"
 TITLE = "PyTorch's forward and backward over fastconv's, one thread"
 TOLERANCE = 2e-5  # of sums of a hundred thousand products
 
@@ -179,11 +178,13 @@ def main(arguments: list[str] | None = None) -> int:
     begun = peers.busy_seconds()
     entries = base.measure(cases, plan, console, calls)
     machine["others_cores"] = peers.others_cores(begun)
+    config = peers.fastconv_config("native")
     run = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": peers.now(),
+        "commit": peers.commit(),
         "machine": machine,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "fastconv_config": peers.fastconv_config("native"),
+        "fastconv_config": config,
         "plan": asdict(plan),
         "geometric_mean": round(statistics.geometric_mean(entry["ratio"] for entry in entries), 3),
         "cases": entries,
@@ -197,8 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     for entry in wrong:
         console.print(f"wrong: {entry['function']} {entry['case']}: error {entry[OWN]['error']:.1e}", style="red")
     if not (options.quick or options.only or options.json or wrong):
-        STORE.parent.mkdir(exist_ok=True)
-        STORE.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        report.store(report.cpu_slug(config), STORED, run)
     return int(bool(wrong) or (options.strict and min(entry["ratio"] for entry in entries) < 1))
 
 

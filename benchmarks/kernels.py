@@ -28,7 +28,7 @@ from rich.console import Console
 
 import fastconv
 
-WIDTH = 120
+WIDTH = 140
 """Of the tables where the output is no terminal."""
 
 

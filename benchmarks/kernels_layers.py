@@ -17,7 +17,7 @@ from typing import Any
 
 import nets
 import numpy as np
-from kernels_timing import Candidate, alternate, blas_threads, check, progress
+from kernels_timing import Candidate, alternate, blas_threads, check, evict, progress
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +37,8 @@ BURST_S = 0.002
 MAX_REPEATS = 1000
 BACK = "to NCHW"
 """The step that only the measurement needs."""
+TWIN = "twin"
+"""The node that runs before a layer whose weights are to be cold."""
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Trial:
     algorithm: str
     kernel: str
     candidate: Candidate
+    cold: Candidate | None
+    """The same with the weights out of the caches, where that was asked for."""
 
 
 @dataclass
@@ -129,21 +133,54 @@ def layers_of(graph: Graph, only: str) -> list[Layer]:
     return list(layers.values())
 
 
+def _steps(program: Any, before: str) -> list[int]:
+    """Return the steps behind the node `before` ("": all), but neither a twin's nor the way back."""
+    nodes = [step["node"] for step in program.steps]
+    skip = nodes.index(before) + 1 if before else 0
+    return [k for k in range(skip, len(nodes)) if nodes[k] != TWIN and program.steps[k]["label"] != BACK]
+
+
 def _candidate(program: Any, x: Any, before: str) -> Candidate:
-    """Return what times the steps behind the node `before` ("": all), but not the way back."""
-    names = [step["node"] for step in program.steps]
-    skip = names.index(before) + 1 if before else 0
-    steps = [k for k in range(skip, len(names)) if program.steps[k]["label"] != BACK]
+    """Return what times a layer one call behind the other."""
+    steps = _steps(program, before)
     once = sum(program.profile((x,), 3)[k] for k in steps)
     repeats = max(1, min(MAX_REPEATS, ceil(BURST_S / max(once, 1e-9))))
     return Candidate("", lambda: sum(program.profile((x,), repeats)[k] for k in steps))
 
 
+def _cold_candidate(program: Any, x: Any, before: str) -> Candidate:
+    """Return what times a layer with its weights out of the caches, behind its twin in the same program."""
+    steps = _steps(program, before)
+
+    def burst() -> float:
+        evict()
+        seconds: list[float] = program.profile((x,), 1)
+        return sum(seconds[k] for k in steps)
+
+    return Candidate("", burst)
+
+
+def with_twin(graph: Graph) -> Graph:
+    """Return a layer's network with another such layer just before it, which has weights of its own.
+
+    It leaves input, code and scratch in the caches, as the layers of a network do.
+    """
+    *before, node = graph.nodes
+    weights = {role: array.copy() for role, array in node.weights.items()}
+    twin = node.replace(name=TWIN, weights=weights)
+    return Graph(graph.input_shape, (*before, twin, node), (*graph.outputs, TWIN))
+
+
 BY_ALGORITHM = {algorithm: {"algorithm": algorithm} for algorithm in ALGORITHMS}
 
 
-def prepare(layer: Layer, batch: int, threads: int, ways: Mapping[str, dict[str, str]] = BY_ALGORITHM) -> None:
-    """Compile the layer in each way (name -> arguments of `compile_graph`) that can do it, and check the answers."""
+def prepare(
+    layer: Layer, batch: int, threads: int, ways: Mapping[str, dict[str, str]] = BY_ALGORITHM, cold: bool = False
+) -> None:
+    """Compile the layer in each way (name -> arguments of `compile_graph`) that can do it, and check the answers.
+
+    cold: to be timed with its weights out of the caches, too.
+    """
     graph = layer.graph
     x = np.random.default_rng(0).standard_normal((batch, *graph.input_shape), np.float32)
     wide = [node.replace(weights={k: v.astype(np.float64) for k, v in node.weights.items()}) for node in graph.nodes]
@@ -158,7 +195,11 @@ def prepare(layer: Layer, batch: int, threads: int, ways: Mapping[str, dict[str,
         kernel = " + ".join(name for name in own if name != BACK)
         tolerance = WINOGRAD_TOLERANCE if "winograd" in kernel.lower() else TOLERANCE
         check(f"{layer.name}, {algorithm}", program(x), expected, tolerance)
-        layer.trials.append(Trial(algorithm, kernel, _candidate(program, x, before)))
+        trial = Trial(algorithm, kernel, _candidate(program, x, before), None)
+        if cold:
+            program = compile_graph(with_twin(graph), threads=threads, **options)  # type: ignore[arg-type]
+            trial.cold = _cold_candidate(program, x, before)
+        layer.trials.append(trial)
 
 
 def run(model: str, only: str, batch: int, threads: int, quick: bool, console: Console) -> dict[str, Any]:

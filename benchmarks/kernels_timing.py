@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import fastconv
 from fastconv.machine.cpu import kernels
+from fastconv.machine.description import this_machine
 
 PEAK_BURST_S = 0.002
 PAUSE_S = 0.005
 """Longer than the workers of OpenMP and of BLAS spin after their work."""
 REFRESH_S = 0.2
+EVICTING = 2
+"""So many times the last level of cache is read to empty it."""
 
 
 class WrongAnswerError(Exception):
@@ -77,6 +81,16 @@ def alternate(candidates: list[Candidate], rounds: int, tick: Callable[[], None]
     finally:
         gc.enable()
     return peak
+
+
+@cache
+def _ballast() -> Any:
+    return np.ones(EVICTING * this_machine().llc_bytes // 8)
+
+
+def evict() -> None:
+    """Leave nothing in this machine's caches of what was there."""
+    _ballast().sum()
 
 
 @contextmanager

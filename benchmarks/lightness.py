@@ -6,7 +6,7 @@ well: times and memory are what comes on top of it, the median of the difference
 Answers are checked first. PyTorch converts the model for the others; engines that are not
 installed are left out.
 
-A run writes ``benchmarks/results/lightness.json`` and the README's table between its markers; with
+A run writes ``benchmarks/results/CPU/lightness.json`` and the README's table between its markers; with
 ``--quick`` it does neither. For each engine the JSON has its ``version`` and:
 
 ``start_ms``, ``start_min_ms``
@@ -26,7 +26,6 @@ A run writes ``benchmarks/results/lightness.json`` and the README's table betwee
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.metadata
 import json
 import os
@@ -50,7 +49,7 @@ from rich.progress import track
 import fastconv
 
 BEGIN, END = "<!-- lightness:begin -->", "<!-- lightness:end -->"
-STORE = report.RESULTS / "lightness.json"
+STORED = "lightness"
 LENET = report.ROOT / "models" / "lenet.npz"
 DIGIT = report.ROOT / "examples" / "digits" / "7.png"
 ROUNDS, QUICK_ROUNDS, IDLE_ROUNDS = 21, 3, 5
@@ -213,8 +212,8 @@ def installed_mb(package: str) -> float | None:
     return sum(file.stat().st_size for file in files if file.exists()) / 1e6
 
 
-def markdown(run: dict[str, Any]) -> str:
-    """Return the README's table, with a line on where it comes from."""
+def markdown(cpu: str, run: dict[str, Any]) -> str:
+    """Return the README's table of one processor, with a line on where it comes from."""
     engines = run["engines"]
     lines = [
         "| over `import numpy` alone | " + " | ".join((FASTCONV, "target", "met", *list(engines)[1:])) + " |",
@@ -240,8 +239,8 @@ def markdown(run: dict[str, Any]) -> str:
     machine = run["machine"]
     lines += [
         "",
-        f"Medians of {run['rounds']} processes each, taking turns, on {machine['cores']} cores of "
-        f"{machine['cpu']}, {run['date'][:10]}, Python {machine['python']}: {versions}. "
+        f"Medians of {run['rounds']} processes each, taking turns, on {report.where(cpu, machine)}, "
+        f"{report.when([run])}, Python {machine['python']}: {versions}. "
         f"{report.load_note(machine)}".rstrip(),
     ]
     return "\n".join(lines)
@@ -278,15 +277,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         engines[name]["version"] = importlib.metadata.version(PACKAGES[name])
         engines[name]["size_mb"] = installed_mb(PACKAGES[name])
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    run = {"date": now, "machine": machine, "rounds": rounds, "engines": engines}
-    print(markdown(run))
+    run = {"date": peers.now(), "commit": peers.commit(), "machine": machine, "rounds": rounds, "engines": engines}
+    cpu = report.cpu_slug(fastconv.show_config())
+    print(markdown(cpu, run))
     if not options.quick:
-        STORE.parent.mkdir(exist_ok=True)
-        STORE.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        readme = report.README.read_text(encoding="utf-8")
-        readme = report.with_section(readme, markdown(run), BEGIN, END)
-        report.README.write_text(readme, encoding="utf-8")
+        report.store(cpu, STORED, run)
+        report.rewrite(report.section(STORED, markdown), BEGIN, END)
     return 0
 
 

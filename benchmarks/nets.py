@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 SEED = 20
+STATISTICS_SIZE = (96, 96)
+"""Of the images that batch norms measure their statistics on."""
 LENET_WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "lenet.npz"
 
 
@@ -147,33 +149,64 @@ def cifar_allconv() -> nn.Module:
     )
 
 
-def _torchvision(name: str) -> Callable[[], nn.Module]:
-    """Return a builder of torchvision's network ``name`` with random weights."""
+def _settle_statistics(net: nn.Module) -> None:
+    """Give an untrained network parameters that all matter, and activations that stay in range.
+
+    What a new network has as a constant (the scales of a batch norm, 1; ConvNeXt's, 1e-6) would hide what is done with
+    it, and with the statistics of a new network activations die away or grow from layer to layer, and rounding with
+    them: engines could not be compared. Batch norms measure their statistics on a batch of random images. Their shift
+    is above zero, so that rounding does not grow with the depth.
+    """
+    import torch
+
+    norms = [module for module in net.eval().modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.min() == parameter.max():
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        for norm in norms:
+            norm.train().momentum = 1.0  # the statistics of one batch
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0.5, 0.2)
+        if norms:
+            net(torch.rand(8, 3, *STATISTICS_SIZE))
+    net.eval()
+
+
+def _import_torchvision() -> Any:
+    """Return ``torchvision.models``.
+
+    torchvision registers shape functions for operators of its compiled library, which does not load beside another
+    torch than the one it was built with; none is used here.
+    """
+    import torch
+
+    register_fake = torch.library.register_fake
+
+    def tolerant(op: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(op, str) and op.startswith("torchvision::"):
+            return lambda function: function
+        return register_fake(op, *args, **kwargs)
+
+    torch.library.register_fake = tolerant
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise SystemExit("error: needs torchvision: pip install --no-deps torchvision==0.28.0") from error
+    finally:
+        torch.library.register_fake = register_fake
+    return models
+
+
+def _torchvision(name: str, title: str, **options: bool) -> Network:
+    """Return torchvision's network ``name`` with random weights, for images of 224x224."""
 
     def build() -> nn.Module:
-        import torch
-
-        # torchvision registers shape functions for operators of its compiled library, which
-        # does not load beside another torch than the one it was built with; none is used here.
-        register_fake = torch.library.register_fake
-
-        def tolerant(op: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(op, str) and op.startswith("torchvision::"):
-                return lambda function: function
-            return register_fake(op, *args, **kwargs)
-
-        torch.library.register_fake = tolerant
-        try:
-            from torchvision import models
-        except ImportError as error:
-            remedy = "pip install --no-deps torchvision==0.28.0"
-            raise SystemExit(f"error: {name} needs torchvision: {remedy}") from error
-        finally:
-            torch.library.register_fake = register_fake
-        net: nn.Module = getattr(models, name)(weights=None)
+        net: nn.Module = getattr(_import_torchvision(), name)(weights=None, **options)
+        _settle_statistics(net)
         return net
 
-    return build
+    return Network(f"{title} 224x224", (3, 224, 224), build)
 
 
 NETWORKS = {
@@ -182,10 +215,21 @@ NETWORKS = {
     "cifar_conv": Network("conv 3→32 · pool · conv 32→64 · pool, 32x32", (3, 32, 32), cifar_conv),
     "cifar_vgg": Network("VGG-style 16-32-64, 32x32", (3, 32, 32), cifar_vgg),
     "cifar_allconv": Network("All-conv 16-32-64-64, 32x32", (3, 32, 32), cifar_allconv),
-    "mobilenet_v2": Network("MobileNetV2 224x224", (3, 224, 224), _torchvision("mobilenet_v2")),
-    "resnet18": Network("ResNet-18 224x224", (3, 224, 224), _torchvision("resnet18")),
-    "resnet50": Network("ResNet-50 224x224", (3, 224, 224), _torchvision("resnet50")),
-    "vgg16": Network("VGG-16 224x224", (3, 224, 224), _torchvision("vgg16")),
+    "mobilenet_v2": _torchvision("mobilenet_v2", "MobileNetV2"),
+    "resnet18": _torchvision("resnet18", "ResNet-18"),
+    "resnet50": _torchvision("resnet50", "ResNet-50"),
+    "vgg16": _torchvision("vgg16", "VGG-16"),
+    "squeezenet1_1": _torchvision("squeezenet1_1", "SqueezeNet 1.1"),
+    "densenet121": _torchvision("densenet121", "DenseNet-121"),
+    # Its heads for training would not run; its own initialisation takes seconds.
+    "googlenet": _torchvision("googlenet", "GoogLeNet", aux_logits=False, init_weights=False),
+    "resnext50_32x4d": _torchvision("resnext50_32x4d", "ResNeXt-50 32x4d"),
+    "mnasnet1_0": _torchvision("mnasnet1_0", "MNASNet 1.0"),
+    "efficientnet_b0": _torchvision("efficientnet_b0", "EfficientNet-B0"),
+    "shufflenet_v2_x1_0": _torchvision("shufflenet_v2_x1_0", "ShuffleNetV2 1.0"),
+    "mobilenet_v3_small": _torchvision("mobilenet_v3_small", "MobileNetV3 small"),
+    "regnet_y_400mf": _torchvision("regnet_y_400mf", "RegNetY-400MF"),
+    "convnext_tiny": _torchvision("convnext_tiny", "ConvNeXt-Tiny"),
 }
 
 SUITES = {
@@ -214,6 +258,16 @@ SUITES = {
         Case("resnet50", 16, 2, 1.4),
         Case("vgg16", 1, 1, 1.6),
         Case("vgg16", 1, 2, 1.5),
+        Case("squeezenet1_1", 1, 1, 1.25),
+        Case("densenet121", 1, 1, 1.25),
+        Case("googlenet", 1, 1, 1.25),
+        Case("resnext50_32x4d", 1, 1, 1.25),
+        Case("mnasnet1_0", 1, 1, 1.25),
+        Case("efficientnet_b0", 1, 1, 1.25),
+        Case("shufflenet_v2_x1_0", 1, 1, 1.25),
+        Case("mobilenet_v3_small", 1, 1, 1.25),
+        Case("regnet_y_400mf", 1, 1, 1.25),
+        Case("convnext_tiny", 1, 1, 1.25),
     ),
 }
 

@@ -1,19 +1,23 @@
-"""fastconv beside PyTorch, ONNX Runtime, OpenVINO, ncnn, MNN and tract, in one process.
+"""fastconv beside PyTorch, ONNX Runtime, OpenVINO, ncnn, MNN, ExecuTorch and tract, in one process.
 
 Every engine gets the same float32 network, the same input and the same number of threads, and is
 called from Python with a NumPy array in and a NumPy array out. Answers are checked against
 PyTorch in float64 before anything is timed. ``benchmarks/README.md`` describes the method.
 
-A run writes ``benchmarks/results/peers-SUITE[-v3].json`` and the plot of the same name. The JSON:
+A run writes ``benchmarks/results/CPU/peers-SUITE[-v3].json``, CPU being the processor's folder
+(``report.py``), and the plot of the same name. A part of a suite, or a quick run, stores nothing,
+unless ``--store`` is given: then its cases take the place of theirs in what is stored. The JSON:
 
-``suite``, ``isa``, ``date``, ``machine``, ``versions``, ``plan``, ``fastconv_config``
-    What was run, where, and how long it was measured. Of the machine, ``load_at_start`` is the load
-    average before the run, and ``others_cores`` how many cores other processes (and, in a virtual
-    machine, other guests) kept busy during it.
+``suite``, ``isa``, ``date``, ``commit``, ``machine``, ``versions``, ``plan``, ``fastconv_config``
+    What was run last, where, and how long it was measured. Of the machine, ``load_at_start`` is the
+    load average before the run.
 ``engines``
     For each engine its settings, and whether a v3 run holds it to AVX2.
 ``cases``
-    A list; each has ``network``, ``title``, ``batch``, ``threads``, ``target`` and ``results``.
+    A list; each has ``network``, ``title``, ``batch``, ``threads``, ``target``, ``taken`` and
+    ``results``. ``taken`` says of this case ``date``, ``commit``, ``rounds``, ``versions``,
+    ``load_at_start`` and ``others_cores``: how many cores other processes (and, in a virtual
+    machine, other guests) kept busy while it was timed.
     A result's ``status`` is ``ok`` (with ``median_us``, ``min_us``, ``form``, ``error``,
     ``cores``, ``calls`` and ``burst_medians_us``) or ``wrong``, ``unsupported``, ``unavailable``
     or ``failed`` (with ``reason``).
@@ -30,6 +34,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -80,6 +85,22 @@ def quiet(log: Path) -> Iterator[Console]:
             os.dup2(source, target)
             os.close(source)
         terminal.close()
+
+
+def now() -> str:
+    """Return the time as results keep it."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def commit() -> str | None:
+    """Return the commit that is checked out, with a + where the package differs from it; None without git."""
+    git = ["git", "-C", str(report.ROOT)]
+    try:
+        name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "fastconv"], check=False)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return name.stdout.strip() + "+" * changed.returncode
 
 
 def machine() -> dict[str, Any]:
@@ -184,8 +205,11 @@ def admit_all(
     return candidates, results
 
 
-def run_case(case: nets.Case, names: list[str], plan: peers_timing.Plan, console: Console) -> dict[str, Any]:
+def run_case(
+    case: nets.Case, names: list[str], plan: peers_timing.Plan, versions: dict[str, str | None], console: Console
+) -> dict[str, Any]:
     """Check and time all engines on ``case``, showing progress; return its entry for the JSON."""
+    load = round(os.getloadavg()[0], 2)
     gc.collect()  # the last case's engines hold gigabytes in a large network, some in cycles
     x = nets.images(case)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -199,11 +223,13 @@ def run_case(case: nets.Case, names: list[str], plan: peers_timing.Plan, console
         candidates, results = admit_all(case, x, names, Path(folder), plan)
         progress.update(task, total=plan.rounds * len(candidates))
         shown = 0.0
+        begun = busy_seconds()
         for _, candidate in peers_timing.measure(candidates, x, plan, nets.SEED):
             progress.update(task, advance=1, description=f"{case.name}: {candidate.name}")
             if time.perf_counter() - shown > REFRESH_S:
                 progress.refresh()
                 shown = time.perf_counter()
+        others = others_cores(begun)
     for candidate in candidates:
         results[candidate.name] = {
             "status": "ok",
@@ -221,6 +247,14 @@ def run_case(case: nets.Case, names: list[str], plan: peers_timing.Plan, console
         "batch": case.batch,
         "threads": case.threads,
         "target": case.target,
+        "taken": {
+            "date": now(),
+            "commit": commit(),
+            "rounds": plan.rounds,
+            "versions": versions,
+            "load_at_start": load,
+            "others_cores": others,
+        },
         "results": {name: results[name] for name in names},
     }
 
@@ -290,7 +324,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="TEXT", help="only cases whose name contains TEXT")
     parser.add_argument("--engines", metavar="A,B", help="only these engines, by the start of their names")
     parser.add_argument("--quick", action="store_true", help="few rounds: a first look")
-    parser.add_argument("--output", type=Path, help="folder of the JSON and the plot")
+    parser.add_argument("--store", action="store_true", help="store the cases of a part, or of a quick run, too")
     return parser.parse_args(arguments)
 
 
@@ -306,13 +340,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.quick:
         plan = peers_timing.Plan(**{**asdict(plan), "rounds": QUICK_ROUNDS})
     partial = options.quick or options.only or options.engines
-    begun = busy_seconds()
+    versions = {e.package: e.version for e in engines} | {"numpy": np.__version__}
     run: report.Run = {
         "suite": options.suite,
         "isa": options.isa,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
+        "commit": commit(),
         "machine": machine(),
-        "versions": {e.package: e.version for e in engines} | {"numpy": np.__version__},
+        "versions": versions,
         "plan": asdict(plan),
         "engines": {e.name: {"settings": e.settings, "held_to_v3": e.held_to_v3} for e in engines},
         "environment": peers_engines.V3_ENVIRONMENT if options.isa == report.V3 else {},
@@ -324,22 +359,23 @@ def main(arguments: list[str] | None = None) -> int:
         if load > report.BUSY_LOAD:
             console.print(f"The machine is busy (load {load}): expect noise.", style="yellow")
         for case in cases:
-            row = run_case(case, [e.name for e in engines], plan, console)
+            row = run_case(case, [e.name for e in engines], plan, versions, console)
             run["cases"].append(row)
             console.print(case_table(row))
-        run["machine"]["others_cores"] = others_cores(begun)
         console.print(summary_table(run))
-        if note := report.load_note(run["machine"]):
+        if note := report.load_note(report.busiest(run)):
             console.print(note, style="yellow")
-        if partial and options.output is None:
+        if partial and not options.store:
             console.print("A part of the suite only, or a quick run: nothing is stored.")
             return 0
-        output = options.output or report.RESULTS
-        output.mkdir(parents=True, exist_ok=True)
-        path = output / report.stem(options.suite, options.isa)
-        path.with_suffix(".json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        name = report.stem(options.suite, options.isa)
+        cpu = report.cpu_slug(run["fastconv_config"])
+        if partial:
+            order = [(case.network, case.batch, case.threads) for case in nets.SUITES[options.suite]]
+            run = report.merged(report.load(cpu, name), run, order)
+        path = report.store(cpu, name, run)
         report.plot(run, path.with_suffix(".png"))
-        console.print(f"Written: {path}.json and .png")
+        console.print(f"Written: {path.with_suffix('')}.json and .png")
     return 0
 
 

@@ -128,6 +128,22 @@ class Artefacts:
         _tools.mnnconvert([*arguments, "--MNNModel", str(path), "--bizCode", "peers"])
         return path
 
+    @cached_property
+    def executorch(self) -> Path:
+        """The network as ExecuTorch's program, with all of it handed to XNNPACK that XNNPACK can do."""
+        import torch
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        path = self.folder / "net.pte"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(self.net, (self.example,))
+            lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+        with path.open("wb") as file:
+            lowered.to_executorch().write_to_file(file)
+        return path
+
 
 Build = Callable[[Artefacts, int], dict[str, Call]]
 
@@ -342,6 +358,30 @@ def _mnn(artefacts: Artefacts, threads: int) -> dict[str, Call]:
     return {"Interpreter session": run_session, "Module": forward}
 
 
+def _executorch(artefacts: Artefacts, threads: int) -> dict[str, Call]:
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    # Its documented interface has no thread setting: the pool that all its programs share is made for every core. This
+    # makes another one; what was loaded before would go on using the old one, which is gone, so nothing may call it.
+    portable_lib._unsafe_reset_threadpool(threads)
+    path = str(artefacts.executorch)
+    method = Runtime.get().load_program(path).load_method("forward")
+    module = portable_lib._load_for_executorch(path)
+    from_numpy = torch.from_numpy
+
+    def execute(x: Array) -> Array:
+        result: Array = method.execute((from_numpy(x),))[0].numpy()
+        return result
+
+    def forward(x: Array) -> Array:
+        result: Array = module.forward((from_numpy(x),), clone_outputs=False)[0].numpy()
+        return result
+
+    return {"Method.execute": execute, "forward, outputs not cloned": forward}
+
+
 def _tract(artefacts: Artefacts, threads: int) -> dict[str, Call]:
     import tract
 
@@ -393,5 +433,12 @@ ENGINES = (
         held_to_v3=False,
     ),
     Engine("MNN", "MNN", "numThread=n, precision high", _mnn, held_to_v3=False),
+    Engine(
+        "ExecuTorch",
+        "executorch",
+        "XNNPACK delegate, thread pool of n",
+        _executorch,
+        held_to_v3=False,
+    ),
     Engine("tract", "tract", "State.run, one thread", _tract),
 )

@@ -1,14 +1,19 @@
-"""Turn the JSON of ``peers.py`` into the plot and into the README's table.
+"""Turn the JSON of ``peers.py`` into the plot and into the README's table; keep results by processor.
 
-Run as a command it rewrites what stands between the two markers in README.md, from the newest
-results in ``benchmarks/results``; with ``--check`` it only says whether the README is up to date.
+Results lie in ``benchmarks/results/CPU/``, where CPU is the microarchitecture and the widest vectors it has, as
+``zen4-avx2``: those of several machines stand side by side, and the README shows them all.
+
+Run as a command it rewrites what stands between the two markers in README.md, from the results that
+are stored; with ``--check`` it only says whether the README is up to date.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,10 @@ V3 = "v3"
 BUSY_LOAD = 0.5
 BUSY_CORES = 0.1
 """A load average before the run, and cores that others kept busy during it, above which a table says so."""
+VECTORS = {"x86-64-v2": "sse4", "x86-64-v3": "avx2", "x86-64-v4": "avx512"}
+"""Instruction-set levels, as folders of results name them."""
+UNKNOWN = "unknown"
+"""The folder where fastconv, which knows processors, is not installed."""
 HEADINGS = {"small": "Small networks", "zoo": "Networks at 224x224"}
 """The suites that the README shows, in this order."""
 
@@ -29,6 +38,8 @@ Run = dict[str, Any]
 """The content of one JSON file; ``peers.py`` documents it."""
 Row = dict[str, Any]
 """One case of a run: its ``results`` by engine."""
+Key = tuple[str, int, int]
+"""What tells a case from the others of its suite: network, batch, threads."""
 
 
 def stem(suite: str, isa: str) -> str:
@@ -36,13 +47,77 @@ def stem(suite: str, isa: str) -> str:
     return f"peers-{suite}" if isa == "native" else f"peers-{suite}-{isa}"
 
 
-def load(suite: str, isa: str) -> Run | None:
-    """Return the stored run of ``suite`` at ``isa``, or None if there is none."""
-    path = RESULTS / f"{stem(suite, isa)}.json"
+def cpu_slug(config: dict[str, Any] | None) -> str:
+    """Return the folder of a machine's results, from what ``fastconv.show_config()`` says: ``zen4-avx512``."""
+    if config is None:
+        return UNKNOWN
+    name = re.sub(r"(?<=[a-z]) (?=\d)", "", config["machine"]["name"].lower())
+    name = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    return f"{name}-{VECTORS.get(config['isa_of_cpu'], config['isa_of_cpu'])}"
+
+
+def load(cpu: str, name: str) -> Run | None:
+    """Return what is stored as ``name`` for a processor, or None if there is nothing."""
+    path = RESULTS / cpu / f"{name}.json"
     if not path.exists():
         return None
     run: Run = json.loads(path.read_text(encoding="utf-8"))
     return run
+
+
+def store(cpu: str, name: str, run: Run) -> Path:
+    """Write a run to the folder of its processor; return the file."""
+    path = RESULTS / cpu / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def stored(name: str) -> dict[str, Run]:
+    """Return what is stored as ``name``, by processor."""
+    found = {path.parent.name: load(path.parent.name, name) for path in sorted(RESULTS.glob(f"*/{name}.json"))}
+    return {cpu: run for cpu, run in found.items() if run is not None}
+
+
+def section(name: str, markdown: Callable[[str, Run], str]) -> str:
+    """Return what the README shows of ``name``: ``markdown(cpu, run)`` for each processor.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is stored under that name.
+    """
+    parts = [markdown(cpu, run) for cpu, run in stored(name).items()]
+    if not parts:
+        raise FileNotFoundError(f"no {name}.json in a folder of {RESULTS}: run the benchmark first")
+    return "\n\n".join(parts)
+
+
+def merged(old: Run | None, new: Run, order: Sequence[Key]) -> Run:
+    """Return ``new`` with the cases of ``old`` that it lacks, in the order given; cases in neither place are gone.
+
+    A case is kept as a whole, with all its engines, which took turns. What says how it was taken goes with it.
+    """
+    rows = {_key(row): row for row in new["cases"]}
+    for row in old["cases"] if old is not None else ():
+        rows.setdefault(_key(row), {**row, "taken": taken(old or new, row)})
+    engines = {**(old or new)["engines"], **new["engines"]}
+    return {**new, "engines": engines, "cases": [rows[key] for key in order if key in rows]}
+
+
+def taken(run: Run, row: Row) -> dict[str, Any]:
+    """Return when and how a case was taken; runs from before this was kept for each case have it once for all."""
+    machine = run["machine"]
+    whole = {
+        "date": run["date"],
+        "commit": run.get("commit"),
+        "rounds": run["plan"]["rounds"],
+        "versions": run["versions"],
+        "load_at_start": machine["load_at_start"],
+        "others_cores": machine.get("others_cores"),
+    }
+    record: dict[str, Any] = row.get("taken", whole)
+    return record
 
 
 def median_us(row: Row, engine: str) -> float | None:
@@ -120,7 +195,7 @@ def markdown_table(run: Run, run_v3: Run | None) -> str:
     return "\n".join(lines)
 
 
-def _key(row: Row) -> tuple[str, int, int]:
+def _key(row: Row) -> Key:
     return row["network"], row["batch"], row["threads"]
 
 
@@ -132,24 +207,65 @@ def load_note(machine: dict[str, Any]) -> str:
     return f"The machine was not idle: others kept {others} cores busy meanwhile." if others > BUSY_CORES else ""
 
 
-def _caption(run: Run, run_v3: Run | None) -> str:
-    machine = run["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(run["versions"].items()) if version)
+def busiest(run: Run) -> dict[str, Any]:
+    """Return what `load_note` takes: of all cases, the greatest."""
+    records = [taken(run, row) for row in run["cases"]]
+    others = [record["others_cores"] for record in records if record["others_cores"] is not None]
+    return {
+        "load_at_start": max(record["load_at_start"] for record in records),
+        "others_cores": max(others) if others else None,
+    }
+
+
+def when(records: Sequence[dict[str, Any]]) -> str:
+    """Return the days on which results were taken and, where that was recorded, the commits."""
+    days = sorted({record["date"][:10] for record in records})
+    commits = list(dict.fromkeys(record["commit"] for record in records if record.get("commit")))
+    text = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return text + (f" (commit{'s' * (len(commits) > 1)} {', '.join(commits)})" if commits else "")
+
+
+def where(cpu: str, machine: dict[str, Any]) -> str:
+    """Return the machine of a run, in words."""
+    return f"{machine['cores']} cores of {machine['cpu']} (`{cpu}`)"
+
+
+def _versions(records: Sequence[dict[str, Any]]) -> str:
+    versions = {
+        f"{name} {version}" for record in records for name, version in record["versions"].items() if version is not None
+    }
+    return ", ".join(sorted(versions))
+
+
+def _caption(cpu: str, run: Run, run_v3: Run | None) -> str:
+    records = [taken(run, row) for row in run["cases"]]
+    rounds = sorted({record["rounds"] for record in records})
     text = (
-        f"Medians on {machine['cores']} cores of {machine['cpu']}, {run['date'][:10]}, float32, "
+        f"Medians on {where(cpu, run['machine'])}, {when(records)}, float32, "
         "every engine called from Python with a NumPy array in and out, interleaved in one "
-        f"process. The ratio is the fastest other engine's time over fastconv's. Versions: "
-        f"{versions}."
+        f"process in {' to '.join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))} rounds. The ratio is the fastest "
+        f"other engine's time over fastconv's. Versions: {_versions(records)}."
     )
-    if note := load_note(machine):
+    if note := load_note(busiest(run)):
         text += f" {note}"
     if run_v3 is not None:
         free = [name for name, engine in run_v3["engines"].items() if not engine["held_to_v3"]]
         text += (
-            " In the last column fastconv ran its AVX2 kernels (`FASTCONV_ISA=x86-64-v3`); "
+            " In the last column fastconv ran its AVX2 kernels (`FASTCONV_ISA=x86-64-v3`), "
+            f"{when([taken(run_v3, row) for row in run_v3['cases']])}; "
             f"{', '.join(free)} offer no such setting and kept AVX-512."
         )
     return text
+
+
+def _shown(suite: str, cpu: str, run: Run) -> str:
+    """Return a suite's heading, table, caption and picture of one processor."""
+    run_v3 = load(cpu, stem(suite, V3))
+    parts = [f"**{HEADINGS[suite]}, `{cpu}`**", markdown_table(run, run_v3), _caption(cpu, run, run_v3)]
+    picture = RESULTS / cpu / f"{stem(suite, 'native')}.png"
+    if picture.exists():
+        parts.append(f"![Speed of each engine relative to fastconv]({picture.relative_to(ROOT).as_posix()})")
+    return "\n\n".join(parts)
 
 
 def readme_section() -> str:
@@ -160,19 +276,18 @@ def readme_section() -> str:
     FileNotFoundError
         Not one run is stored.
     """
-    parts = []
-    for suite in HEADINGS:
-        run = load(suite, "native")
-        if run is None:
-            continue
-        run_v3 = load(suite, V3)
-        picture = f"benchmarks/results/{stem(suite, 'native')}.png"
-        parts += [f"**{HEADINGS[suite]}**", markdown_table(run, run_v3), _caption(run, run_v3)]
-        if (ROOT / picture).exists():
-            parts.append(f"![Speed of each engine relative to fastconv]({picture})")
+    parts = [_shown(suite, cpu, run) for suite in HEADINGS for cpu, run in stored(stem(suite, "native")).items()]
     if not parts:
         raise FileNotFoundError(f"no results in {RESULTS}: run benchmarks/peers.py first")
     return "\n\n".join(parts)
+
+
+def rewrite(text: str, begin: str = BEGIN, end: str = END) -> bool:
+    """Put ``text`` between the markers in README.md; say whether that changed anything."""
+    before = README.read_text(encoding="utf-8")
+    after = with_section(before, text, begin, end)
+    README.write_text(after, encoding="utf-8")
+    return before != after
 
 
 def with_section(readme: str, section: str, begin: str = BEGIN, end: str = END) -> str:
@@ -258,18 +373,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if outdated")
     options = parser.parse_args(arguments)
-    before = README.read_text(encoding="utf-8")
     try:
-        after = with_section(before, readme_section())
+        text = readme_section()
+        if options.check:
+            readme = README.read_text(encoding="utf-8")
+            stale = with_section(readme, text) != readme
+            if stale:
+                print("README.md does not show the stored results: run benchmarks/report.py")
+            return int(stale)
+        print(f"{README.name}: {'rewritten' if rewrite(text) else 'unchanged'}")
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if options.check:
-        if before != after:
-            print("README.md does not show the stored results: run benchmarks/report.py")
-        return int(before != after)
-    README.write_text(after, encoding="utf-8")
-    print(f"{README.name}: {'unchanged' if before == after else 'rewritten'}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,15 @@ def test_the_page_on_gradients_learns() -> None:
     exec(snippet.replace("    weight -=", "    losses.append(float(loss))\n    weight -="), {"losses": losses})
     assert len(losses) == 5
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["report", "functional", "lightness"])
+def test_tables_show_the_stored_results(name: str) -> None:
+    """Those of every processor that has any."""
+    pytest.importorskip("rich")
+    pytest.importorskip("PIL")
+    report = import_module("report")
+    benchmark = import_module(name)
+    section = report.readme_section() if name == "report" else report.section(benchmark.STORED, benchmark.markdown)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.with_section(readme, section, benchmark.BEGIN, benchmark.END) == readme, "run benchmarks/report.py"

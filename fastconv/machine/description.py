@@ -19,10 +19,12 @@ __all__ = ["Machine", "this_machine"]
 # (vendor, family, models) -> name, FMAs of the widest vectors per cycle: (512 bits, 256 bits).
 # AMD: "Software Optimization Guide for the AMD Zen4 Microarchitecture" (publication 57647) and its predecessors.
 # Intel: "Intel 64 and IA-32 Architectures Optimization Reference Manual", models by its table of CPUID signatures;
-# server cores have a second 512-bit unit, client cores have not.
+# server cores have a second 512-bit unit, client cores have not. Zen 3 and Zen 4 share a family; models as in GCC's
+# cpuinfo.h.
 _TABLE: tuple[tuple[str, int, tuple[int, ...], str, int, int], ...] = (
     ("AuthenticAMD", 0x17, (), "Zen 1-2", 1, 2),
-    ("AuthenticAMD", 0x19, (), "Zen 3-4", 1, 2),
+    ("AuthenticAMD", 0x19, (*range(0x10, 0x20), *range(0x60, 0xB0)), "Zen 4", 1, 2),
+    ("AuthenticAMD", 0x19, (), "Zen 3", 1, 2),
     ("AuthenticAMD", 0x1A, (), "Zen 5", 2, 2),
     ("GenuineIntel", 6, (0x55,), "Skylake-SP", 2, 2),
     ("GenuineIntel", 6, (0x6A, 0x6C), "Ice Lake-SP", 2, 2),
