@@ -363,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
             run["cases"].append(row)
             console.print(case_table(row))
         console.print(summary_table(run))
-        if note := report.load_note(report.busiest(run)):
+        if note := report.load_note(report.busiest(run), "up to "):
             console.print(note, style="yellow")
         if partial and not options.store:
             console.print("A part of the suite only, or a quick run: nothing is stored.")

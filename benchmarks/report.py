@@ -199,12 +199,17 @@ def _key(row: Row) -> Key:
     return row["network"], row["batch"], row["threads"]
 
 
-def load_note(machine: dict[str, Any]) -> str:
-    """Return a sentence on how busy the machine was with other things; empty where it was idle."""
+def load_note(machine: dict[str, Any], at_most: str = "") -> str:
+    """Return a sentence on how busy the machine was with other things; empty where it was idle.
+
+    at_most: "up to " where the figures are the greatest of several runs.
+    """
     load, others = machine["load_at_start"], machine.get("others_cores")
     if others is None:  # not measured: what was there before the run is all that is known
-        return f"The machine was not idle: load average {load} before the run." if load > BUSY_LOAD else ""
-    return f"The machine was not idle: others kept {others} cores busy meanwhile." if others > BUSY_CORES else ""
+        return f"The machine was not idle: load average {at_most}{load} before the run." if load > BUSY_LOAD else ""
+    return (
+        f"The machine was not idle: others kept {at_most}{others} cores busy meanwhile." if others > BUSY_CORES else ""
+    )
 
 
 def busiest(run: Run) -> dict[str, Any]:
@@ -246,7 +251,7 @@ def _caption(cpu: str, run: Run, run_v3: Run | None) -> str:
         f"process in {' to '.join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))} rounds. The ratio is the fastest "
         f"other engine's time over fastconv's. Versions: {_versions(records)}."
     )
-    if note := load_note(busiest(run)):
+    if note := load_note(busiest(run), "up to "):
         text += f" {note}"
     if run_v3 is not None:
         free = [name for name, engine in run_v3["engines"].items() if not engine["held_to_v3"]]
