@@ -1,6 +1,6 @@
 """Train LeNet on MNIST, save it, and print its accuracy on the test images.
 
-    python examples/train_lenet.py FOLDER [--out lenet.npz] [--epochs 12] [--seed 0]
+    python examples/train_lenet.py FOLDER [--out lenet.npz] [--epochs 24] [--seed 0]
 
 FOLDER holds MNIST as the IDX files ``train-images-idx3-ubyte`` and so on (``train10k-…`` too; gzip-compressed or not),
 or as an ``.npz`` file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
@@ -18,8 +18,8 @@ import numpy as np
 from fastconv.train import AdamW, Network, Trainer, cosine, warmup
 
 BATCH = 64
-LEARNING_RATE = 3e-3
-WEIGHT_DECAY = 0.05
+LEARNING_RATE = 5e-3
+WEIGHT_DECAY = 0.02
 SHIFT = 2  # pixels, at most, in each direction
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", default="lenet.npz")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
