@@ -209,9 +209,9 @@ def test_running_statistics_move_whatever_their_layout() -> None:
     plain = np.zeros(2, np.float32)
     F.batch_norm(x, plain, None, training=True)
     assert plain.all()
-    for call in (F.batch_norm, lambda *given, **attributes: vjp(F.batch_norm, *given, **attributes)):
+    for function in (F.batch_norm, lambda *given, **attributes: vjp(F.batch_norm, *given, **attributes)):
         wide = np.zeros((1, 4), np.float32)
-        call(x, wide[:, ::2], None, training=True)
+        function(x, wide[:, ::2], None, training=True)
         np.testing.assert_array_equal(wide, [[plain[0], 0, plain[1], 0]])
 
 

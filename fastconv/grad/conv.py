@@ -276,9 +276,7 @@ def _check_sizes(function: str, shape: Sizes, weight: Sizes, g: Array, attribute
     widths = padding if isinstance(padding, (tuple, list)) and padding else (padding,)
     most = 2 * max(at.integer(f"{function}: padding", width) for width in widths)
     if any(kernel > size + most for kernel, size in zip(weight[2:], shape[2:], strict=True)):
-        raise ShapeError(
-            f"{function}: kernels {weight} are larger than the padded input, {shape} and padding {padding}"
-        )
+        raise ShapeError(f"{function}: kernels {weight} are larger than the padded input, {shape} with {padding}")
 
 
 def _sizes(name: str, value: Any) -> Sizes:
@@ -293,12 +291,8 @@ def _by_input(
     function: str, input_size: Sequence[int], weight: Any, grad_output: Any, signals: bool, **attributes: Any
 ) -> Array:
     given = floats(function, grad_output=grad_output, weight=weight)
-    w, g, shape, axes = (
-        given["weight"],
-        given["grad_output"],
-        _sizes(f"{function}: input_size", input_size),
-        _Axes(signals, True),
-    )
+    w, g, axes = given["weight"], given["grad_output"], _Axes(signals, True)
+    shape = _sizes(f"{function}: input_size", input_size)
     window = _checked(function, shape, w.shape, g, signals, attributes)
     images = (*shape[:2], 1, shape[2]) if signals else shape
     return axes.back(_input_gradient(window, images, axes.weights(w), axes.images(g)))
@@ -308,12 +302,8 @@ def _by_weight(
     function: str, input: Any, weight_size: Sequence[int], grad_output: Any, signals: bool, **attributes: Any
 ) -> Array:
     given = floats(function, input=input, grad_output=grad_output)
-    x, g, shape, axes = (
-        given["input"],
-        given["grad_output"],
-        _sizes(f"{function}: weight_size", weight_size),
-        _Axes(signals, True),
-    )
+    x, g, axes = given["input"], given["grad_output"], _Axes(signals, True)
+    shape = _sizes(f"{function}: weight_size", weight_size)
     window = _checked(function, x.shape, shape, g, signals, attributes)
     kernels_ = (*shape[:2], 1, shape[2]) if signals else shape
     return _weight_gradient(window, axes.images(x), kernels_, axes.images(g)).reshape(shape)

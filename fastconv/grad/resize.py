@@ -19,7 +19,9 @@ __all__ = ["RULES"]
 
 
 def _spread(g: Array, axis: int, size: int, places: Array, weights: Array) -> Array:
-    """Add the elements of an axis, times their weights, to where they came from; in double. places, weights: (out, taps)
+    """Add the elements of an axis, times their weights, to where they came from, in double.
+
+    places, weights: (out, taps)
 
     Of the taps in the order of their places, the first of each place are added together, then the second, and so on.
     """
@@ -28,12 +30,13 @@ def _spread(g: Array, axis: int, size: int, places: Array, weights: Array) -> Ar
     counts = np.bincount(places.ravel(), minlength=size)
     starts = np.cumsum(counts) - counts
     found = np.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]))
-    before, behind = (slice(None),) * axis, (1,) * (g.ndim - axis - 1)
+    along, behind = found.swapaxes(0, axis), (1,) * (g.ndim - axis - 1)
     at = np.arange(size)
     for turn in range(counts.max()):
         at = at[counts[at] > turn]
         taken = starts[at] + turn
-        found[(*before, at)] += g.take(of[taken], axis) * shares[taken].reshape(-1, *behind)
+        part = g.take(of[taken], axis) * shares[taken].reshape(-1, *behind)
+        along[at] += part.swapaxes(0, axis)
     return found
 
 
