@@ -18,13 +18,21 @@ from .rule import Array, Backward, Rule, of_input
 __all__ = ["RULES"]
 
 
+# A product with the matrix of all weights is faster up to here, where an infinity does not meet its zeros.
+_MATRIX = 1 << 18
+
+
 def _spread(g: Array, axis: int, size: int, places: Array, weights: Array) -> Array:
-    """Add the elements of an axis, times their weights, to where they came from, in double.
+    """Add the elements of an axis, times their weights, to where they came from, by taps in double.
 
     places, weights: (out, taps)
 
     Of the taps in the order of their places, the first of each place are added together, then the second, and so on.
     """
+    if size * len(places) <= _MATRIX and np.isfinite(g).all():
+        matrix = np.zeros((size, len(places)), g.dtype)
+        np.add.at(matrix, (places, np.arange(len(places))[:, np.newaxis]), weights)
+        return F.matmul(g, matrix.T) if axis == g.ndim - 1 else F.matmul(matrix, g)
     order = np.argsort(places, axis=None, kind="stable")
     shares, of = weights.ravel()[order], order // places.shape[1]
     counts = np.bincount(places.ravel(), minlength=size)
@@ -53,7 +61,7 @@ def _interpolate(input: Any, **attributes: Any) -> tuple[Array, Backward]:
         for axis, scale in zip(range(2, x.ndim), scales, strict=False):
             size, out = x.shape[axis], g.shape[axis]
             found = _spread(found, axis, size, *taps(size, out, scale, mode, bool(attributes["align_corners"])))
-        return found.astype(x.dtype)
+        return found.astype(x.dtype, copy=False)
 
     return y, of_input(gradient)
 
