@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import cases
@@ -108,6 +109,31 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         grad.conv2d_weight(x, (4, 3, 3), np.ones((2, 4, 6, 6), np.float32))
     with refused(match="conv2d_weight: grad_output is float64, input is float32"):
         grad.conv2d_weight(x, weight.shape, np.ones((2, 4, 6, 6)))
+
+
+def test_sizes_that_do_not_fit_take_no_memory() -> None:
+    x, g = np.ones((2, 3, 8, 8), np.float32), np.ones((2, 4, 6, 6), np.float32)
+    for size, match in (
+        ((10**9, 2, 3, 3), r"grad_output must have as many channels as there are kernels, 1000000000 of"),
+        ((4, 10**9, 3, 3), r"kernels \(4, 1000000000, 3, 3\) in 1 groups do not fit an input \(2, 3, 8, 8\)"),
+        ((4, 3, 10**6, 10**6), r"kernels \(4, 3, 1000000, 1000000\) are larger than the padded input"),
+        ((4, 3, -3, 3), r"conv2d_weight: weight_size must hold no negative sizes, got \(4, 3, -3, 3\)"),
+    ):
+        tracemalloc.start()
+        with refused(match=match):
+            grad.conv2d_weight(x, size, g)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 1 << 20
+
+
+@pytest.mark.parametrize("size", [None, 3, "abcd", (2, 3, 8.0, 8)])
+def test_sizes_that_are_none_are_refused(size: Any) -> None:
+    weight, g = np.ones((4, 3, 3, 3), np.float32), np.ones((2, 4, 6, 6), np.float32)
+    with refused(match="conv2d_input: input_size must be"):
+        grad.conv2d_input(size, weight, g)
+    with refused(match="conv2d_weight: weight_size must be"):
+        grad.conv2d_weight(g, size, g)
 
 
 def test_values_that_are_not_finite_stay_where_they_belong() -> None:

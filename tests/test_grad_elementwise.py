@@ -165,3 +165,18 @@ def test_float_power_gives_each_operand_its_own_type() -> None:
     found, _ = pullback(np.ones(3))
     assert found.dtype == np.float32
     assert_close(found, 2 * x.astype(np.float64), TOLERANCE[np.dtype(np.float32)])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("op", ["remainder", "fmod"])
+def test_by_a_divisor_that_is_rounded(op: str, dtype: DTypeLike) -> None:
+    """The quotient of 1 and 0.1 in float64 is 10, that which `remainder` takes 9."""
+    torch = pytest.importorskip("torch")
+    x = np.array([1, 5, 6, -1, -6, 7, -7], dtype)
+    z = np.array([0.1, 0.1, 0.2, 0.1, 0.2, -0.7, 2.5], dtype)
+    divisor = torch.tensor(z, requires_grad=True)
+    (wanted,) = torch.autograd.grad(getattr(torch, op)(torch.tensor(x), divisor).sum(), divisor)
+    _, found = vjp(getattr(F, op), x, z)[1](np.ones_like(x))
+    np.testing.assert_array_equal(found, wanted.numpy())
+    if op == "remainder" and dtype is np.float64:
+        assert found[0] == -9

@@ -130,3 +130,23 @@ def test_names_and_numbers_that_losses_refuse() -> None:
         F.cross_entropy(scores, target, label_smoothing=1.5)
     with refused(match=r"weight must have the input's shape \(2, 3\), got \(3,\)"):
         F.mse_loss(scores, scores, weight=np.ones(3))
+
+
+def test_no_classes() -> None:
+    scores = np.zeros((2, 0))
+    for smoothing in (0.0, 0.1):
+        assert np.isnan(F.cross_entropy(scores, scores, label_smoothing=smoothing))
+        for function in (F.cross_entropy, F.nll_loss):
+            with refused(match=r"input must have at least one class, got shape \(2, 0\)"):
+                function(scores, np.array([0, 0]))
+
+
+@pytest.mark.parametrize("target", [2**64 - 100, 2**63, 2**64 - 1])
+def test_targets_beyond_int64_are_no_ignored_ones(target: int) -> None:
+    """As int64 the first is -100."""
+    for function in (F.cross_entropy, F.nll_loss):
+        with refused(match=f"target holds {target}, classes are 0..2"):
+            function(np.ones((2, 3)), np.array([0, target], np.uint64))
+    for dtype in (np.uint8, np.uint64, ">u8"):
+        targets = np.array([0, 2]).astype(dtype)
+        assert F.cross_entropy(np.eye(2, 3), targets) == F.cross_entropy(np.eye(2, 3), np.array([0, 2]))

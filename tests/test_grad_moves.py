@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import cases
 import numpy as np
 import pytest
 from cases import Case
+from checks import assert_close
 from gradients import FLOATS, assert_differences, assert_like_torch, seed_of
 from numpy.typing import DTypeLike, NDArray
 
@@ -118,3 +120,56 @@ def test_broadcasting_is_summed_back() -> None:
     g = seed_of(y.shape, np.float32)
     np.testing.assert_allclose(pullback(g), g.sum((0, 2)).reshape(3, 1), rtol=1e-6)
     assert pullback(np.ones_like(y)).tolist() == [[8.0]] * 3
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("shape", "dim"), [((0, 3), 1), ((0, 3), 0), ((3, 0, 2), 0), ((3, 0, 2), 2), ((2, 0), 1)])
+def test_a_product_of_nothing(shape: tuple[int, ...], dim: int, dtype: DTypeLike) -> None:
+    assert_like_torch("prod", [np.zeros(shape, dtype)], {"dim": dim})
+
+
+def test_lists_of_different_lengths() -> None:
+    parts = vjp(F.cat, [[1.0, 2.0], [3.0]])[1](np.array([1.0, 2, 3]))
+    assert [part.tolist() for part in parts] == [[1, 2], [3]]
+    (_, none) = vjp(F.matmul, [[1.0, 2.0]], [[1.0], [2.0]])[1](np.ones((1, 1)), wrt="input")
+    assert none is None
+
+
+LONG = [
+    *({"mode": "linear", "size": size, "align_corners": corners} for size in (5, 4001) for corners in (False, True)),
+    {"mode": "linear", "scale_factor": 2.0},
+    {"mode": "nearest", "scale_factor": [1.3]},
+    {"mode": "nearest-exact", "size": 777},
+]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("attrs", LONG, ids=str)
+def test_interpolation_of_long_signals(attrs: dict[str, Any], dtype: DTypeLike) -> None:
+    for length in (1, 2, 2000):
+        x = np.random.default_rng(0).standard_normal((1, 2, length)).astype(dtype)
+        assert_like_torch("interpolate", [x], attrs)
+
+
+def test_interpolation_takes_no_more_than_its_taps() -> None:
+    x = np.zeros((1, 1, 20000), np.float32)
+    y, pullback = vjp(F.interpolate, x, scale_factor=2.0, mode="linear")
+    tracemalloc.start()
+    pullback(y)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 << 20  # a matrix of both lengths is 3 GB
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_infinity_goes_to_its_taps_alone(mode: str, value: float) -> None:
+    torch = pytest.importorskip("torch")
+    x, g = np.zeros((1, 2, 9, 11)), np.ones((1, 2, 13, 14))
+    g[0, 1, 6, 5] = value
+    tensor = torch.tensor(x, requires_grad=True)
+    y = torch.nn.functional.interpolate(tensor, size=(13, 14), mode=mode)
+    (wanted,) = torch.autograd.grad(y, tensor, torch.tensor(g))
+    found = vjp(F.interpolate, x, (13, 14), mode=mode)[1](g)
+    assert 0 < (~np.isfinite(found)).sum() <= 16
+    assert_close(found, wanted.numpy(), 1e-12)

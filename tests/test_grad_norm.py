@@ -181,3 +181,54 @@ def test_softmax_of_converted_integers_has_none() -> None:
     assert pullback(np.ones(3, np.float32)) is None
     _, pullback = vjp(F.softmax, np.array([1.0, 2, 3], np.float32), 0, dtype=np.float64)
     assert pullback(np.array([1.0, 0, 0])).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"running_var": np.broadcast_to(np.float32(1), 3)},
+        {"running_var": [1.0, 1.0, 1.0]},
+        {"running_var": np.ones(4, np.float32)},
+        {"eps": -1.0},
+        {"eps": "a"},
+        {"momentum": None},
+        {"input": np.ones((1, 3), np.float32)},
+    ],
+)
+def test_what_is_refused_has_changed_nothing(change: dict[str, Any]) -> None:
+    mean = np.zeros(3, np.float32)
+    arguments = {"input": np.ones((2, 3), np.float32), "running_mean": mean, "running_var": None} | change
+    for function in (F.batch_norm, lambda **given: vjp(F.batch_norm, **given)):
+        with refused():
+            function(**arguments, training=True)
+        np.testing.assert_array_equal(mean, 0)
+
+
+def test_running_statistics_move_whatever_their_layout() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32) + np.float32(5)
+    plain = np.zeros(2, np.float32)
+    F.batch_norm(x, plain, None, training=True)
+    assert plain.all()
+    for function in (F.batch_norm, lambda *given, **attributes: vjp(F.batch_norm, *given, **attributes)):
+        wide = np.zeros((1, 4), np.float32)
+        function(x, wide[:, ::2], None, training=True)
+        np.testing.assert_array_equal(wide, [[plain[0], 0, plain[1], 0]])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+@pytest.mark.parametrize("value", [1e8, np.inf, np.nan])
+def test_local_response_beside_large_values(value: float, size: int, dtype: DTypeLike) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((2, 8, 3, 3)).astype(dtype)
+    x[0, 1, 0, 0] = value
+    attrs = {"size": size, "alpha": 1.0}
+    tensor = torch.tensor(x.astype(np.float64), requires_grad=True)
+    g = seed_of(x.shape, dtype)
+    y = torch.nn.functional.local_response_norm(tensor, **attrs)
+    (wanted,) = torch.autograd.grad(y, tensor, torch.tensor(g.astype(np.float64)))
+    _, (found,) = call("local_response_norm", [x], attrs, g)
+    far = np.abs(np.arange(8) - 1) > size
+    assert np.isfinite(found[0, far]).all()
+    for channel in range(8):  # each by its own scale
+        assert_close(found[:, channel], wanted.numpy()[:, channel], TOLERANCE[np.dtype(dtype)])

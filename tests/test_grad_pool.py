@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cases
 import numpy as np
 import pytest
 from cases import Case
 from gradients import FLOATS, assert_differences, assert_like_torch, call, seed_of
 from numpy.typing import DTypeLike
+
+import fastconv.functional as F
+from fastconv.grad import vjp
+from fastconv.machine.cpu import kernels
 
 # PyTorch has no gradient where an adaptive output is empty.
 POOLING = cases.MAX_POOL + cases.AVG_POOL + [case for case in cases.ADAPTIVE if "0" not in str(case.attrs)]
@@ -80,3 +86,44 @@ def test_an_empty_adaptive_output_gives_zeros() -> None:
     for op in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
         _, (gradient,) = call(op, [x], {"output_size": (0, 3)}, seed_of((2, 3, 0, 3), np.float32))
         np.testing.assert_array_equal(gradient, np.zeros_like(x))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("shape", "attrs"),
+    [
+        ((1, 2, 6, 6), {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 7}),
+        ((1, 2, 4, 4), {"kernel_size": (1, 2), "stride": 1, "padding": (0, 1), "dilation": (1, 5)}),
+        ((1, 2, 4, 4), {"kernel_size": (2, 1), "stride": 1, "padding": (1, 0), "dilation": (5, 1)}),
+    ],
+)
+def test_a_window_of_padding_has_no_maximum(shape: tuple[int, ...], attrs: dict[str, Any], dtype: DTypeLike) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    (y, places), pullback = vjp(F.max_pool2d, x, return_indices=True, **attrs)
+    assert (y == -np.inf).all()
+    assert (places == -1).all()
+    np.testing.assert_array_equal(pullback(np.ones_like(y)), np.zeros_like(x))
+
+
+def test_places_outside_a_plane_are_skipped() -> None:
+    """Before the plane stands another one, and behind the last nothing may be written."""
+    g, places = np.ones((2, 1, 5), np.float32), np.array([[[0, 3, 4, -1, 1 << 40]], [[-1, -4, 3, 4, -(1 << 40)]]])
+    found = kernels().pool_gradient(g, places, None, None, 0.0, (2, 2, 2), 1)
+    np.testing.assert_array_equal(found.reshape(2, 4), [[1, 0, 0, 1], [0, 0, 0, 1]])
+
+
+def test_indices_that_the_caller_changes_are_not_those_of_the_pullback() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
+    (y, places), pullback = vjp(F.max_pool2d, x, 2, return_indices=True)
+    before = pullback(y)
+    places[...] = 1 << 40
+    np.testing.assert_array_equal(pullback(y), before)
+
+
+def test_the_number_of_a_tap_is_exact() -> None:
+    """Beyond 2**24 not every integer is a float32."""
+    count, place = (1 << 24) + 3, (1 << 24) + 1
+    x = np.zeros((1, 1, count), np.float32)
+    x[..., place] = 1
+    y, places = F.max_pool1d(x, count, return_indices=True)
+    assert (y.item(), places.item()) == (1, place)

@@ -133,6 +133,78 @@ def test_rules_take_the_arguments_of_their_functions(name: str) -> None:
     assert len(names) == len(taken) or any(p.kind is p.VAR_KEYWORD for p in rule.values())
 
 
+ALIASES = [
+    *((op, ([1.5, -2, 3], [2.0, 3, -4])) for op in ("add", "sub", "mul", "div", "maximum", "minimum", "fmod")),
+    ("remainder", ([1.5, -2, 3], [2.0, 3, -4])),
+    ("pow", ([1.5, 2, 3], [2.0, 3, -4])),
+    ("float_power", ([1.5, 2, 3], [2.0, 3, -4])),
+    ("add", ([[1.0, 2]], [3.0])),
+    ("broadcast_to", ([1.0, 2], (2,))),
+    ("reshape", ([1.0, 2], (2, 1))),
+    ("permute", ([[1.0, 2]], (0, 1))),
+    ("sum", ([[1.0, 2], [3, 4]], 0)),
+    ("where", ([True, False], [1.0, 2], [3.0, 4])),
+    ("cat", ([np.ones((2, 3)), np.ones((1, 3))], 0)),
+    ("cat", ([np.ones((2, 3))], 0)),
+    ("stack", ([np.ones(3), np.ones(3)], 0)),
+]
+
+
+@pytest.mark.parametrize(("op", "arguments"), ALIASES)
+def test_gradients_are_arrays_of_their_own(op: str, arguments: tuple[Any, ...]) -> None:
+    given = [np.array(a) if isinstance(a, list) and not isinstance(a[0], np.ndarray) else a for a in arguments]
+    y, pullback = vjp(getattr(F, op), *given)
+    g = np.ones_like(y)
+    found = pullback(g)
+    found = found if isinstance(found, tuple) else (found,)
+    gradients = [part for one in found if one is not None for part in (one if isinstance(one, tuple) else (one,))]
+    for place, gradient in enumerate(gradients):
+        assert type(gradient) is np.ndarray
+        assert gradient.flags.writeable
+        others = [g, y, *gradients[:place], *(a for a in given if isinstance(a, np.ndarray))]
+        assert not any(np.shares_memory(gradient, other) for other in others)
+
+
+@pytest.mark.parametrize("given", ["a", 1j, [[1.0], [1.0, 2.0]], {"a": 1}])
+def test_a_gradient_that_is_no_array_is_refused(given: Any) -> None:
+    _, pullback = vjp(F.relu, np.ones(2, np.float32))
+    with refused(match=r"pullback of relu: grad_output must be an array of float32 and shape \(2,\), got"):
+        pullback(given)
+
+
+@pytest.mark.parametrize("wrt", [0, [[1]], b"input", [None], ("input", 1)])
+def test_names_that_are_none_are_refused(wrt: Any) -> None:
+    y, pullback = vjp(F.conv2d, X, WEIGHT)
+    with refused(match="pullback of conv2d: wrt must name some of input, weight, bias, got"):
+        pullback(y, wrt=wrt)
+
+
+def test_a_gradient_may_be_of_another_byte_order() -> None:
+    y, pullback = vjp(F.relu, X.astype(">f4"))
+    np.testing.assert_array_equal(pullback(y.astype(">f4")), pullback(y))
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_escapes() -> None:
+    x = np.ones((4, 2, 3, 3), np.float32)
+    g = np.full_like(x, np.inf)
+    zero, one = np.zeros(2, np.float32), np.ones(2, np.float32)
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (F.batch_norm, (x, None, None), {"training": True, "eps": 0.0}),
+        (F.batch_norm, (x, zero.copy(), one.copy()), {"training": True, "momentum": np.inf}),
+        (F.batch_norm, (x, one, zero), {"eps": 0.0}),
+        (F.layer_norm, (x, (3, 3)), {"eps": 0.0}),
+        (F.group_norm, (x, 1), {"eps": 0.0}),
+        (F.rms_norm, (x * 0, (3,)), {"eps": 0.0}),
+        (F.local_response_norm, (x * np.float32(1e30), 3), {}),
+        (F.var, (x * np.float32(1e30),), {}),
+    ]
+    for function, arguments, attributes in calls:
+        function(*arguments, **attributes)
+        y, pullback = vjp(function, *arguments, **attributes)
+        pullback(g if y.shape == g.shape else None)
+
+
 def test_importing_fastconv_loads_no_gradients() -> None:
     code = "import sys, fastconv, fastconv.functional; print([m for m in sys.modules if m.startswith('fastconv.grad')])"
     assert processes.run("-c", code) == "[]\n"

@@ -77,12 +77,13 @@ def targets_of(
     smoothing = at.number(f"{function}: label_smoothing", label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ArgumentError(f"{function}: label_smoothing must be 0..1, got {smoothing}")
+    spread = smoothing / max(count, 1)  # to each class
     of_classes = np.ones(count, scores.dtype) if weight is None else weight
     of_classes = of_classes.reshape(-1, *(1,) * (scores.ndim - axis - 1))
     array = np.asarray(target)
     if probabilities and array.shape == scores.shape and array.dtype.kind == "f":
         shares = floats(function, input=scores, target=array)["target"]
-        shares = (shares * scores.dtype.type(1 - smoothing) + scores.dtype.type(smoothing / count)) * of_classes
+        shares = (shares * scores.dtype.type(1 - smoothing) + scores.dtype.type(spread)) * of_classes
         return Targets(axis, None, None, shares, scores.size / count if count else 0.0)
     shape = scores.shape[:axis] + scores.shape[axis + 1 :]
     if array.dtype.kind not in "iu":
@@ -93,6 +94,8 @@ def targets_of(
         )
     if array.shape != shape:
         raise ShapeError(f"{function}: target must have shape {shape}, as input is {scores.shape}, got {array.shape}")
+    if array.size and not count:
+        raise ShapeError(f"{function}: input must have at least one class, got shape {scores.shape}")
     index, counted = _indices(function, array, count, ignore_index)
     weights = np.ones(shape, scores.dtype) if weight is None else weight[index]
     if counted is not None:
@@ -105,21 +108,23 @@ def targets_of(
         return Targets(axis, places, counted, weights, total)
     own = Targets(axis, places, counted, weights * scores.dtype.type(1 - smoothing), total)
     shares = own.shares(scores)
-    shares += of_classes * scores.dtype.type(smoothing / count)
+    shares += of_classes * scores.dtype.type(spread)
     return own._replace(weights=own.kept(shares))
 
 
 def _indices(function: str, target: Array, count: int, ignore_index: int) -> tuple[Array, Array | None]:
     """Return the classes of targets, 0 where they are ignored, and where they count, None for everywhere."""
     ignore_index = at.integer(f"{function}: ignore_index", ignore_index)
-    index = target.astype(np.int64)
+    most = np.iinfo(np.int64).max  # what int64 cannot hold is beyond all classes
+    narrow = np.minimum(target, np.uint64(most)) if target.dtype.type is np.uint64 else target
+    index = narrow.astype(np.int64)
     if not index.size or 0 <= index.min() <= index.max() < count <= ignore_index or ignore_index < 0 <= index.min():
         counted = None
     else:
         counted = index != ignore_index
         index = np.where(counted, index, 0)
     if index.size and not 0 <= index.min() <= index.max() < count:
-        wrong = index[(index < 0) | (index >= count)][0]
+        wrong = target[(index < 0) | (index >= count)][0]
         raise ArgumentError(
             f"{function}: target holds {wrong}, classes are 0..{count - 1}; what has none is marked by "
             f"ignore_index={ignore_index}"

@@ -113,21 +113,22 @@ def batch_norm_training(
                 f"batch_norm: {name} must be ({c},), one number for each channel of input {x.shape}, got shape "
                 f"{given[name].shape}"
             )
-    shared, momentum = x.size // c, at.number("batch_norm: momentum", momentum)
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None and not (isinstance(running, np.ndarray) and running.flags.writeable):
+            raise ArgumentError(f"batch_norm: {name} must be a writable array: training changes it; or None")
+    momentum, eps = at.number("batch_norm: momentum", momentum), at.non_negative("batch_norm: eps", eps)
+    shared = x.size // c
     if shared == 1:
         raise ShapeError(f"batch_norm: in training a channel needs more than one value, input is {x.shape}")
     mean, var = moments(x, n, c)
-    for name, running, own in (
-        ("running_mean", running_mean, mean),
-        ("running_var", running_var, var * (shared / (shared - 1))),
-    ):
-        if running is None:
-            continue
-        if not isinstance(running, np.ndarray) or not running.flags.writeable:
-            raise ArgumentError(f"batch_norm: {name} must be a writable array: training changes it; or None")
-        running[...] = ((1 - momentum) * running + momentum * own.reshape(running.shape)).astype(running.dtype)
-    own = (mean.astype(x.dtype), var.astype(x.dtype))
-    return batch_norm(x, *own, given.get("weight"), given.get("bias"), eps=eps), mean, var
+    with np.errstate(all="ignore"):
+        own = (mean.astype(x.dtype), var.astype(x.dtype))
+        y = batch_norm(x, *own, given.get("weight"), given.get("bias"), eps=eps)
+        # all has been checked: nothing is raised between the first change and the second
+        for running, moved in ((running_mean, mean), (running_var, var * (shared / (shared - 1)))):
+            if running is not None:
+                running[...] = (1 - momentum) * running + momentum * moved.reshape(running.shape)
+    return y, mean, var
 
 
 def _without_elements(x: Array, arrays: dict[str, Array]) -> Array:

@@ -30,6 +30,9 @@ _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 
+# Windows in regular steps keep the number of a tap in a lane of floats, where all integers up to here are exact.
+_LANES_COUNT_TO = 1 << 24
+
 Prepared = tuple[Callable[..., Any], int]
 Two = tuple[int, int]
 
@@ -44,7 +47,8 @@ def _max_pool2d_indices(arrays: tuple[Array, ...], values: tuple[Any, ...], thre
         kernels().pool_windows(x.shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], out[1 + i], True)
         for i in (0, 1)
     )
-    regular = _regular(x.shape[-1], kernel, stride[1], padding[1], dilation, out[2])
+    exact = prod(kernel) <= _LANES_COUNT_TO
+    regular = _regular(x.shape[-1], kernel, stride[1], padding[1], dilation, out[2]) if exact else None
     return _with_indices(rows, cols, dilation, threads, regular)
 
 
@@ -123,7 +127,8 @@ def max_pool2d(
     ceil_mode : bool
         Keep a last window that hangs over the edge, unless it would start in the padding.
     return_indices : bool
-        Return also where each maximum was found, as int64 ``row * W + column`` in its channel.
+        Return also where each maximum was found, as int64 ``row * W + column`` in its channel; -1 where a window sees
+        only padding.
 
     Returns
     -------

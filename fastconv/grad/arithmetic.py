@@ -139,7 +139,8 @@ RULES: dict[str, Rule] = {
     "maximum": _elementwise("maximum", _chosen(np.less), _chosen(np.greater)),
     "minimum": _elementwise("minimum", _chosen(np.greater), _chosen(np.less)),
     "fmod": _elementwise("fmod", _copied, lambda g, x, z, y: g * -np.trunc(x / z)),
-    "remainder": _elementwise("remainder", _copied, lambda g, x, z, y: g * -np.floor(x / z)),
+    # not the floor of x / z, which rounds up to a quotient that the remainder did not have: 1 / 0.1 is 10, and 9 there
+    "remainder": _elementwise("remainder", _copied, lambda g, x, z, y: g * -np.floor_divide(x, z)),
     "where": _where,
     "clamp": _clamp,
     "prelu": _prelu,

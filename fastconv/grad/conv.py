@@ -17,6 +17,7 @@ from .. import functional as F
 from ..errors import ShapeError
 from ..functional.conv import prepare_sides
 from ..functional.one_op import Pair, Single, floats, one_node, one_op, threads
+from ..graph import attributes as at
 from ..machine.cpu import kernels
 from .rule import Array, Backward, Rule, each
 
@@ -245,6 +246,7 @@ def _checked(function: str, shape: Sizes, weight: Sizes, g: Array, signals: bool
     for name, sizes in (("input_size" if "input" in function else "input", shape), ("weight_size", weight)):
         if len(sizes) != rank:
             raise ShapeError(f"{function}: {name} must have {rank} axes, got {tuple(sizes)}")
+    _check_sizes(function, shape, weight, g, attributes)
     axes = _Axes(signals, True)
     lifted = [(*sizes[:2], 1, sizes[2]) if signals else tuple(sizes) for sizes in (shape, weight)]
     lifted_attributes = {
@@ -258,11 +260,39 @@ def _checked(function: str, shape: Sizes, weight: Sizes, g: Array, signals: bool
     return window
 
 
+def _check_sizes(function: str, shape: Sizes, weight: Sizes, g: Array, attributes: Any) -> None:
+    """Refuse sizes that do not fit before there are weights of them."""
+    groups = at.positive(f"{function}: groups", attributes["groups"])
+    if g.ndim != len(weight) or g.shape[1] != weight[0]:
+        raise ShapeError(
+            f"{function}: grad_output must have as many channels as there are kernels, {weight[0]} of {weight}, got "
+            f"shape {g.shape}"
+        )
+    if shape[1] != weight[1] * groups:
+        raise ShapeError(f"{function}: kernels {weight} in {groups} groups do not fit an input {shape}")
+    padding = attributes["padding"]
+    if isinstance(padding, str):
+        return
+    widths = padding if isinstance(padding, (tuple, list)) and padding else (padding,)
+    most = 2 * max(at.integer(f"{function}: padding", width) for width in widths)
+    if any(kernel > size + most for kernel, size in zip(weight[2:], shape[2:], strict=True)):
+        raise ShapeError(f"{function}: kernels {weight} are larger than the padded input, {shape} with {padding}")
+
+
+def _sizes(name: str, value: Any) -> Sizes:
+    """Check the shape of an array that is to be found."""
+    sizes = at.integers(name, value if not isinstance(value, Sequence) or isinstance(value, str) else tuple(value))
+    if min(sizes, default=0) < 0:
+        raise ShapeError(f"{name} must hold no negative sizes, got {sizes}")
+    return sizes
+
+
 def _by_input(
     function: str, input_size: Sequence[int], weight: Any, grad_output: Any, signals: bool, **attributes: Any
 ) -> Array:
     given = floats(function, grad_output=grad_output, weight=weight)
-    w, g, shape, axes = given["weight"], given["grad_output"], tuple(input_size), _Axes(signals, True)
+    w, g, axes = given["weight"], given["grad_output"], _Axes(signals, True)
+    shape = _sizes(f"{function}: input_size", input_size)
     window = _checked(function, shape, w.shape, g, signals, attributes)
     images = (*shape[:2], 1, shape[2]) if signals else shape
     return axes.back(_input_gradient(window, images, axes.weights(w), axes.images(g)))
@@ -272,7 +302,8 @@ def _by_weight(
     function: str, input: Any, weight_size: Sequence[int], grad_output: Any, signals: bool, **attributes: Any
 ) -> Array:
     given = floats(function, input=input, grad_output=grad_output)
-    x, g, shape, axes = given["input"], given["grad_output"], tuple(weight_size), _Axes(signals, True)
+    x, g, axes = given["input"], given["grad_output"], _Axes(signals, True)
+    shape = _sizes(f"{function}: weight_size", weight_size)
     window = _checked(function, x.shape, shape, g, signals, attributes)
     kernels_ = (*shape[:2], 1, shape[2]) if signals else shape
     return _weight_gradient(window, axes.images(x), kernels_, axes.images(g)).reshape(shape)

@@ -220,11 +220,12 @@ def _local_response_norm(input: Any, size: Any, alpha: Any, beta: Any, k: Any) -
 
     def over_channels(values: Array, before: int) -> Array:
         """Return the sum over `size` channels from so many before each."""
-        widths = [(0, 0)] * values.ndim
-        widths[1] = (before + 1, size - 1 - before)
-        sums = np.pad(values, widths).cumsum(1, dtype=np.float64)
         channels = values.shape[1]
-        return np.asarray(sums[:, size : size + channels] - sums[:, :channels]).astype(values.dtype)
+        sums = np.zeros(values.shape)
+        for step in range(max(-before, 1 - channels), min(size - before, channels)):
+            first, last = max(-step, 0), channels - max(step, 0)
+            sums[:, first:last] += values[:, first + step : last + step]
+        return sums.astype(values.dtype)
 
     def gradient(g: Array) -> Array:
         if not x.size:

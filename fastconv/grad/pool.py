@@ -21,12 +21,13 @@ def _maximum(function: str) -> Rule:
 
     def rule(input: Any, return_indices: bool, **attributes: Any) -> tuple[Any, Backward]:
         y, places = call(input, return_indices=True, **attributes)
+        own = places.copy() if return_indices else places  # the caller may change those that it gets
         shape = np.shape(input)
         signals = function.endswith("1d")
 
         def gradient(g: Array) -> Any:
             images = (g[..., np.newaxis, :], (*shape[:-1], 1, shape[-1])) if signals else (g, shape)
-            found: Array = _pool_gradient(images[0], places, None, None, 0.0, images[1], threads())
+            found: Array = _pool_gradient(images[0], own, None, None, 0.0, images[1], threads())
             return found.reshape(shape)
 
         return ((y, places) if return_indices else y), of_input(gradient)

@@ -42,7 +42,7 @@ def vjp(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, C
         tuple, or one array where the function takes one. It is None for an argument that was not given, holds no
         floats, is a Python number, or for which PyTorch has none (the statistics of `batch_norm`, the weights of
         classes), and a tuple for a sequence of arrays. ``wrt``: the names of the arguments whose gradients are wanted,
-        by default all; the others are None, and take no time.
+        by default all; the others are None, and take no time. Gradients are arrays of their own, which may be changed.
 
     Raises
     ------
@@ -55,8 +55,10 @@ def vjp(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, C
     arguments = _bound(function, args, kwargs)
     names = _arrays(function)
     for argument in names:
-        arguments[argument] = _prepared(arguments[argument])
-    output, backward = rule(**arguments)
+        if argument not in _MOVED:
+            arguments[argument] = _prepared(arguments[argument])
+    with np.errstate(all="ignore"):
+        output, backward = rule(**arguments)
     floats = frozenset([argument for argument in names if _holds_floats(arguments[argument])])
     return output, _pullback(name, names, floats, output[0] if isinstance(output, tuple) else output, backward)
 
@@ -106,11 +108,12 @@ def _arrays(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(parameter.name for parameter in parameters if "ArrayLike" in str(parameter.annotation))
 
 
-def _prepared(value: Any) -> Any:
-    """Return an array, or each of a sequence of them, contiguous: the function and its rule then need no copies.
+# What batch norm in training changes: the caller's own arrays.
+_MOVED = frozenset(("running_mean", "running_var"))
 
-    Vectors stay: batch norm in training changes its running statistics.
-    """
+
+def _prepared(value: Any) -> Any:
+    """Return an array, or each of a sequence of them, contiguous: the function and its rule then need no copies."""
     if isinstance(value, np.ndarray):
         return value if value.ndim < 2 or value.flags.carray else np.require(value, requirements=["C", "A"])
     if isinstance(value, (tuple, list)) and value and all(isinstance(item, np.ndarray) for item in value):
@@ -121,8 +124,8 @@ def _prepared(value: Any) -> Any:
 def _holds_floats(value: Any) -> bool:
     if value is None or (isinstance(value, (bool, int, float)) and not isinstance(value, np.generic)):
         return False
-    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
-        value = value[0]
+    if isinstance(value, (tuple, list)) and value:  # of arrays, or of lists, which may differ in length
+        return any(np.asarray(item).dtype.kind == "f" for item in value)
     return (value if isinstance(value, np.ndarray) else np.asarray(value)).dtype.kind == "f"
 
 
@@ -132,21 +135,31 @@ def _pullback(
     def pullback(grad_output: Any = None, wrt: Collection[str] | None = None) -> Any:
         g = _gradient(name, output, grad_output)
         wanted = floats if wrt is None else floats & _wanted(name, names, wrt)
-        found = backward(g, wanted)
-        gradients = tuple([found.get(argument) if argument in wanted else None for argument in names])
+        with np.errstate(all="ignore"):
+            found = backward(g, wanted)
+        gradients = tuple([_own(found.get(argument), g) if argument in wanted else None for argument in names])
         return gradients[0] if len(names) == 1 else gradients
 
     return pullback
 
 
+def _own(gradient: Any, g: Array) -> Any:
+    """Return a gradient, or a tuple of them, as an array of its own: neither the caller's g nor read-only."""
+    if gradient is None:
+        return None
+    if isinstance(gradient, tuple):
+        return tuple([_own(part, g) for part in gradient])
+    array = np.asarray(gradient)
+    return array.copy() if not array.flags.writeable or np.may_share_memory(array, g) else array
+
+
 def _wanted(name: str, names: tuple[str, ...], wrt: Collection[str]) -> frozenset[str]:
     """Check names of arguments."""
-    wanted = frozenset((wrt,) if isinstance(wrt, str) else wrt)
-    if not wanted <= set(names):
-        raise ArgumentError(
-            f"pullback of {name}: wrt must name some of {', '.join(names)}, got {shown(sorted(map(str, wanted)))}"
-        )
-    return wanted
+    if isinstance(wrt, str):
+        wrt = (wrt,)
+    if not isinstance(wrt, Collection) or not all(isinstance(one, str) and one in names for one in wrt):
+        raise ArgumentError(f"pullback of {name}: wrt must name some of {', '.join(names)}, got {shown(wrt)}")
+    return frozenset(wrt)
 
 
 def _gradient(name: str, output: Array, given: Any) -> Array:
@@ -157,8 +170,14 @@ def _gradient(name: str, output: Array, given: Any) -> Array:
                 f"pullback of {name}: grad_output must be given, the output is {output.shape} and no single number"
             )
         return np.ones_like(output)
-    g = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, output.dtype)
-    if g.dtype != output.dtype:
+    try:
+        g = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, output.dtype)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(
+            f"pullback of {name}: grad_output must be an array of {output.dtype} and shape {output.shape}, got "
+            f"{shown(given)}"
+        ) from None
+    if g.dtype.type is not output.dtype.type:  # in any byte order
         raise DTypeError(
             f"pullback of {name}: grad_output is {g.dtype}, the output is {output.dtype}; convert it with "
             f"grad_output.astype(np.{output.dtype})"

@@ -54,6 +54,8 @@ def _extreme(g: Array, x: Array, y: Array, axes: tuple[int, ...]) -> Any:
 
 def _product(g: Array, x: Array, y: Array, axes: tuple[int, ...]) -> Any:
     """Multiply by the product of the other elements, which a division would not find beside a 0."""
+    if not x.size:
+        return x
     moved = np.moveaxis(x, axes, tuple(range(-len(axes), 0))) if axes else x
     rows = moved.reshape(*moved.shape[: moved.ndim - len(axes)], -1)
     ones = np.ones_like(rows[..., :1])

@@ -1,7 +1,6 @@
 """Images of another size.
 
-Interpolation is linear, and each axis by itself: a product with a matrix from the left and one from the right. What it
-makes of images of a single one is the matrices' columns, so the gradient has the formulas of the function itself.
+Interpolation is linear, and each axis by itself: what an output is made of gets its share of the output's gradient.
 """
 
 from __future__ import annotations
@@ -11,39 +10,58 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..compile.ops.resize import taps
 from ..functional.one_op import floats
+from ..graph.ops.resize import optional_scale
 from .rule import Array, Backward, Rule, of_input
 
 __all__ = ["RULES"]
 
 
-def _matrix(size: int, place: int, axes: int, attributes: dict[str, Any], dtype: Any) -> Array:
-    """Return what interpolation makes of each element of an axis of images, or of signals: (size, new size)."""
-    shape, one = [size, 1, *(1,) * axes], dict(attributes)
-    shape[2 + place] = size
-    for name in ("size", "scale_factor"):
-        value = attributes[name]
-        if value is not None:
-            own = value[place] if isinstance(value, (tuple, list)) else value
-            one[name] = [1 if name == "size" else 1.0] * axes
-            one[name][place] = own
-    result: Array = F.interpolate(np.eye(size).reshape(shape), **one).reshape(size, -1)
-    return result.astype(dtype)
+# A product with the matrix of all weights is faster up to here, where an infinity does not meet its zeros.
+_MATRIX = 1 << 18
+
+
+def _spread(g: Array, axis: int, size: int, places: Array, weights: Array) -> Array:
+    """Add the elements of an axis, times their weights, to where they came from, by taps in double.
+
+    places, weights: (out, taps)
+
+    Of the taps in the order of their places, the first of each place are added together, then the second, and so on.
+    """
+    if size * len(places) <= _MATRIX and np.isfinite(g).all():
+        matrix = np.zeros((size, len(places)), g.dtype)
+        np.add.at(matrix, (places, np.arange(len(places))[:, np.newaxis]), weights)
+        return F.matmul(g, matrix.T) if axis == g.ndim - 1 else F.matmul(matrix, g)
+    order = np.argsort(places, axis=None, kind="stable")
+    shares, of = weights.ravel()[order], order // places.shape[1]
+    counts = np.bincount(places.ravel(), minlength=size)
+    starts = np.cumsum(counts) - counts
+    found = np.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]))
+    along, behind = found.swapaxes(0, axis), (1,) * (g.ndim - axis - 1)
+    at = np.arange(size)
+    for turn in range(counts.max()):
+        at = at[counts[at] > turn]
+        taken = starts[at] + turn
+        part = g.take(of[taken], axis) * shares[taken].reshape(-1, *behind)
+        along[at] += part.swapaxes(0, axis)
+    return found
 
 
 def _interpolate(input: Any, **attributes: Any) -> tuple[Array, Backward]:
     y = F.interpolate(input, **attributes)
     x = floats("interpolate", input=input)["input"]
+    mode = "bilinear" if attributes["mode"] == "linear" else attributes["mode"]
 
     def gradient(g: Array) -> Array:
         if not g.size:
             return np.zeros_like(x)
-        axes = x.ndim - 2
-        matrices = [_matrix(size, place, axes, attributes, x.dtype) for place, size in enumerate(x.shape[2:])]
-        found = F.matmul(g, np.ascontiguousarray(matrices[-1].T))
-        if axes == 2:
-            found = F.matmul(matrices[0], found)
-        return found
+        scales = optional_scale("interpolate: scale_factor", attributes["scale_factor"]) or (None, None)
+        found = g
+        for axis, scale in zip(range(2, x.ndim), scales, strict=False):
+            size, out = x.shape[axis], g.shape[axis]
+            found = _spread(found, axis, size, *taps(size, out, scale, mode, bool(attributes["align_corners"])))
+        return found.astype(x.dtype, copy=False)
 
     return y, of_input(gradient)
 

@@ -443,11 +443,15 @@ def activation_gradient(int kind, cnp.ndarray x, cnp.ndarray g, double a, double
 
 
 cdef void scatter_plane(const real* g, const int64_t* places, Py_ssize_t n, real* y, Py_ssize_t size) noexcept nogil:
-    """y = 0, y[places[k]] += g[k]. g, places: (n,); y: (size,)"""
+    """y = 0, y[places[k]] += g[k]. g, places: (n,); y: (size,)
+
+    A place outside is skipped: that of a window which sees only padding, or one that its caller has changed.
+    """
     cdef Py_ssize_t k
     memset(y, 0, size * sizeof(real))
     for k in range(n):
-        y[places[k]] += g[k]
+        if 0 <= places[k] < size:
+            y[places[k]] += g[k]
 
 
 cdef void spread_plane(const real* g, const Py_ssize_t* rows, Py_ssize_t oh, const Py_ssize_t* cols, Py_ssize_t ow,

@@ -123,6 +123,11 @@ cdef void pool(const Step* s, char** base, Py_ssize_t n, Py_ssize_t begin, Py_ss
                              <vd*>y, s.y.c)
 
 
+cdef inline Py_ssize_t first_place(const Py_ssize_t* rows, const Py_ssize_t* cols, Py_ssize_t w) noexcept nogil:
+    """Where the first pixel of a window stands, y * w + x; -1 if it sees only padding."""
+    return rows[0] * w + cols[0] if rows[0] < rows[1] and cols[0] < cols[1] else -1
+
+
 cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t* rows, Py_ssize_t oh, const Py_ssize_t* cols,
                          Py_ssize_t ow, Py_ssize_t dh, Py_ssize_t dw, real* out, int64_t* indices) noexcept nogil:
     """Maxima of one channel and where they stand (y * w + x); the first wins a tie, NaN wins over all.
@@ -134,7 +139,7 @@ cdef void max_pool_plane(const real* x, Py_ssize_t w, const Py_ssize_t* rows, Py
     for oy in range(oh):
         for ox in range(ow):
             best = <real>(-INFINITY)
-            place = rows[3 * oy] * w + cols[3 * ox]
+            place = first_place(rows + 3 * oy, cols + 3 * ox, w)
             iy = rows[3 * oy]
             while iy < rows[3 * oy + 1]:
                 ix = cols[3 * ox]
@@ -219,7 +224,7 @@ cdef void regular_plane(const Regular* p, const real* x, Py_ssize_t h, Py_ssize_
             if found[ox] >= 0:
                 indices[ox] = first + ox * p.stride + p.behind[<Py_ssize_t>found[ox]]
             else:
-                indices[ox] = rows[3 * oy] * w + cols[3 * ox]
+                indices[ox] = first_place(rows + 3 * oy, cols + 3 * ox, w)
         out += ow
         indices += ow
 
