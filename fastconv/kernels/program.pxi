@@ -241,7 +241,7 @@ cdef class Program:
         return self._workspace_size()
 
     cdef size_t _workspace_size(self) noexcept:
-        """Everything in front of and with what the prologue makes (`_shared_in`), and an image and its outputs for `predict`."""
+        """All that a call works in: up to `_shared_in`, what stands there, an image and its outputs for `predict`."""
         cdef size_t size = self._before_scratch() + self._scratch * self._threads + self._shared
         if self._levels is not None:
             size += whole(self._input_sizes[0], ALIGN) + self._output_sizes[0]
